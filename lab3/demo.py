@@ -1,0 +1,221 @@
+"""The whole lab in one go: train, fill the holes, score, draw the report's figures.
+
+In: a preset and a data set. Out: `summary.json` and `report.html` in a folder, with all that they were made from.
+What a run before left there, the training and the scores, is used again where it still fits.
+"""
+
+import base64
+import io
+import os
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jinja2
+
+from lab3 import plots
+from lab3.cats import Cats
+from lab3.distance import NAMES, load_extractor
+from lab3.exercises import load_answers
+from lab3.files import content_key, read_json, sha256, write_json, write_text
+from lab3.fit import SUMMARY, WEIGHTS, fit
+from lab3.inpaint import fill, save_pictures
+from lab3.machine import best_device
+from lab3.places import SHIPPED, SOLUTIONS, tokenizer_of
+from lab3.presets import SCHEDULES
+from lab3.runs import read_metrics
+from lab3.score import Score, reference, score, spread
+from lab3.tokenizer_training import train_tokenizer
+from lab3.tokens import tokenizer_key, training_tokens
+from lab3.transformer import load_transformer
+
+FEATURES = "lite0"
+SHOWN = 10  # pictures in a figure
+
+
+def demo(preset, data, out, progress=True):
+    """Run the whole lab.
+
+    Args:
+        preset: a `Preset`.
+        data: the embedded `Cats` or a folder's `Splits`.
+        out: the folder for everything.
+        progress: show bars.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        InputError: something in `out` or in the data does not fit; the message says what.
+    """
+    began, out, device = time.perf_counter(), Path(out), best_device()
+    answers = load_answers(SOLUTIONS)
+    run, decoding = out / "run", preset.decoding
+    embedded = isinstance(data, Cats)
+    if not embedded and not (run / "tokenizer" / "tokenizer.safetensors").is_file():
+        _say("Training a tokenizer on your pictures.")
+        train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
+                        about={"data": data.name, "data_key": data.key})
+    tokenizer = tokenizer_of(run, data).to(device)
+
+    _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
+    about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
+    models = {"trained": fit(
+        *training_tokens(data, tokenizer, preset.training, progress=progress), preset, answers, run, resume=True,
+        progress=progress, about=about)}
+    weights = {"trained": run / WEIGHTS}
+    if embedded:
+        weights["shipped"] = SHIPPED / WEIGHTS
+        models["shipped"] = load_transformer(weights["shipped"], answers.MultiHeadAttention).to(device)
+
+    test, holes, masked = (x[:decoding.test_pictures] for x in (data.test, data.holes, data.masked))
+    extractor = load_extractor(FEATURES)
+    anchors = reference(test, holes, masked, tokenizer, extractor, f"{data.key}-{len(test)}")
+    results, filled = {}, {}
+    for name, model in models.items():
+        _say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds.")
+        key = content_key(repr(part).encode() for part in (
+            sha256(weights[name]), asdict(decoding), about, len(test), extractor.key))
+        results[name], filled[name] = _scores(
+            out / f"scores-{name}.json", key, masked, holes, tokenizer, model, answers, decoding, anchors, progress)
+        save_pictures(filled[name].decoded, out / name / "decoded")
+        save_pictures(filled[name].pasted, out / name / "pasted")
+
+    _say("Drawing the figures.")
+    figures = _figures(data, masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run)
+    means = {name: spread(result["scores"]) for name, result in results.items()}
+    trained = means["trained"]
+    summary = {
+        "features": FEATURES, "protocol": "course", "n": len(test), **trained["mean"],
+        "distance_floor": anchors.distance_floor, "distance_holes": anchors.distance_holes,
+        "train_seconds": read_json(run / SUMMARY)["train_seconds"],
+        "inpaint_seconds": results["trained"]["seconds"], "seconds": round(time.perf_counter() - began, 1),
+        "preset": preset.name, "seeds": list(decoding.seeds), "sd": trained["sd"],
+        **({"shipped": means["shipped"]["mean"] | {"sd": means["shipped"]["sd"]}} if embedded else {}),
+    }
+    write_text(out / "report.html", _page(summary, figures, preset, data, run))
+    write_json(out / "summary.json", summary)
+    _say(f"{NAMES[FEATURES]} of {len(test)} pictures, whole decoded pictures, mean of {len(decoding.seeds)} seeds:")
+    for label, value in [("tokenizer alone (floor)", anchors.distance_floor),
+                         *((f"{name} model", means[name]["mean"]["distance"]) for name in reversed(means)),
+                         ("holes unfilled", anchors.distance_holes)]:
+        _say(f"  {label:26s}{value:8.2f}")
+    _say(f"Look at {out / 'report.html'}; the numbers are in {out / 'summary.json'}.")
+    return summary
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+def _scores(path, key, masked, holes, tokenizer, model, answers, decoding, anchors, progress):
+    """Scores for every seed, those that `path` has for this `key` read from there; and the first seed's pictures."""
+    kept = read_json(path) if path.is_file() else {}
+    if kept.get("key") != key:
+        kept = {"key": key, "scores": {}, "seconds": None}
+    first = None
+    for seed in decoding.seeds:
+        if str(seed) in kept["scores"] and first is not None:
+            continue
+        began = time.perf_counter()
+        filled = fill(masked, holes, tokenizer, model, answers, decoding, seed, progress=progress)
+        if kept["seconds"] is None:
+            kept["seconds"] = round(time.perf_counter() - began, 2)
+        first = first or filled
+        if str(seed) not in kept["scores"]:
+            kept["scores"][str(seed)] = asdict(score(filled, anchors))
+            write_json(path, kept)
+    scores = [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]
+    return {"scores": scores, "seconds": kept["seconds"]}, first
+
+
+def _figures(data, masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
+    """The report's figures: a list of (title, figure)."""
+    best = list(models)[-1]
+    shown = slice(0, SHOWN)
+    rows = {"masked": masked[shown]}
+    for name in models:
+        rows[f"{name}\nmodel"] = filled[name].pasted[shown]
+    rows["original"] = test[shown]
+    schedules = {}
+    for name in SCHEDULES:
+        steps = replace(decoding, schedule=name, sweet_spot=decoding.total_iter)
+        one = fill(masked[:1], holes[:1], tokenizer, models[best], answers, steps, decoding.seeds[0], progress=False)
+        schedules[name] = (one.masks[0], tokenizer.decode(one.predictions[0]))
+    redrawn = tokenizer.decode(tokenizer.encode(test[shown]))
+    return [
+        ("Masked pictures and results", plots.comparison(
+            rows, "Known pixels put back. What the hole hid is made up, to fit what is left of the picture.")),
+        ("The distance", plots.distance_bars(
+            {f"{name} model": [one.distance for one in result["scores"]] for name, result in results.items()}
+            | {f"{name} model, pasted": [one.distance_pasted for one in result["scores"]]
+               for name, result in results.items()},
+            anchors.distance_floor, anchors.distance_holes, NAMES[FEATURES],
+            "Bars: mean over seeds; dots: the seeds. A perfect model would come down to about the floor.")),
+        ("Training", plots.training_curve(
+            read_metrics(run), "The loss falls from guessing to what the picture's known part does not decide.")),
+        ("Iterative decoding for three schedules", plots.decoding_steps(
+            schedules, (masked[0], test[0]),
+            f"{best} model. Masks in the latent domain, dark where hidden; below, what each step predicts.")),
+        ("Gamma", plots.schedule_curves(
+            {name: answers.gamma_func(name) for name in SCHEDULES}, decoding.total_iter,
+            "Cosine and square keep more hidden early, when the model knows least.")),
+        ("The tokenizer", plots.comparison(
+            {"original": test[shown], "redrawn": redrawn}, "What 256 tokens keep of a picture: the floor of it all.")),
+    ]
+
+
+def _page(summary, figures, preset, data, run):
+    """The report page, all in one file."""
+    images = [(title, _png(page)) for title, page in figures]
+    settings = {"data": data.name, **{f"training: {name}": value for name, value in asdict(preset.training).items()},
+                **{f"transformer: {name}": value for name, value in asdict(preset.transformer).items()},
+                **{f"decoding: {name}": value for name, value in asdict(preset.decoding).items()}}
+    template = jinja2.Environment(autoescape=True).from_string(PAGE)
+    return template.render(summary=summary, images=images, settings=settings, name=NAMES[FEATURES],
+                           cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+def _png(page):
+    buffer = io.BytesIO()
+    page.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>lab3: filled holes and their distance</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff; max-width: 62rem; margin: 2rem auto;
+         padding: 0 1rem }
+  img { max-width: 100% } h2 { margin-top: 2.5rem } table { border-collapse: collapse }
+  td, th { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #ddd }
+  td.number { text-align: right; font-variant-numeric: tabular-nums }
+</style></head><body>
+<h1>Holes filled, and how well</h1>
+<p>{{ summary.n }} test pictures, preset <b>{{ summary.preset }}</b>, {{ summary.seeds | length }} seeds, {{ cores }} cores.
+Training took {{ "%.0f" | format(summary.train_seconds) }} s, one decoding of the test set
+{{ "%.0f" | format(summary.inpaint_seconds) }} s.</p>
+<table>
+<tr><th></th><th>{{ name }}</th><th>pasted</th><th>KID</th><th>PSNR known (dB)</th><th>PSNR hole (dB)</th></tr>
+<tr><td>floor: the tokenizer's reconstructions</td><td class="number">{{ "%.2f" | format(summary.distance_floor) }}</td></tr>
+{% for label, row in [("shipped model", summary.shipped), ("model trained here", summary)] if row %}
+<tr><td>{{ label }}</td>
+<td class="number">{{ "%.2f ± %.2f" | format(row.distance, row.sd.distance) }}</td>
+<td class="number">{{ "%.2f ± %.2f" | format(row.distance_pasted, row.sd.distance_pasted) }}</td>
+<td class="number">{{ "%.4f" | format(row.kid) }}</td><td class="number">{{ "%.2f" | format(row.psnr_known) }}</td>
+<td class="number">{{ "%.2f" | format(row.psnr_hole) }}</td></tr>
+{% endfor %}
+<tr><td>holes unfilled</td><td class="number">{{ "%.2f" | format(summary.distance_holes) }}</td></tr>
+</table>
+<p>{{ name }} compares the filled pictures with the originals through the features of a network; lower is better.
+It is not an FID and not on its scale.</p>
+{% for title, image in images %}
+<h2>{{ title }}</h2>
+<img alt="{{ title }}" src="data:image/png;base64,{{ image }}">
+{% endfor %}
+<h2>Settings</h2>
+<table>{% for name, value in settings.items() %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
+<p>Cats drawn by David Revoy, CC BY 4.0.</p>
+</body></html>
+"""

@@ -1,0 +1,175 @@
+"""Files that are written whole or not at all, and the one error for input that cannot be used.
+
+In: paths and data. Out: files that are complete, or an `InputError` that names the file and the remedy.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+
+class InputError(ValueError):
+    """Something that the user gave cannot be used. The message names it and says what to do."""
+
+
+class SaveError(OSError):
+    """A file could not be written. What stood there before is untouched."""
+
+
+@contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path`; when the block ends well, it replaces `path`.
+
+    Whatever happens before that, a full disk or a kill, `path` keeps its old content.
+
+    Raises:
+        SaveError: the file cannot be written (no space left, no permission).
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        yield Path(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SaveError(f"{path}: could not be saved ({reason}). "
+                        "Free some space or choose another folder; what was there before is kept.") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path, text):
+    """Write `text` to `path` as UTF-8, atomically. Raises `SaveError`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    """Write `value` to `path` as indented JSON, atomically. Raises `SaveError`."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path):
+    """Read a JSON file. Raises `InputError` where there is none or it cannot be parsed."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}). Delete it and make it again.") from None
+
+
+def save_tensors(path, tensors, about=None):
+    """Save a dict of tensors as safetensors, atomically, with `about` (JSON-able) in the file's header.
+
+    Raises:
+        SaveError: the file cannot be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata={"about": json.dumps(about or {})})
+
+
+def load_tensors(path):
+    """Read a safetensors file on the CPU.
+
+    Returns:
+        (tensors, about): a dict of tensors, and what `save_tensors` was given as `about`.
+
+    Raises:
+        InputError: no such file, a truncated one, or one that is no safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise InputError(f"{path}: not a complete safetensors file ({error}). "
+                         "It is truncated or damaged: copy it again or train it anew.") from None
+    return tensors, about
+
+
+def config_of(about, config_class, kind, path):
+    """The configuration in a checkpoint's `about`, as a dataclass; `path` is named in errors.
+
+    Raises:
+        InputError: the checkpoint is of another kind, or its configuration has other fields.
+    """
+    if about.get("kind") != kind:
+        raise InputError(f"{path}: holds no {kind} but {about.get('kind') or 'something unknown'}. "
+                         f"Name a file that lab3 saved as {kind}.")
+    names = {field.name for field in fields(config_class)}
+    if set(about.get("config", {})) != names:
+        raise InputError(f"{path}: its configuration does not fit this version of lab3. Train it anew.")
+    return config_class(**{name: _tuples(value) for name, value in about["config"].items()})
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def load_weights(module, tensors, path):
+    """Load `tensors` into `module`; `path` is named in errors.
+
+    Floating tensors take the module's type, so half-precision files fit.
+
+    Raises:
+        InputError: keys or shapes do not match; the message names the first that does not.
+    """
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - tensors.keys())
+    surplus = sorted(tensors.keys() - wanted.keys())
+    if missing or surplus:
+        name, what = (missing[0], "lacks") if missing else (surplus[0], "has an unknown")
+        raise InputError(f"{path}: the checkpoint {what} tensor {name!r}: it belongs to another model. "
+                         "Use the preset it was trained with.")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(f"{path}: {name} has shape {tuple(tensor.shape)}, the model expects "
+                             f"{tuple(wanted[name].shape)}. Use the preset it was trained with.")
+    module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()})
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point()):
+        raise InputError(f"{path}: holds values that are not finite. Train it anew.")
+
+
+def sha256(path):
+    """The SHA-256 of a file, as a hexadecimal string."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_key(parts):
+    """A short key for a sequence of byte strings: another content or order gives another key."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,120 @@
+"""Runs a training with the student's functions: parts of an epoch, progress, checkpoints, exact resume.
+
+In: tokens, a preset's numbers, answers. Out: a trained transformer and a run's folder with its curve.
+Every part draws from seeds of its own, so a training that was stopped at any moment ends as one that was not.
+"""
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from lab3.files import InputError, sha256, write_json
+from lab3.machine import best_device
+from lab3.runs import CHECKPOINT, Metrics, load_training, part_generator, remove_leftovers, save_training
+from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer, save_transformer
+
+WEIGHTS = "maskgit.safetensors"
+SUMMARY = "run.json"
+
+
+class Batches:
+    """The loader that training functions see: yields (B, 256) long tokens in the given order.
+
+    Args:
+        tokens: (N, 256) integer tokens, on the device that they are wanted on.
+        order: (M,) long, the rows to yield.
+        batch_size: rows a batch; the last may be smaller.
+        on_batch: called after each batch.
+    """
+
+    def __init__(self, tokens, order, batch_size, on_batch=lambda: None):
+        self.tokens, self.batches, self.on_batch = tokens, order.split(batch_size), on_batch
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for rows in self.batches:
+            yield self.tokens[rows].long()
+            self.on_batch()
+
+
+def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progress=True, about=None):
+    """Train a transformer.
+
+    Args:
+        train_tokens, val_tokens: (N, 256) integer tokens.
+        preset: a `Preset`; its `transformer` and `training` are used.
+        answers: what `exercises.load_answers` gives.
+        run: the folder for the checkpoint, the metrics, the weights and `run.json`.
+        resume: go on from the folder's checkpoint, where there is one. The result is that of an uninterrupted run.
+        progress: show a bar.
+        about: what else to write into `run.json` (JSON-able).
+
+    Returns:
+        The trained `BidirectionalTransformer`, in eval mode.
+
+    Raises:
+        InputError: the folder holds a training and `resume` is not set, or its checkpoint does not fit.
+        SaveError: the disk is full.
+    """
+    run, config, device = Path(run), preset.training, best_device()
+    remove_leftovers(run)
+    train_tokens, val_tokens = train_tokens.to(device), val_tokens.to(device)
+    steps_an_epoch = math.ceil(len(train_tokens) / config.batch_size)
+    total = config.epochs * steps_an_epoch
+    identity = {
+        "preset": preset.name, "transformer": asdict(preset.transformer), "training": asdict(config),
+        "train_pictures": len(train_tokens), **(about or {})}
+
+    torch.manual_seed(config.seed)
+    transformer = BidirectionalTransformer(preset.transformer, answers.MultiHeadAttention).to(device)
+    optimizer, scheduler = answers.configure_optimizers(
+        transformer, config.lr, total, round(config.warmup_epochs * steps_an_epoch), config.eta_min)
+    modules, optimizers = {"transformer": transformer}, {"optimizer": optimizer}
+    step, seconds, epoch_losses = 0, 0.0, []
+    if (run / CHECKPOINT).is_file():
+        if not resume:
+            raise InputError(f"{run}: holds a training already. Pass --resume to go on with it, or name another folder.")
+        state = load_training(run / CHECKPOINT, modules, optimizers, identity)
+        step, seconds, epoch_losses = state["step"], state["seconds"], state["epoch_losses"]
+        scheduler.load_state_dict(state["scheduler"])
+    metrics = Metrics(run, resume_from=step)
+    bar = tqdm(total=total, initial=step, desc="training", unit="batch", disable=not progress)
+
+    while step < total:
+        began = time.perf_counter()
+        epoch, place = divmod(step, steps_an_epoch)
+        order = torch.randperm(
+            len(train_tokens), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
+        until = min(place + config.part_steps, steps_an_epoch)
+        rows = order[place * config.batch_size:until * config.batch_size].to(device)
+        part = Batches(train_tokens, rows, config.batch_size, bar.update)
+        loss = answers.train_one_epoch(
+            transformer, part, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
+            generator=part_generator(config.seed, step, device))
+        step += until - place
+        epoch_losses.append([loss, len(part)])
+        row = {"epoch": step / steps_an_epoch, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
+        if until == steps_an_epoch:
+            row["epoch_loss"] = sum(value * n for value, n in epoch_losses) / steps_an_epoch
+            row["val_loss"] = answers.eval_one_epoch(
+                transformer, Batches(val_tokens, torch.arange(len(val_tokens), device=device), config.batch_size),
+                mask_token_id=MASK_TOKEN_ID, device=device, generator=part_generator(config.seed, -1, device))
+            epoch_losses = []
+        seconds += time.perf_counter() - began
+        bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
+        metrics.write(step, **row)
+        save_training(run / CHECKPOINT, modules, optimizers, {
+            "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
+            "scheduler": scheduler.state_dict(), "identity": identity})
+    bar.close()
+    metrics.close()
+    save_transformer(run / WEIGHTS, transformer)
+    write_json(run / SUMMARY, identity | {
+        "steps": total, "train_seconds": round(seconds, 1), "weights_sha256": sha256(run / WEIGHTS)})
+    return transformer.eval()

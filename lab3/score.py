@@ -1,0 +1,70 @@
+"""The marks of a decoding: both protocols, with the two anchors between which they stand.
+
+In: filled pictures, their originals. Out: distances, KID and PSNR as plain numbers.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from lab3.distance import cached_features, distance, features, kid, psnr
+from lab3.tokens import cache_folder
+
+
+@dataclass(frozen=True)
+class Score:
+    """The marks of one decoding. Distances and KID: lower is better; PSNR in dB: higher is better."""
+
+    distance: float  # of the whole decoded pictures, the original lab's protocol
+    distance_pasted: float  # with the known pixels put back
+    kid: float  # of the whole decoded pictures
+    psnr_known: float  # of the decoded pictures, on pixels outside the hole: what the tokenizer costs
+    psnr_hole: float  # on pixels in the hole
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What decodings of one test set are compared with: its originals, their features, and the two anchors."""
+
+    originals: torch.Tensor  # (N, 3, 64, 64) uint8
+    holes: torch.Tensor  # (N, 64, 64) bool
+    extractor: object
+    features: object
+    distance_floor: float  # of the tokenizer's own reconstructions: no decoding can be expected below it
+    distance_holes: float  # of the pictures with their holes unfilled
+
+
+def reference(originals, holes, masked, tokenizer, extractor, key):
+    """Prepare the comparison; the originals' features are cached under `key`."""
+    real = cached_features(originals, extractor, cache_folder(), key)
+    redrawn = tokenizer.decode(tokenizer.encode(originals))
+    return Reference(
+        originals, holes, extractor, real,
+        distance_floor=distance(features(redrawn, extractor), real),
+        distance_holes=distance(features(masked, extractor), real))
+
+
+def score(filled, reference):
+    """Mark a `Filled` against a `Reference`."""
+    decoded = features(filled.decoded, reference.extractor)
+    return Score(
+        distance=distance(decoded, reference.features),
+        distance_pasted=distance(features(filled.pasted, reference.extractor), reference.features),
+        kid=kid(decoded, reference.features),
+        psnr_known=psnr(filled.decoded, reference.originals, ~reference.holes),
+        psnr_hole=psnr(filled.decoded, reference.originals, reference.holes))
+
+
+def spread(scores):
+    """Mean and standard deviation over seeds.
+
+    Args:
+        scores: two or more `Score`s.
+
+    Returns:
+        A dict of dicts: `mean` and `sd`, each with a `Score`'s fields.
+    """
+    rows = [asdict(one) for one in scores]
+    values = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+    return {"mean": {name: value.mean().item() for name, value in values.items()},
+            "sd": {name: value.std().item() for name, value in values.items()}}

@@ -1,0 +1,42 @@
+# %% [markdown]
+# # 01 Multi-head attention
+#
+# Every token looks at every other token, in several heads at once. With $d = D / H$ for $H$ heads of width $d$,
+# each head computes
+#
+# $$\mathrm{softmax}\!\left(\frac{q k^\top}{\sqrt{d}}\right) v$$
+#
+# and the heads, side by side again, pass through one last linear layer.
+
+# %%
+#| exercise: multi_head_attention
+class MultiHeadAttention(nn.Module):
+    """Self-attention over all places, without a ready-made attention: (B, T, dim) -> (B, T, dim)."""
+
+    def __init__(self, dim=768, num_heads=16, attn_drop=0.1):
+        super().__init__()
+        ### BEGIN SOLUTION
+        if dim % num_heads:
+            raise ValueError(f"dim ({dim}) must be a multiple of num_heads ({num_heads})")
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        self.attn_drop = nn.Dropout(attn_drop)
+        ### END SOLUTION
+
+    def forward(self, x):
+        ### BEGIN SOLUTION
+        B, T, D = x.shape
+        d = D // self.num_heads
+
+        def heads(y):
+            return y.view(B, T, self.num_heads, d).transpose(1, 2)  # (B, H, T, d)
+
+        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        scores = (q * d**-0.5) @ k.transpose(-2, -1)  # (B, H, T, T)
+        weights = self.attn_drop(scores.softmax(dim=-1))
+        mixed = (weights @ v).transpose(1, 2).reshape(B, T, D)
+        return self.output(mixed)
+        ### END SOLUTION

@@ -1,0 +1,37 @@
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lab3
+
+
+#| exercise: multi_head_attention
+class MultiHeadAttention(nn.Module):
+    """Self-attention over all places, without a ready-made attention: (B, T, dim) -> (B, T, dim)."""
+
+    def __init__(self, dim=768, num_heads=16, attn_drop=0.1):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim ({dim}) must be a multiple of num_heads ({num_heads})")
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        self.attn_drop = nn.Dropout(attn_drop)
+
+    def forward(self, x):
+        B, T, D = x.shape
+        d = D // self.num_heads
+
+        def heads(y):
+            return y.view(B, T, self.num_heads, d).transpose(1, 2)  # (B, H, T, d)
+
+        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        scores = (q * d**-0.5) @ k.transpose(-2, -1)  # (B, H, T, T)
+        weights = self.attn_drop(scores.softmax(dim=-1))
+        mixed = (weights @ v).transpose(1, 2).reshape(B, T, D)
+        return self.output(mixed)
