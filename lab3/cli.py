@@ -31,7 +31,7 @@ def make_parser():
 
     demo = commands.add_parser("demo", help="the whole lab: train, fill, score, figures, a page")
     demo.add_argument("--preset", default="cpu", help="smoke, cpu (default) or report")
-    demo.add_argument("--data", type=Path, help="a folder of pictures; default: the embedded cats")
+    _add_data(demo)
     demo.add_argument("--out", type=Path, default=Path("out/demo"))
 
     data = commands.add_parser("data", help="look through a folder of pictures, or make a clean copy of it")
@@ -43,12 +43,12 @@ def make_parser():
     copy.add_argument("folder", type=Path, metavar="DIR")
     copy.add_argument("--out", type=Path, required=True)
     copy.add_argument("--drop-duplicates", action="store_true")
-    copy.add_argument("--skip-unreadable", action="store_true")
+    copy.add_argument("--skip-unreadable", action="store_true", help="leave unreadable files out")
 
     for name, text in (("train-tokenizer", "train a VQGAN on pictures"), ("train", "train a transformer on tokens")):
         train = commands.add_parser(name, help=text)
         train.add_argument("--preset", default="cpu", help="smoke, cpu (default) or report")
-        train.add_argument("--data", type=Path, help="a folder of pictures; default: the embedded cats")
+        _add_data(train)
         train.add_argument("--out", type=Path, required=True, metavar="RUN")
         train.add_argument("--resume", action="store_true", help="go on where the folder's training stopped")
         train.add_argument("--epochs", type=int, help="train longer or shorter than the preset says")
@@ -58,7 +58,7 @@ def make_parser():
 
     inpaint = commands.add_parser("inpaint", help="fill the holes of the test pictures")
     inpaint.add_argument("--run", type=Path, default=SHIPPED, help="a folder that train made; default: the shipped model")
-    inpaint.add_argument("--data", type=Path, help="a folder of pictures; default: the embedded cats")
+    _add_data(inpaint)
     inpaint.add_argument("--work", type=Path, default=SOLUTIONS, help="the folder of answers")
     inpaint.add_argument("--schedule", default="cosine")
     inpaint.add_argument("--total-iter", type=int, default=8)
@@ -97,7 +97,7 @@ def main(arguments=None):
 def run_demo(options):
     from lab3.demo import demo
 
-    demo(_preset(options), open_data(options.data), options.out)
+    demo(_preset(options), _data(options), options.out)
 
 
 def run_data(options):
@@ -117,7 +117,7 @@ def run_data(options):
 def run_train_tokenizer(options):
     from lab3.tokenizer_training import train_tokenizer
 
-    preset, data = _preset(options), open_data(options.data)
+    preset, data = _preset(options), _data(options)
     config = preset.tokenizer if options.epochs is None else replace(preset.tokenizer, epochs=options.epochs)
     run = options.out / "tokenizer"
     train_tokenizer(data.train, config, run, resume=options.resume, about={"data": data.name, "data_key": data.key})
@@ -129,7 +129,7 @@ def run_train(options):
     from lab3.fit import WEIGHTS, fit
     from lab3.tokens import tokenizer_key, training_tokens
 
-    preset, data = _preset(options), open_data(options.data)
+    preset, data = _preset(options), _data(options)
     if options.epochs is not None:
         preset = replace(preset, training=replace(preset.training, epochs=options.epochs))
     answers = load_answers(options.work)
@@ -152,7 +152,7 @@ def run_inpaint(options):
         schedule=options.schedule, total_iter=total, choice_temperature=options.temperature,
         sweet_spot=total if options.sweet_spot is None else options.sweet_spot, sampling=options.sampling)
     decoding.check()
-    data, answers = open_data(options.data), load_answers(options.work)
+    data, answers = _data(options), load_answers(options.work)
     tokenizer = tokenizer_of(options.run, data).to(best_device())
     transformer = load_transformer(options.run / WEIGHTS, answers.MultiHeadAttention).to(best_device())
     filled = fill(data.masked, data.holes, tokenizer, transformer, answers, decoding, options.seed)
@@ -174,6 +174,15 @@ def run_fid(options):
                     for name, value in result.items()))
     if options.json:
         write_json(options.json, result)
+
+
+def _add_data(parser):
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder of pictures; default: the embedded cats")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave unreadable files of DIR out")
+
+
+def _data(options):
+    return open_data(options.data, skip_unreadable=options.skip_unreadable)
 
 
 def _preset(options):

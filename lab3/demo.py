@@ -5,7 +5,6 @@ What a run before left there, the training and the scores, is used again where i
 """
 
 import base64
-import io
 import os
 import time
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from lab3 import plots
 from lab3.cats import Cats
 from lab3.distance import NAMES, load_extractor
 from lab3.exercises import load_answers
-from lab3.files import content_key, read_json, sha256, write_json, write_text
+from lab3.files import atomic_path, content_key, read_json, sha256, write_json, write_text
 from lab3.fit import SUMMARY, WEIGHTS, fit
 from lab3.inpaint import fill, save_pictures
 from lab3.machine import best_device
@@ -51,6 +50,9 @@ def demo(preset, data, out, progress=True):
     began, out, device = time.perf_counter(), Path(out), best_device()
     answers = load_answers(SOLUTIONS)
     run, decoding = out / "run", preset.decoding
+    # All pictures first: what cannot be read should not be found after the training.
+    _, _, test, holes, masked = data.train, data.val, data.test, data.holes, data.masked
+    test, holes, masked = (x[:decoding.test_pictures] for x in (test, holes, masked))
     embedded = isinstance(data, Cats)
     if not embedded and not (run / "tokenizer" / "tokenizer.safetensors").is_file():
         _say("Training a tokenizer on your pictures.")
@@ -68,7 +70,6 @@ def demo(preset, data, out, progress=True):
         weights["shipped"] = SHIPPED / WEIGHTS
         models["shipped"] = load_transformer(weights["shipped"], answers.MultiHeadAttention).to(device)
 
-    test, holes, masked = (x[:decoding.test_pictures] for x in (data.test, data.holes, data.masked))
     extractor = load_extractor(FEATURES)
     anchors = reference(test, holes, masked, tokenizer, extractor, f"{data.key}-{len(test)}")
     results, filled = {}, {}
@@ -82,7 +83,13 @@ def demo(preset, data, out, progress=True):
         save_pictures(filled[name].pasted, out / name / "pasted")
 
     _say("Drawing the figures.")
-    figures = _figures(data, masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run)
+    figures = []
+    for name, title, page in _figures(
+            masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
+        path = out / "figures" / f"{name}.png"
+        with atomic_path(path) as temporary:
+            page.savefig(temporary, format="png")
+        figures.append((title, path))
     means = {name: spread(result["scores"]) for name, result in results.items()}
     trained = means["trained"]
     summary = {
@@ -129,8 +136,8 @@ def _scores(path, key, masked, holes, tokenizer, model, answers, decoding, ancho
     return {"scores": scores, "seconds": kept["seconds"]}, first
 
 
-def _figures(data, masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
-    """The report's figures: a list of (title, figure)."""
+def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
+    """The report's figures: a list of (name, title, figure)."""
     best = list(models)[-1]
     shown = slice(0, SHOWN)
     rows = {"masked": masked[shown]}
@@ -144,42 +151,36 @@ def _figures(data, masked, holes, test, tokenizer, models, answers, decoding, an
         schedules[name] = (one.masks[0], tokenizer.decode(one.predictions[0]))
     redrawn = tokenizer.decode(tokenizer.encode(test[shown]))
     return [
-        ("Masked pictures and results", plots.comparison(
+        ("results", "Masked pictures and results", plots.comparison(
             rows, "Known pixels put back. What the hole hid is made up, to fit what is left of the picture.")),
-        ("The distance", plots.distance_bars(
+        ("distance", "The distance", plots.distance_bars(
             {f"{name} model": [one.distance for one in result["scores"]] for name, result in results.items()}
             | {f"{name} model, pasted": [one.distance_pasted for one in result["scores"]]
                for name, result in results.items()},
             anchors.distance_floor, anchors.distance_holes, NAMES[FEATURES],
             "Bars: mean over seeds; dots: the seeds. A perfect model would come down to about the floor.")),
-        ("Training", plots.training_curve(
+        ("training", "Training", plots.training_curve(
             read_metrics(run), "The loss falls from guessing to what the picture's known part does not decide.")),
-        ("Iterative decoding for three schedules", plots.decoding_steps(
+        ("decoding", "Iterative decoding for three schedules", plots.decoding_steps(
             schedules, (masked[0], test[0]),
             f"{best} model. Masks in the latent domain, dark where hidden; below, what each step predicts.")),
-        ("Gamma", plots.schedule_curves(
+        ("gamma", "Gamma", plots.schedule_curves(
             {name: answers.gamma_func(name) for name in SCHEDULES}, decoding.total_iter,
             "Cosine and square keep more hidden early, when the model knows least.")),
-        ("The tokenizer", plots.comparison(
+        ("tokenizer", "The tokenizer", plots.comparison(
             {"original": test[shown], "redrawn": redrawn}, "What 256 tokens keep of a picture: the floor of it all.")),
     ]
 
 
 def _page(summary, figures, preset, data, run):
     """The report page, all in one file."""
-    images = [(title, _png(page)) for title, page in figures]
+    images = [(title, base64.b64encode(path.read_bytes()).decode()) for title, path in figures]
     settings = {"data": data.name, **{f"training: {name}": value for name, value in asdict(preset.training).items()},
                 **{f"transformer: {name}": value for name, value in asdict(preset.transformer).items()},
                 **{f"decoding: {name}": value for name, value in asdict(preset.decoding).items()}}
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
     return template.render(summary=summary, images=images, settings=settings, name=NAMES[FEATURES],
                            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-
-
-def _png(page):
-    buffer = io.BytesIO()
-    page.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 PAGE = """<!doctype html>

@@ -16,9 +16,9 @@ SHIPPED = ROOT / "data" / "checkpoints"
 TOKENIZER = "tokenizer.safetensors"
 
 
-def open_data(folder):
-    """The pictures of a folder, or the embedded cats where `folder` is None."""
-    return Cats() if folder is None else open_photos(folder)
+def open_data(folder, *, skip_unreadable=False):
+    """The pictures of a folder, or the embedded cats where `folder` is None. Raises `InputError`."""
+    return Cats() if folder is None else open_photos(folder, skip_unreadable=skip_unreadable)
 
 
 def tokenizer_of(run, data, path=None):
@@ -34,8 +34,8 @@ def tokenizer_of(run, data, path=None):
     if path is None and isinstance(data, Cats):
         path = SHIPPED / TOKENIZER
     if path is None:
-        raise InputError(f"{kept}: no tokenizer for {data.name} yet. Train one first: "
-                         f"python -m lab3 train-tokenizer --data {data.name} --out {run}")
+        raise InputError(f"{kept}: no tokenizer for the pictures in {data.name} yet. "
+                         f"Train one first: python -m lab3 train-tokenizer --data DIR --out {run}")
     tokenizer = load_tokenizer(path)
     save_tokenizer(kept, tokenizer)
     return tokenizer

@@ -52,8 +52,8 @@ class TrainingConfig:
     """How the transformer is trained. An epoch is cut in parts of `part_steps` batches, saved after each."""
 
     epochs: int = 2
-    batch_size: int = 64
-    lr: float = 1e-3
+    batch_size: int = 32
+    lr: float = 8e-4
     warmup_epochs: float = 0.25
     eta_min: float = 0.01  # the learning rate at the end, as a factor of lr
     part_steps: int = 25

@@ -17,8 +17,10 @@ from PIL import Image, ImageFilter
 from scipy.linalg import sqrtm
 from torch import nn
 
-from lab3 import cats, distance as ds
+from lab3 import cats
+from lab3 import distance as ds
 from lab3.files import InputError, sha256
+from lab3.masks import GREY
 from lab3.torchvision_fix import import_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +176,7 @@ def noisy(pictures, sigma):
 
 def with_holes(pictures, side):
     pictures = pictures.clone()
-    pictures[:, :, 20:20 + side, 20:20 + side] = cats.GREY
+    pictures[:, :, 20:20 + side, 20:20 + side] = GREY
     return pictures
 
 

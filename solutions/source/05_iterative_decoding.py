@@ -53,11 +53,9 @@ def iterative_decode(transformer, z_indices, mask, *, gamma, total_iter, sweet_s
     n_hidden = mask.sum(dim=1)
     z, history = z_indices, []
     for t in range(steps):
-        if mask.any():
-            z, mask = inpainting(
-                transformer, z, mask, (t + 1) / total_iter, n_hidden, gamma=gamma,
-                choice_temperature=choice_temperature, mask_token_id=mask_token_id, sampling=sampling,
-                generator=generator)
+        z, mask = inpainting(
+            transformer, z, mask, (t + 1) / total_iter, n_hidden, gamma=gamma, choice_temperature=choice_temperature,
+            mask_token_id=mask_token_id, sampling=sampling, generator=generator)
         history.append((z, mask))
     return z, history
     ### END SOLUTION

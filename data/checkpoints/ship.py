@@ -1,0 +1,58 @@
+"""Turn a run's folder into the weights that ship: half precision, and beside each a JSON that says how it was made.
+
+In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskgit, .safetensors and .json, beside this
+file.
+
+    python -m lab3 train-tokenizer --preset cpu --out runs/shipped
+    python -m lab3 train --preset cpu --epochs 20 --out runs/shipped
+    python data/checkpoints/ship.py runs/shipped --machine "two cores"
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lab3.exercises import load_answers
+from lab3.files import read_json, sha256, write_json
+from lab3.fit import WEIGHTS
+from lab3.places import SOLUTIONS, TOKENIZER
+from lab3.runs import read_metrics
+from lab3.tokenizer import load_tokenizer, save_tokenizer
+from lab3.transformer import load_transformer, save_transformer
+
+HERE = Path(__file__).resolve().parent
+
+
+def provenance(path, command, about, curve, machine):
+    """Write the JSON beside `path`."""
+    write_json(path.with_suffix(".json"), {
+        "command": command, "machine": machine, "licence": "CC BY 4.0, after David Revoy: see data/cats/LICENSE.md",
+        "seed": about.get("training", about.get("config"))["seed"], **about, "sha256": sha256(path),
+        "bytes": path.stat().st_size, "curve": curve})
+
+
+def main(run, machine):
+    tokenizer = load_tokenizer(run / "tokenizer" / TOKENIZER)
+    save_tokenizer(HERE / TOKENIZER, tokenizer)
+    about = read_json(run / "tokenizer" / "tokenizer.json")
+    curve = [{name: row[name] for name in ("step", "l1", "perceptual", "commitment", "codes_used")}
+             for row in read_metrics(run / "tokenizer")][::4]
+    provenance(HERE / TOKENIZER, f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
+               "--out runs/shipped", about, curve, machine)
+
+    transformer = load_transformer(run / WEIGHTS, load_answers(SOLUTIONS).MultiHeadAttention)
+    save_transformer(HERE / WEIGHTS, transformer, half=True)
+    about = read_json(run / "run.json")
+    about.pop("weights_sha256")
+    curve = [{name: row[name] for name in ("step", "epoch", "epoch_loss", "val_loss")}
+             for row in read_metrics(run) if "val_loss" in row]
+    provenance(HERE / WEIGHTS, f"python -m lab3 train --preset cpu --epochs {about['training']['epochs']} "
+               "--out runs/shipped", about, curve, machine)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--machine", required=True, help="what kind of machine the run was made on")
+    options = parser.parse_args()
+    sys.exit(main(options.run, options.machine))

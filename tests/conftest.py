@@ -1,0 +1,64 @@
+"""What all tests share: one thread, caches in a temporary folder, and a small trained run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings(tmp_path_factory):
+    """One thread for steady results, and no cache from outside."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB3_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def answers():
+    """The reference answers."""
+    from lab3.exercises import load_answers
+    from lab3.places import SOLUTIONS
+
+    return load_answers(SOLUTIONS)
+
+
+@pytest.fixture(scope="session")
+def cats():
+    """The embedded pictures."""
+    from lab3.cats import Cats
+
+    return Cats()
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The shipped tokenizer."""
+    from lab3.places import SHIPPED, TOKENIZER
+    from lab3.tokenizer import load_tokenizer
+
+    return load_tokenizer(SHIPPED / TOKENIZER)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """A run's folder that `train --preset smoke` made."""
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    done = lab3("train", "--preset", "smoke", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def lab3(*arguments, timeout=300, **environment):
+    """Run `python -m lab3` as a user does; returns the finished process."""
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "lab3", *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
+        cwd=ROOT, env=os.environ | environment)

@@ -1,0 +1,213 @@
+"""The command line as its users meet it: results where they were asked for, and one line for what cannot be used."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import lab3
+from PIL import Image
+
+from lab3 import cli
+from lab3.files import load_tensors, save_tensors
+
+SMOKE = ("--preset", "smoke")
+
+
+@pytest.fixture(scope="module")
+def few_cats(cats, tmp_path_factory):
+    """A folder of 60 pictures of one's own."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, picture in enumerate(cats.val[:60]):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def broken_run(smoke_run, tmp_path):
+    """A copy of a run, to be broken."""
+    return shutil.copytree(smoke_run, tmp_path / "run")
+
+
+def run(capsys, *arguments):
+    """Run a command in this process; returns the exit status and what it said on stderr."""
+    try:
+        status = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    return status, capsys.readouterr().err
+
+
+def refused(capsys, *arguments):
+    """What is said about unusable input: one line, exit status 2, no traceback."""
+    status, said = run(capsys, *arguments)
+    said = "\n".join(line for line in said.replace("\r", "\n").splitlines() if "%|" not in line)  # progress bars
+    assert status == 2, said
+    assert len(said.strip().splitlines()) == 1 and "Traceback" not in said, said
+    return said
+
+
+def test_train_says_where_the_weights_are(smoke_run):
+    assert {"maskgit.safetensors", "run.json", "metrics.jsonl", "checkpoint.safetensors", "tokenizer"} <= {
+        path.name for path in smoke_run.iterdir()}
+    assert any(path.name.startswith("events.out.tfevents") for path in smoke_run.iterdir()), "TensorBoard"
+    about = json.loads((smoke_run / "run.json").read_text())
+    assert about["preset"] == "smoke" and about["steps"] == 16
+
+
+def test_inpaint_and_fid(capsys, smoke_run, few_cats, tmp_path):
+    run_folder = tmp_path / "run"
+    shutil.copytree(smoke_run, run_folder)
+    out = tmp_path / "filled"
+    status, said = run(capsys, "inpaint", "--run", run_folder, "--data", few_cats, "--total-iter", 2, "--out", out)
+    assert status == 0, said
+    counts = {folder.name: len(list(folder.iterdir())) for folder in out.iterdir() if folder.is_dir()}
+    assert set(counts) == {"masked", "decoded", "pasted", "original"} and len(set(counts.values())) == 1
+    assert json.loads((out / "inpaint.json").read_text())["sweet_spot"] == 2
+    status, said = run(capsys, "fid", out / "decoded", out / "original", "--features", "lite0", "--json",
+                       tmp_path / "fid.json")
+    assert status == 0, said
+    assert json.loads((tmp_path / "fid.json").read_text())["distance"] > 0
+
+
+def test_audit_and_import(capsys, few_cats, tmp_path):
+    shutil.copytree(few_cats, tmp_path / "twice")
+    shutil.copy(few_cats / "0.png", tmp_path / "twice" / "again.png")
+    assert run(capsys, "data", "audit", tmp_path / "twice", "--json", tmp_path / "audit.json")[0] == 0
+    assert len(json.loads((tmp_path / "audit.json").read_text())["exact"]) == 1
+    assert run(capsys, "data", "import", tmp_path / "twice", "--out", tmp_path / "clean", "--drop-duplicates")[0] == 0
+    assert len(list((tmp_path / "clean").rglob("train/*.png"))) > 0
+
+
+def test_a_missing_folder(capsys, tmp_path):
+    for command in (["data", "audit", tmp_path / "no"], ["demo", "--data", tmp_path / "no", "--out", tmp_path / "o"],
+                    ["fid", tmp_path / "no", tmp_path, "--features", "lite0"]):
+        assert str(tmp_path / "no") in refused(capsys, *command)
+
+
+def test_a_folder_without_pictures(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for command in (["data", "audit", tmp_path / "empty"], ["train", "--data", tmp_path / "empty", "--out", tmp_path / "o"],
+                    ["fid", tmp_path / "empty", tmp_path / "empty", "--features", "lite0"]):
+        assert "empty" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize("content", ["truncated", "text"])
+def test_a_file_that_is_no_picture(capsys, few_cats, tmp_path, content):
+    folder = shutil.copytree(few_cats, tmp_path / "pictures")
+    whole = (folder / "7.png").read_bytes()
+    (folder / "7.png").write_bytes(whole[:len(whole) // 2] if content == "truncated" else b"not a picture at all")
+    assert "7.png" in refused(capsys, "demo", "--data", folder, *SMOKE, "--out", tmp_path / "out")
+    assert "7.png" in refused(capsys, "fid", folder, few_cats, "--features", "lite0")
+
+
+def test_unreadable_files_are_left_out_on_request(capsys, few_cats, tmp_path):
+    folder = shutil.copytree(few_cats, tmp_path / "pictures")
+    (folder / "7.png").write_bytes(b"")
+    status, said = run(capsys, "train-tokenizer", "--data", folder, "--skip-unreadable", *SMOKE, "--out", tmp_path / "run")
+    assert status == 0, said
+    assert (tmp_path / "run" / "tokenizer" / "tokenizer.safetensors").is_file()
+
+
+def test_a_checkpoint_of_another_shape(capsys, broken_run, tmp_path):
+    tensors, about = load_tensors(broken_run / "maskgit.safetensors")
+    tensors["bias"] = torch.zeros(3, 3)
+    save_tensors(broken_run / "maskgit.safetensors", tensors, about)
+    said = refused(capsys, "inpaint", "--run", broken_run, "--out", tmp_path / "out")
+    assert "maskgit.safetensors: bias has shape (3, 3), the model expects (256, 1025)" in said
+
+
+@pytest.mark.parametrize("name", ["maskgit.safetensors", "tokenizer/tokenizer.safetensors"])
+def test_a_truncated_checkpoint(capsys, broken_run, tmp_path, name):
+    path = broken_run / name
+    path.write_bytes(path.read_bytes()[:1000])
+    assert f"{path}: not a complete safetensors file" in refused(
+        capsys, "inpaint", "--run", broken_run, "--out", tmp_path / "out")
+
+
+def test_a_truncated_training_checkpoint(capsys, broken_run):
+    path = broken_run / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "checkpoint.safetensors" in refused(capsys, "train", *SMOKE, "--resume", "--out", broken_run)
+
+
+def test_a_codebook_index_out_of_range(capsys, broken_run, few_cats, tmp_path):
+    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    with open(work / "iterative_decode.py", "a") as file:
+        file.write("\n\ndef iterative_decode(transformer, z_indices, mask, **settings):\n"
+                   "    z = z_indices.masked_fill(mask, 1024)\n    return z, [(z, mask)]\n")
+    assert "1024 is among them" in refused(
+        capsys, "inpaint", "--run", broken_run, "--data", few_cats, "--work", work, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("arguments, named", [
+    (["--sweet-spot", 9, "--total-iter", 8], "sweet-spot must lie in 1 ... total-iter (8), not 9"),
+    (["--total-iter", 0], "total-iter must be at least 1, not 0"),
+    (["--schedule", "cubic"], "schedule must be one of linear, cosine, square, not 'cubic'"),
+    (["--sampling", "best"], "sampling must be one of categorical, argmax, not 'best'"),
+    (["--temperature", -1], "temperature must be 0 or more"),
+])
+def test_impossible_decodings(capsys, tmp_path, arguments, named):
+    assert named in refused(capsys, "inpaint", *arguments, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_preset(capsys, tmp_path):
+    for command in ("train", "train-tokenizer", "demo"):
+        assert "preset must be one of smoke, cpu, report, not 'huge'" in refused(
+            capsys, command, "--preset", "huge", "--out", tmp_path / "out")
+
+
+def test_an_unknown_feature_set(capsys, few_cats):
+    assert "vgg" in refused(capsys, "fid", few_cats, few_cats, "--features", "vgg")
+
+
+def test_a_full_disk_while_saving(capsys, tmp_path, monkeypatch):
+    from lab3 import files
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "save_file", full)
+    assert "No space left on device" in refused(capsys, "train", *SMOKE, "--out", tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "file" in refused(capsys, "train", *SMOKE, "--out", tmp_path / "file" / "run")
+
+
+def test_an_own_data_set_without_a_tokenizer(capsys, few_cats, tmp_path):
+    assert "train-tokenizer" in refused(capsys, "train", *SMOKE, "--data", few_cats, "--out", tmp_path / "run")
+
+
+def test_missing_and_broken_answers(capsys, tmp_path):
+    assert "no answer to multi_head_attention yet" in refused(
+        capsys, "train", *SMOKE, "--work", tmp_path, "--out", tmp_path / "run")
+    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    (work / "mvtm_loss.py").write_text("def mvtm_loss(:\n")
+    assert "the answer to mvtm_loss fails when it runs (SyntaxError" in refused(
+        capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
+    (work / "mvtm_loss.py").write_text("def loss(): pass\n")
+    assert "does not define mvtm_loss" in refused(
+        capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
+
+
+def test_wrong_usage(capsys):
+    for arguments in ([], ["fly"], ["train"], ["fid", "one", "--features", "lite0"], ["inpaint", "--seed", "x", "--out", "o"]):
+        refused(capsys, *arguments)
+
+
+def test_work_that_fails_is_status_1_and_debug_shows_where(capsys, tmp_path):
+    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    (work / "mvtm_loss.py").write_text("def mvtm_loss(logits, targets, mask): return 1 / 0\n")
+    arguments = ["train", *SMOKE, "--work", work, "--out", tmp_path / "run"]
+    status, said = run(capsys, *arguments)
+    assert status == 1 and "ZeroDivisionError" in said and "Traceback" not in said
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["--debug", *map(str, arguments)])
+
+
+def test_a_command_is_a_module_too():
+    done = lab3("--help")
+    assert done.returncode == 0 and "train-tokenizer" in done.stdout

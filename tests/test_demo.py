@@ -1,0 +1,50 @@
+"""The whole lab in one command."""
+
+import json
+import time
+
+import pytest
+from conftest import lab3
+from PIL import Image
+
+FIELDS = {
+    "features", "protocol", "n", "distance", "distance_pasted", "distance_floor", "distance_holes", "kid", "psnr_known",
+    "psnr_hole", "train_seconds", "inpaint_seconds", "seconds", "preset", "seeds"}
+
+
+@pytest.mark.slow
+def test_the_demo_writes_its_summary_and_page_and_reuses_them(tmp_path):
+    done = lab3("demo", "--preset", "smoke", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert FIELDS <= summary.keys()
+    assert summary["features"] == "lite0" and summary["protocol"] == "course" and summary["n"] == 64
+    shipped = summary["shipped"]["distance"]
+    assert summary["distance_floor"] < shipped < summary["distance"]
+    assert shipped < summary["distance_holes"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 6 and "http" not in page
+    assert len(list((tmp_path / "shipped" / "pasted").glob("*.png"))) == 64
+
+    weights = (tmp_path / "run" / "maskgit.safetensors").stat().st_mtime
+    scores = (tmp_path / "scores-shipped.json").stat().st_mtime
+    time.sleep(0.01)
+    again = lab3("demo", "--preset", "smoke", "--out", tmp_path)
+    assert again.returncode == 0, again.stderr
+    repeated = json.loads((tmp_path / "summary.json").read_text())
+    assert repeated | {"seconds": 0} == summary | {"seconds": 0}
+    assert (tmp_path / "scores-shipped.json").stat().st_mtime == scores, "scores were computed again"
+    assert (tmp_path / "run" / "maskgit.safetensors").stat().st_mtime >= weights
+
+
+@pytest.mark.slow
+def test_the_demo_on_pictures_of_ones_own_trains_a_tokenizer_on_them(cats, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, picture in enumerate(cats.val[:200]):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    done = lab3("demo", "--preset", "smoke", "--data", folder, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert FIELDS <= summary.keys() and "shipped" not in summary
+    assert (tmp_path / "out" / "run" / "tokenizer" / "tokenizer.safetensors").is_file()

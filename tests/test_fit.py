@@ -1,0 +1,133 @@
+"""Training: it learns, and stopping it at any moment changes nothing."""
+
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import ROOT, lab3
+
+from lab3.files import InputError, SaveError, load_tensors, read_json
+from lab3.fit import Batches, fit
+from lab3.presets import PRESETS
+from lab3.runs import read_metrics
+
+SMOKE = PRESETS["smoke"]
+SHORT = replace(SMOKE, training=replace(SMOKE.training, batch_size=8, part_steps=2))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Tokens with something to learn: 40 rows that each repeat one code."""
+    codes = torch.randint(0, 1024, (40, 1), generator=torch.Generator().manual_seed(0))
+    return codes.expand(40, 256).to(torch.int16)
+
+
+def weights(run):
+    return load_tensors(run / "maskgit.safetensors")[0]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_loss_falls(rows, answers, tmp_path):
+    longer = replace(SHORT, training=replace(SHORT.training, epochs=20))
+    fit(rows, rows[:8], longer, answers, tmp_path, progress=False)
+    losses = [row["val_loss"] for row in read_metrics(tmp_path) if "val_loss" in row]
+    assert len(losses) == 20 and losses[-1] < losses[0] - 1
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(rows, answers, tmp_path):
+    fit(rows, rows[:8], SHORT, answers, tmp_path / "whole", progress=False)
+    calls = 0
+
+    def stopping(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return answers.train_one_epoch(*arguments, **keywords)
+
+    stopped = type(answers)(**vars(answers) | {"train_one_epoch": stopping})
+    with pytest.raises(KeyboardInterrupt):
+        fit(rows, rows[:8], SHORT, stopped, tmp_path / "cut", progress=False)
+    assert len(read_metrics(tmp_path / "cut")) == 3, "all finished parts are kept"
+    fit(rows, rows[:8], SHORT, answers, tmp_path / "cut", resume=True, progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    for whole, cut in zip(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "cut"), strict=True):
+        assert {**whole, "time": 0} == {**cut, "time": 0}
+
+
+def test_a_finished_training_resumes_to_itself(rows, answers, tmp_path):
+    fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+    before, about = weights(tmp_path), read_json(tmp_path / "run.json")
+    fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False)
+    assert same(before, weights(tmp_path))
+    assert read_json(tmp_path / "run.json") == about
+
+
+def test_a_training_is_not_overwritten_or_mixed_with_another(rows, answers, tmp_path):
+    fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+    with pytest.raises(InputError, match="Pass --resume"):
+        fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+    other = replace(SHORT, training=replace(SHORT.training, lr=2e-3))
+    with pytest.raises(InputError, match="training"):
+        fit(rows, rows[:8], other, answers, tmp_path, resume=True, progress=False)
+    with pytest.raises(InputError, match="tokenizer_key"):
+        fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False, about={"tokenizer_key": "x"})
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answers, tmp_path, monkeypatch):
+    from lab3 import files
+
+    saved, save = 0, files.save_file
+
+    def filling_up(tensors, path, metadata=None):
+        nonlocal saved
+        saved += 1
+        if saved == 3:
+            raise OSError(28, "No space left on device")
+        save(tensors, path, metadata)
+
+    monkeypatch.setattr(files, "save_file", filling_up)
+    with pytest.raises(SaveError, match="No space left on device"):
+        fit(rows, rows[:8], SHORT, answers, tmp_path / "cut", progress=False)
+    fit(rows, rows[:8], SHORT, answers, tmp_path / "cut", resume=True, progress=False)
+    fit(rows, rows[:8], SHORT, answers, tmp_path / "whole", progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_batches_give_every_row_once_as_long():
+    tokens = torch.arange(70).view(10, 7).to(torch.int16)
+    loader = Batches(tokens, torch.randperm(10), 4)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [4, 4, 2] and len(loader) == 3
+    assert all(batch.dtype == torch.long for batch in batches)
+    assert sorted(torch.cat(batches)[:, 0].tolist()) == list(range(0, 70, 7))
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_end_in_the_weights_of_one_run(tmp_path):
+    arguments = ["train", "--preset", "smoke", "--epochs", "12", "--out"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert lab3(*arguments, whole).returncode == 0
+    a_part = read_json(whole / "run.json")["train_seconds"] / len(read_metrics(whole))
+    chance = random.Random(0)
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-m", "lab3", *arguments, str(cut), "--resume"], cwd=ROOT,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = len(read_metrics(cut))
+        while len(read_metrics(cut)) <= before:  # most of a process's life here is imports: wait until it trains
+            assert process.poll() is None, "the training ended before its tenth kill"
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, a_part))
+        process.kill()
+        process.wait()
+    assert lab3(*arguments, cut, "--resume").returncode == 0
+    assert same(weights(whole), weights(cut))
+    assert [row["step"] for row in read_metrics(whole)] == [row["step"] for row in read_metrics(cut)]
+    assert not list(cut.glob(".*.part"))

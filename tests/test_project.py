@@ -1,0 +1,93 @@
+"""The project's own files agree with one another."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+NEEDED = [Requirement(line) for line in PROJECT["dependencies"] + [line for extra in EXTRAS.values() for line in extra]]
+PINS = {canonicalize_name(pin.name): pin for pin in (
+    Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")}
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+
+
+@pytest.mark.parametrize("need", NEEDED, ids=str)
+def test_every_dependency_is_pinned_within_its_range(need):
+    pin = PINS[canonicalize_name(need.name)]
+    [version] = [part.version for part in pin.specifier if part.operator == "=="]
+    assert need.specifier, f"{need.name} has no range in pyproject.toml"
+    assert need.specifier.contains(version, prereleases=True)
+
+
+def test_pins_are_exact():
+    assert all([part.operator for part in pin.specifier] == ["=="] for pin in PINS.values())
+
+
+def test_environment_installs_what_pyproject_and_constraints_say():
+    conda = [line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)]
+    [pip] = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
+    python = Requirement(next(line for line in conda if line.startswith("python")))
+    assert str(python.specifier) == str(SpecifierSet(PROJECT["requires-python"]))
+    assert set(conda) == {str(python), "pip"}, "all else comes from pyproject.toml"
+    assert "-c constraints.txt" in pip
+    [install] = [line for line in pip if line.startswith("-e ")]
+    assert set(re.search(r"\[(.+)\]", install)[1].split(",")) <= set(EXTRAS)
+
+
+def test_make_installs_the_extras_that_exist():
+    [extras] = re.findall(r"-e '\.\[(.+)\]'", (ROOT / "Makefile").read_text())
+    assert set(extras.split(",")) <= set(EXTRAS)
+
+
+def test_answers_are_exported_from_their_source(tmp_path):
+    from lab3.exercises import EXERCISES, export_answers
+
+    written = export_answers(sorted((ROOT / "solutions" / "source").glob("*.py")), tmp_path)
+    assert sorted(path.stem for path in written) == sorted(EXERCISES)
+    for path in written:
+        kept = (ROOT / "solutions" / "work" / path.name).read_text()
+        assert kept == path.read_text(), f"solutions/work/{path.name} is out of date: run make answers"
+
+
+def test_the_package_holds_no_answer():
+    from lab3.exercises import EXERCISES
+
+    names = {defines for defines, _ in EXERCISES.values()}
+    for path in (ROOT / "lab3").glob("*.py"):
+        defined = set(re.findall(r"^(?:class|def) (\w+)", path.read_text(), re.MULTILINE))
+        assert not defined & names, path
+
+
+def test_shipped_weights_are_small_and_say_how_they_were_made():
+    from lab3.files import sha256
+
+    weights = sorted((ROOT / "data" / "checkpoints").glob("*.safetensors"))
+    assert [path.stem for path in weights] == ["maskgit", "tokenizer"]
+    assert sum(path.stat().st_size for path in weights) <= 25e6
+    for path in weights:
+        about = json.loads(path.with_suffix(".json").read_text())
+        assert {"command", "seed", "data", "data_key", "steps", "train_seconds", "machine", "curve"} <= about.keys()
+        assert about["sha256"] == sha256(path)
+        assert len(about["curve"]) > 5
+
+
+def test_layers_are_small_and_carry_their_licence():
+    cats = ROOT / "data" / "cats"
+    assert sum(path.stat().st_size for path in cats.iterdir() if path.is_file()) < 500_000
+    licence = (cats / "LICENSE.md").read_text()
+    assert "David Revoy" in licence and "CC BY 4.0" in licence
+
+
+def test_make_help_names_every_target():
+    made = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert all(f"make {target}" in made for target in phony if target != "help")

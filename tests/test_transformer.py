@@ -1,0 +1,81 @@
+"""The transformer and the run's settings."""
+
+import pytest
+import torch
+from torch import nn
+
+from lab3.files import InputError
+from lab3.presets import PRESETS, DecodingConfig, preset
+from lab3.transformer import BidirectionalTransformer, load_transformer, save_transformer
+
+
+def test_the_report_model_has_the_courses_size(answers):
+    with torch.device("meta"):
+        transformer = BidirectionalTransformer(PRESETS["report"].transformer, answers.MultiHeadAttention)
+    assert sum(p.numel() for p in transformer.parameters()) == 72_745_472  # the course says 72.75 M
+
+
+def test_the_report_preset_has_the_reports_settings():
+    report = preset("report")
+    assert (report.training.batch_size, report.training.lr, report.training.epochs) == (150, 5e-5, 100)
+    assert (report.training.warmup_epochs, report.training.eta_min, report.training.seed) == (10, 1e-6, 42)
+
+
+def test_logits_for_every_place_and_every_id(answers):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention)
+    logits = transformer(torch.randint(0, 1025, (3, 256)))
+    assert logits.shape == (3, 256, 1025)
+
+
+def test_any_attention_of_the_contract_will_do():
+    class Mean(nn.Module):
+        def __init__(self, dim, num_heads, attn_drop):
+            super().__init__()
+            self.dim = dim
+
+        def forward(self, x):
+            assert x.shape[1:] == (256, self.dim)
+            return x.mean(dim=1, keepdim=True).expand_as(x)
+
+    assert BidirectionalTransformer(PRESETS["smoke"].transformer, Mean)(torch.zeros(1, 256).long()).isfinite().all()
+
+
+def test_every_place_sees_every_other(answers):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention).eval()
+    z_indices = torch.randint(0, 1024, (1, 256))
+    changed = z_indices.clone()
+    changed[0, 255] = (changed[0, 255] + 1) % 1024
+    assert (transformer(z_indices) - transformer(changed)).abs().amax(dim=2).gt(0).all()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_saved_transformer_comes_back(answers, tmp_path, half):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention).eval()
+    save_transformer(tmp_path / "m.safetensors", transformer, half=half)
+    again = load_transformer(tmp_path / "m.safetensors", answers.MultiHeadAttention)
+    z_indices = torch.randint(0, 1025, (1, 256))
+    assert torch.allclose(again(z_indices), transformer(z_indices), atol=0.02 if half else 0)
+
+
+def test_another_models_checkpoint_is_named(answers, tmp_path):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention)
+    tensors = {name: tensor[:5] if name == "bias" else tensor for name, tensor in transformer.state_dict().items()}
+    transformer.state_dict = lambda: tensors
+    save_transformer(tmp_path / "m.safetensors", transformer)
+    with pytest.raises(InputError, match=r"m\.safetensors: bias has shape \(5, 1025\)"):
+        load_transformer(tmp_path / "m.safetensors", answers.MultiHeadAttention)
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(InputError, match="smoke, cpu, report, not 'huge'"):
+        preset("huge")
+
+
+@pytest.mark.parametrize("settings, named", [
+    ({"schedule": "cubic"}, "schedule"), ({"sampling": "top"}, "sampling"), ({"total_iter": 0}, "total-iter"),
+    ({"sweet_spot": 9}, "sweet-spot"), ({"sweet_spot": 0}, "sweet-spot"), ({"choice_temperature": -1.0}, "temperature"),
+    ({"choice_temperature": float("nan")}, "temperature"),
+])
+def test_impossible_decodings_are_named(settings, named):
+    with pytest.raises(InputError, match=named):
+        DecodingConfig(**settings).check()
