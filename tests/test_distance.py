@@ -448,7 +448,7 @@ def test_fid_is_what_pytorch_fids_own_command_prints(hub, pictures, monkeypatch,
         values = ds.features(ds.read_folder(folder), extractor).values.astype(np.float64)
         theirs = np.load(folder.with_suffix(".npz"))
         assert np.allclose(values.mean(0), theirs["mu"], rtol=1e-6, atol=1e-7)
-        assert np.abs(np.cov(values, rowvar=False) - theirs["sigma"]).max() < 1e-6 * theirs["sigma"].max()
+        assert np.abs(np.cov(values, rowvar=False) - theirs["sigma"]).max() < 1e-5 * theirs["sigma"].max()
     # pytorch-fid takes the root of a singular 2048 x 2048 matrix here and is off by some 1e-5 itself, whatever the
     # distance: the folders differ enough for that to be less than a millionth of it
     assert found["distance"] == pytest.approx(printed, rel=1e-6)
