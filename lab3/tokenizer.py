@@ -90,12 +90,6 @@ class Tokenizer(nn.Module):
         x = pictures.to(self.codebook.device, memory_format=torch.channels_last).float() / 127.5 - 1
         return self.encoder(x).flatten(2).transpose(1, 2).float()
 
-    def nearest(self, latents):
-        """The codes next to latents (..., code_dim) in Euclidean distance: (...) long."""
-        flat = latents.detach().flatten(0, -2)
-        distance = self.codebook.square().sum(1) - 2 * flat @ self.codebook.T
-        return distance.argmin(1).view(latents.shape[:-1])
-
     def draw(self, codes):
         """Code vectors (B, 256, code_dim) -> pictures (B, 3, 64, 64), float32 around [-1, 1]."""
         side = int(codes.shape[1] ** 0.5)
@@ -112,7 +106,7 @@ class Tokenizer(nn.Module):
         Returns:
             (N, 256) long, on the CPU, row by row from the top left.
         """
-        return torch.cat([self.nearest(self.latents(batch)).cpu() for batch in pictures.split(batch_size)])
+        return torch.cat([nearest(self.codebook, self.latents(batch)).cpu() for batch in pictures.split(batch_size)])
 
     @torch.no_grad()
     def decode(self, z_indices, batch_size=128):
@@ -133,6 +127,12 @@ class Tokenizer(nn.Module):
                              "is among them: is a mask token left that was never filled?")
         batches = z_indices.to(self.codebook.device).split(batch_size)
         return torch.cat([to_uint8(self.draw(self.codebook[batch])).cpu() for batch in batches])
+
+
+def nearest(codebook, latents):
+    """The codes of a codebook (V, D) next to latents (..., D) in Euclidean distance: (...) long."""
+    distance = codebook.square().sum(1) - 2 * latents.detach().flatten(0, -2) @ codebook.T
+    return distance.argmin(1).view(latents.shape[:-1])
 
 
 def save_tokenizer(path, tokenizer):

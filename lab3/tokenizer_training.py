@@ -17,7 +17,7 @@ from lab3.files import InputError, write_json
 from lab3.lite0 import early_features, lite0
 from lab3.machine import autocast, best_device
 from lab3.runs import CHECKPOINT, Metrics, load_training, part_generator, remove_leftovers, save_training
-from lab3.tokenizer import Tokenizer, save_tokenizer
+from lab3.tokenizer import Tokenizer, nearest, save_tokenizer
 
 PART_STEPS = 50
 UNQUANTISED = 0.03  # the share of the training in which the autoencoder runs without a codebook
@@ -119,16 +119,12 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
     tokenizer = Tokenizer(config).to(device)
     discriminator = Discriminator(config.disc_width).to(device)
     averages = CodebookAverages(tokenizer.codebook).to(device)
-    network = lite0().to(device)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     critic = torch.optim.AdamW(discriminator.parameters(), lr=config.lr / 2, betas=(0.5, 0.99), weight_decay=1e-4)
     modules = {"tokenizer": tokenizer, "discriminator": discriminator, "averages": averages}
     optimizers = {"optimizer": optimizer, "critic": critic}
 
-    steps_an_epoch = max(1, len(pictures) // config.batch_size)
-    total = config.epochs * steps_an_epoch
-    quantised_from = max(1, round(UNQUANTISED * total))
-    adversarial_from = round(config.adversarial_from * total)
+    course = Course(config, len(pictures))
     identity = {"config": asdict(config), "train_pictures": len(pictures), **(about or {})}
     step, seconds = 0, 0.0
     if (run / CHECKPOINT).is_file():
@@ -137,86 +133,107 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
         state = load_training(run / CHECKPOINT, modules, optimizers, identity)
         step, seconds = state["step"], state["seconds"]
     metrics = Metrics(run, resume_from=step)
-    bar = tqdm(total=total, initial=step, desc="tokenizer", unit="batch", disable=not progress)
+    bar = tqdm(total=course.total, initial=step, desc="tokenizer", unit="batch", disable=not progress)
 
-    while step < total:
+    while step < course.total:
         began = time.perf_counter()
         part_generator(config.seed, step)
-        sums = dict.fromkeys(("l1", "perceptual", "commitment", "adversarial", "critic"), 0.0)
-        until = min(step + PART_STEPS, total)
-        used = torch.zeros(len(tokenizer.codebook), dtype=torch.bool, device=device)
-        done = until - step
-        for step in range(step, until):
-            epoch, place = divmod(step, steps_an_epoch)
-            if place == 0 or step == until - done:
-                order = torch.randperm(
-                    len(pictures), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
-            batch = pictures[order[place * config.batch_size:(place + 1) * config.batch_size]].to(device)
-            _set_lr(optimizers, config, step, total)
-            with autocast(device):
-                losses = _tokenizer_losses(tokenizer, averages, network, batch, config, step, quantised_from, used)
-                drawn, real = losses.pop("drawn"), losses.pop("real")
-                if step >= adversarial_from:
-                    losses["adversarial"] = -discriminator(drawn).float().mean()
-            ramp = min(1.0, (step - adversarial_from) / max(1, 0.05 * total))
-            loss = (losses["l1"] + config.perceptual_weight * losses["perceptual"]
-                    + config.beta * losses["commitment"]
-                    + config.adversarial_weight * ramp * losses.get("adversarial", 0.0))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(tokenizer.parameters(), 1.0)
-            optimizer.step()
-            if step >= adversarial_from:
-                with autocast(device):
-                    scores = discriminator(torch.cat([real, drawn.detach()])).float()
-                on_real, on_drawn = scores.chunk(2)
-                losses["critic"] = F.relu(1 - on_real).mean() + F.relu(1 + on_drawn).mean()
-                critic.zero_grad(set_to_none=True)
-                losses["critic"].backward()
-                critic.step()
+        part = range(step, min(step + PART_STEPS, course.total))
+        sums, used = {}, torch.zeros(len(tokenizer.codebook), dtype=torch.bool, device=device)
+        for step in part:
+            batch = pictures[course.rows(step)].to(device)
+            for group, rate in ((optimizer, config.lr), (critic, config.lr / 2)):
+                group.param_groups[0]["lr"] = rate * course.lr_factor(step)
+            losses, chosen = _train_step(modules, optimizers, batch, course, step)
             for name, value in losses.items():
-                sums[name] += float(value.detach())
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            used[chosen] = True
             bar.update()
-        step = until
+        step = part.stop
         seconds += time.perf_counter() - began
-        row = {name: value / done for name, value in sums.items()}
+        row = {name: float(value) / len(part) for name, value in sums.items()}
         metrics.write(step, **row, codes_used=int(used.sum()), lr=optimizer.param_groups[0]["lr"])
         bar.set_postfix(l1=f"{row['l1']:.4f}", codes=int(used.sum()))
         save_training(run / CHECKPOINT, modules, optimizers, {
             "step": step, "seconds": seconds, "identity": identity})
     bar.close()
     metrics.close()
-    tokenizer.eval()
     save_tokenizer(run / "tokenizer.safetensors", tokenizer)
-    write_json(run / "tokenizer.json", identity | {"steps": total, "train_seconds": round(seconds, 1)})
-    return tokenizer
+    write_json(run / "tokenizer.json", identity | {"steps": course.total, "train_seconds": round(seconds, 1)})
+    return tokenizer.eval()
 
 
-def _tokenizer_losses(tokenizer, averages, network, batch, config, step, quantised_from, used):
-    """The losses of one batch, and the pictures that they compare; moves the codebook."""
-    real = batch.to(memory_format=torch.channels_last).float() / 127.5 - 1
-    latents = tokenizer.latents(batch)
+class Course:
+    """Which pictures each step sees, and what is switched on when."""
+
+    def __init__(self, config, n_pictures):
+        self.config, self.n_pictures = config, n_pictures
+        self.steps_an_epoch = max(1, n_pictures // config.batch_size)
+        self.total = config.epochs * self.steps_an_epoch
+        self.quantised_from = max(1, round(UNQUANTISED * self.total))
+        self.adversarial_from = round(config.adversarial_from * self.total)
+
+    def rows(self, step):
+        """The pictures of a step: every epoch has an order of its own."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        order = torch.randperm(
+            self.n_pictures, generator=torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch))
+        return order[place * self.config.batch_size:(place + 1) * self.config.batch_size]
+
+    def lr_factor(self, step):
+        """Linear warm-up over 2 % of the steps, then a cosine down to 2 % of the learning rate."""
+        warm = max(1, round(0.02 * self.total))
+        if step < warm:
+            return (step + 1) / warm
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.total - warm)))
+
+    def adversarial_weight(self, step):
+        """The discriminator's voice, which rises over 5 % of the steps."""
+        return self.config.adversarial_weight * min(1.0, (step - self.adversarial_from) / max(1, 0.05 * self.total))
+
+
+def _train_step(modules, optimizers, batch, course, step):
+    """One step of tokenizer and discriminator; returns the losses and the codes (B * 256,) that were chosen."""
+    tokenizer, discriminator, averages = modules.values()
+    optimizer, critic = optimizers.values()
+    adversarial = step >= course.adversarial_from
+    losses = {}
+    with autocast(batch.device):
+        real = batch.to(memory_format=torch.channels_last).float() / 127.5 - 1
+        latents = tokenizer.latents(batch)
+        codes, chosen = _quantise(tokenizer.codebook, averages, latents, course, step)
+        drawn = tokenizer.draw(latents + (codes - latents).detach())  # gradients pass the codebook by
+        losses["l1"] = F.l1_loss(drawn, real)
+        losses["perceptual"] = perceptual_loss(lite0().to(batch.device), drawn, real)
+        losses["commitment"] = F.mse_loss(latents, codes)
+        loss = (losses["l1"] + course.config.perceptual_weight * losses["perceptual"]
+                + course.config.beta * losses["commitment"])
+        if adversarial:
+            losses["adversarial"] = -discriminator(drawn).float().mean()
+            loss = loss + course.adversarial_weight(step) * losses["adversarial"]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(tokenizer.parameters(), 1.0)
+    optimizer.step()
+
+    if adversarial:
+        with autocast(batch.device):
+            on_real, on_drawn = discriminator(torch.cat([real, drawn.detach()])).float().chunk(2)
+        losses["critic"] = F.relu(1 - on_real).mean() + F.relu(1 + on_drawn).mean()
+        critic.zero_grad(set_to_none=True)  # of what the tokenizer's loss left in the discriminator
+        losses["critic"].backward()
+        critic.step()
+    return losses, chosen
+
+
+def _quantise(codebook, averages, latents, course, step):
+    """The codes (B, 256, D) that stand for latents, and which they are; the codebook then follows the latents."""
     flat = latents.detach().flatten(0, 1)
-    if step == quantised_from:
-        averages.start(tokenizer.codebook, flat)
-    if step < quantised_from:
-        codes, commitment = latents, latents.new_zeros(())
-    else:
-        chosen = tokenizer.nearest(latents)
-        codes = tokenizer.codebook[chosen]
-        commitment = F.mse_loss(latents, codes)
-        codes = latents + (codes - latents).detach()
-        averages.update(tokenizer.codebook, flat, chosen.flatten())
-        used[chosen.flatten()] = True
-    drawn = tokenizer.draw(codes)
-    return {"l1": F.l1_loss(drawn, real), "perceptual": perceptual_loss(network, drawn, real),
-            "commitment": commitment, "drawn": drawn, "real": real}
-
-
-def _set_lr(optimizers, config, step, total):
-    """Linear warm-up over 2 % of the steps, then a cosine down to 2 % of the learning rate."""
-    warm = max(1, round(0.02 * total))
-    factor = (step + 1) / warm if step < warm else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
-    for optimizer, scale in zip(optimizers.values(), (1.0, 0.5)):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * scale * factor
+    if step < course.quantised_from:
+        return latents, torch.empty(0, dtype=torch.long, device=latents.device)
+    if step == course.quantised_from:
+        averages.start(codebook, flat)
+    chosen = nearest(codebook, flat)
+    codes = codebook[chosen].view_as(latents)
+    averages.update(codebook, flat, chosen)
+    return codes, chosen
