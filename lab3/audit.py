@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from lab3.duplicates import MAX_CANDIDATES, MAX_SHIFT, NEAR, difference, find_twins
 from lab3.masks import GREY
-from lab3.photos import (
-    FORMATS, SIZE, Layout, NotAPicture, decode, find_layout, read_bytes, to_holes, to_mask, to_pixels)
+from lab3.photos import Layout, find_layout
+from lab3.pictures import FORMATS, SIZE, NotAPicture, decode, read_bytes, to_holes, to_mask, to_pixels
 
 
 @dataclass

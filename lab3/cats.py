@@ -115,8 +115,8 @@ class Cats:
 
     @cached_property
     def key(self):
-        names = [f"{name}.png" for name in LAYERS]
-        return content_key([(FOLDER / name).read_bytes() for name in names] + [bytes(choices(s).numpy()) for s in SPLITS])
+        drawn = [(FOLDER / f"{name}.png").read_bytes() for name in LAYERS]
+        return content_key(drawn + [choices(split).numpy().tobytes() for split in SPLITS])
 
     @cached_property
     def train(self):

@@ -57,7 +57,7 @@ def make_parser():
             train.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: the run's own, or the shipped")
 
     inpaint = commands.add_parser("inpaint", help="fill the holes of the test pictures")
-    inpaint.add_argument("--run", type=Path, default=SHIPPED, help="a folder that train made; default: the shipped model")
+    inpaint.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(inpaint)
     inpaint.add_argument("--work", type=Path, default=SOLUTIONS, help="the folder of answers")
     inpaint.add_argument("--schedule", default="cosine")
@@ -71,7 +71,7 @@ def make_parser():
     fid = commands.add_parser("fid", help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
     fid.add_argument("--features", required=True, help="inception (FID) or lite0 (FD-Lite0, needs no download)")
-    fid.add_argument("--weights", type=Path, metavar="FILE", help="Inception weights, instead of those pytorch-fid keeps")
+    fid.add_argument("--weights", type=Path, metavar="FILE", help="Inception weights of your own")
     fid.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
     return parser
 
@@ -136,7 +136,7 @@ def run_train(options):
     tokenizer = tokenizer_of(options.out, data, options.tokenizer)
     fit(*training_tokens(data, tokenizer, preset.training), preset, answers, options.out, resume=options.resume,
         about={"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)})
-    print(f"{options.out / WEIGHTS} is ready. python -m lab3 inpaint --run {options.out} --out DIR fills holes with it.")
+    print(f"{options.out / WEIGHTS} is ready. python -m lab3 inpaint --run {options.out} --out DIR fills holes.")
 
 
 def run_inpaint(options):

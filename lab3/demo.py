@@ -158,7 +158,8 @@ def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors,
             | {f"{name} model, pasted": [one.distance_pasted for one in result["scores"]]
                for name, result in results.items()},
             anchors.distance_floor, anchors.distance_holes, NAMES[FEATURES],
-            "Bars: mean over seeds; dots: the seeds. A perfect model would come down to about the floor.")),
+            "Bars: mean over seeds; dots: the seeds. A perfect model comes down to about the floor,\n"
+            "pasted pictures to below it: their known pixels never went through the tokenizer.")),
         ("training", "Training", plots.training_curve(
             read_metrics(run), "The loss falls from guessing to what the picture's known part does not decide.")),
         ("decoding", "Iterative decoding for three schedules", plots.decoding_steps(
@@ -194,12 +195,13 @@ PAGE = """<!doctype html>
   td.number { text-align: right; font-variant-numeric: tabular-nums }
 </style></head><body>
 <h1>Holes filled, and how well</h1>
-<p>{{ summary.n }} test pictures, preset <b>{{ summary.preset }}</b>, {{ summary.seeds | length }} seeds, {{ cores }} cores.
-Training took {{ "%.0f" | format(summary.train_seconds) }} s, one decoding of the test set
+<p>{{ summary.n }} test pictures, preset <b>{{ summary.preset }}</b>, {{ summary.seeds | length }} seeds,
+{{ cores }} cores. Training took {{ "%.0f" | format(summary.train_seconds) }} s, one decoding of the test set
 {{ "%.0f" | format(summary.inpaint_seconds) }} s.</p>
 <table>
 <tr><th></th><th>{{ name }}</th><th>pasted</th><th>KID</th><th>PSNR known (dB)</th><th>PSNR hole (dB)</th></tr>
-<tr><td>floor: the tokenizer's reconstructions</td><td class="number">{{ "%.2f" | format(summary.distance_floor) }}</td></tr>
+<tr><td>floor: the tokenizer's reconstructions</td>
+<td class="number">{{ "%.2f" | format(summary.distance_floor) }}</td></tr>
 {% for label, row in [("shipped model", summary.shipped), ("model trained here", summary)] if row %}
 <tr><td>{{ label }}</td>
 <td class="number">{{ "%.2f ± %.2f" | format(row.distance, row.sd.distance) }}</td>

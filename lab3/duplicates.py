@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from lab3.masks import GREY
-from lab3.photos import SIZE, channels_first
+from lab3.photos import channels_first
+from lab3.pictures import SIZE
 
 NEAR = 0.05  # `difference` up to which two pictures count as one photograph
 MAX_SHIFT = 20.0  # grey levels between their mean colours: beyond that the light was another, and so the moment

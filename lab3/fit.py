@@ -79,7 +79,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     step, seconds, epoch_losses = 0, 0.0, []
     if (run / CHECKPOINT).is_file():
         if not resume:
-            raise InputError(f"{run}: holds a training already. Pass --resume to go on with it, or name another folder.")
+            raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
         state = load_training(run / CHECKPOINT, modules, optimizers, identity)
         step, seconds, epoch_losses = state["step"], state["seconds"], state["epoch_losses"]
         scheduler.load_state_dict(state["scheduler"])

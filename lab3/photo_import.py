@@ -18,7 +18,8 @@ from lab3.audit import Pair, Unreadable, survey_folder, survey_twins
 from lab3.cats import SEED
 from lab3.files import InputError, SaveError, write_json
 from lab3.masks import GREY, random_holes
-from lab3.photos import Splits, to_holes, unreadable
+from lab3.photos import Splits
+from lab3.pictures import to_holes, unreadable
 
 RULE = ("In the order test, train, val, and by name within each: a picture is dropped where an earlier, kept one is "
         "its exact or near duplicate, mirror images included. Test pictures are always kept.")

@@ -106,7 +106,7 @@ def training_curve(metrics, caption):
               color=COLOURS["orange"], label="validation")
     loss.axhline(math.log(1024), color=COLOURS["grey"], linestyle=":", label="guessing, ln 1024")
     loss.set_xlabel("epoch")
-    loss.set_ylabel("cross-entropy on hidden tokens (nats)")
+    loss.set_ylabel("loss on hidden tokens (nats)")
     loss.legend(fontsize=8, frameon=False)
     rate.plot([row["epoch"] for row in metrics], [row["lr"] for row in metrics], color=COLOURS["green"])
     rate.set_xlabel("epoch")
@@ -150,7 +150,7 @@ def distance_bars(rows, floor, holes, name, caption):
     """
     page = figure(6.0, 0.55 * len(rows) + 1.5)
     axes = page.subplots()
-    for place, (label, values) in enumerate(rows.items()):
+    for place, values in enumerate(rows.values()):
         axes.barh(place, np.mean(values), color=COLOURS["blue"], height=0.55, alpha=0.75)
         axes.plot(values, [place] * len(values), "o", color="black", markersize=3)
         axes.text(np.mean(values), place, f"  {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}", va="center",

@@ -50,7 +50,8 @@ def load_training(path, modules, optimizers, identity=None):
             state.setdefault(int(index), {})[entry] = value
         groups = about.get("param_groups", {}).get(name)
         if groups is None:
-            raise InputError(f"{path}: holds no state of {name!r}: it is no training checkpoint. Start without --resume.")
+            raise InputError(f"{path}: holds no state of {name!r}, so it is no training checkpoint. "
+                             "Start without --resume in another folder.")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     return about
 

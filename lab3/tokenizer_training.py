@@ -129,7 +129,7 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
     step, seconds = 0, 0.0
     if (run / CHECKPOINT).is_file():
         if not resume:
-            raise InputError(f"{run}: holds a training already. Pass --resume to go on with it, or name another folder.")
+            raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
         state = load_training(run / CHECKPOINT, modules, optimizers, identity)
         step, seconds = state["step"], state["seconds"]
     metrics = Metrics(run, resume_from=step)

@@ -1,18 +1,20 @@
 """What all tests share: one thread, caches in a temporary folder, and a small trained run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from photo_folders import draw, save, save_test
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
 def surroundings(tmp_path_factory):
-    """One thread for steady results, and no cache from outside."""
+    """No cache from outside, and one thread: on a busy machine threads wait for one another, ten times as long."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB3_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -55,10 +57,20 @@ def smoke_run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def lab(tmp_path):
+    """The original lab's layout: train 0 … 5, val 10 … 12, test 20 … 22, all different."""
+    root = tmp_path / "lab"
+    for i in range(6):
+        save(root / f"train/image_{i:05d}.png", draw(i))
+    for i in range(3):
+        save(root / f"val/image_{i:05d}.png", draw(10 + i))
+        save_test(root, i, draw(20 + i))
+    return root
+
+
 def lab3(*arguments, timeout=300, **environment):
     """Run `python -m lab3` as a user does; returns the finished process."""
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "lab3", *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
         cwd=ROOT, env=os.environ | environment)

@@ -1,24 +1,14 @@
-"""Pictures and folders that the tests of photos draw for themselves, from seeds; and fixtures to import."""
+"""Pictures and folders that the tests of photos draw for themselves, from seeds."""
 
 import io
 import os
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lab3.files import InputError
 from lab3.masks import GREY
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For such small matrices threads only wait for one another, seconds long on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draw(seed, size=64):
@@ -54,18 +44,6 @@ def save_test(root, number, pixels, original="test"):
     save(root / f"mask64/mask_{number:03d}.png", np.where(hole(number), 0, 255).astype(np.uint8))
     if original:
         save(root / f"{original}/image_{number:03d}.png", pixels)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    """The original lab's layout: train 0 … 5, val 10 … 12, test 20 … 22, all different."""
-    root = tmp_path / "lab"
-    for i in range(6):
-        save(root / f"train/image_{i:05d}.png", draw(i))
-    for i in range(3):
-        save(root / f"val/image_{i:05d}.png", draw(10 + i))
-        save_test(root, i, draw(20 + i))
-    return root
 
 
 def spoil(path, how):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from photo_folders import draw, hole, lab, one_thread, recode, refuses_useless_folders, save, save_test, spoil, spread
+from photo_folders import draw, hole, recode, refuses_useless_folders, save, save_test, spoil, spread
 
 from lab3.audit import Audit, MaskAudit, audit, format_audit
 from lab3.duplicates import NEAR

@@ -87,7 +87,8 @@ def test_a_missing_folder(capsys, tmp_path):
 
 def test_a_folder_without_pictures(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
-    for command in (["data", "audit", tmp_path / "empty"], ["train", "--data", tmp_path / "empty", "--out", tmp_path / "o"],
+    for command in (["data", "audit", tmp_path / "empty"],
+                    ["train", "--data", tmp_path / "empty", "--out", tmp_path / "o"],
                     ["fid", tmp_path / "empty", tmp_path / "empty", "--features", "lite0"]):
         assert "empty" in refused(capsys, *command)
 
@@ -104,9 +105,10 @@ def test_a_file_that_is_no_picture(capsys, few_cats, tmp_path, content):
 def test_unreadable_files_are_left_out_on_request(capsys, few_cats, tmp_path):
     folder = shutil.copytree(few_cats, tmp_path / "pictures")
     (folder / "7.png").write_bytes(b"")
-    status, said = run(capsys, "train-tokenizer", "--data", folder, "--skip-unreadable", *SMOKE, "--out", tmp_path / "run")
+    out = tmp_path / "run"
+    status, said = run(capsys, "train-tokenizer", "--data", folder, "--skip-unreadable", *SMOKE, "--out", out)
     assert status == 0, said
-    assert (tmp_path / "run" / "tokenizer" / "tokenizer.safetensors").is_file()
+    assert (out / "tokenizer" / "tokenizer.safetensors").is_file()
 
 
 def test_a_checkpoint_of_another_shape(capsys, broken_run, tmp_path):
@@ -194,7 +196,8 @@ def test_missing_and_broken_answers(capsys, tmp_path):
 
 
 def test_wrong_usage(capsys):
-    for arguments in ([], ["fly"], ["train"], ["fid", "one", "--features", "lite0"], ["inpaint", "--seed", "x", "--out", "o"]):
+    for arguments in ([], ["fly"], ["train"], ["fid", "one", "--features", "lite0"],
+                      ["inpaint", "--seed", "x", "--out", "o"]):
         refused(capsys, *arguments)
 
 

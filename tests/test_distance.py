@@ -49,15 +49,6 @@ def write_pictures(folder, pictures):
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Beside other work on the same cores, threads that wait for one another take ten times as long as one alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pictures():
     return cats.pictures("test")[:64]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_folders import draw, hole, one_thread, recode
+from photo_folders import draw, hole, recode
 from PIL import Image, ImageEnhance
 
 from lab3.duplicates import FLOOR, MAX_SHIFT, NEAR, difference, known_pairs, near_pairs

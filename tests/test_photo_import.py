@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from photo_folders import draw, hole, lab, one_thread, recode, refuses_useless_folders, save, save_test, spoil, spread
+from photo_folders import draw, hole, recode, refuses_useless_folders, save, save_test, spoil, spread
 from PIL import Image
 
 from lab3.audit import audit

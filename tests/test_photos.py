@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photo_folders import draw, hole, recode, refuses_useless_folders, save, save_test, spoil
 from PIL import Image
-from photo_folders import draw, hole, lab, one_thread, recode, refuses_useless_folders, save, save_test, spoil
 
 from lab3 import photos
 from lab3.files import InputError
-from lab3.photos import open_photos, read_folder, read_picture
+from lab3.photos import open_photos, read_folder
+from lab3.pictures import read_picture
 
 # ---------------------------------------------------------------------------------------------- one picture
 

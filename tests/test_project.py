@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -91,3 +92,9 @@ def test_make_help_names_every_target():
     made = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert all(f"make {target}" in made for target in phony if target != "help")
+
+
+def test_the_code_keeps_to_the_style_that_pyproject_sets():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
