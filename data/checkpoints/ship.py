@@ -4,7 +4,7 @@ In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskg
 file.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped
-    python -m lab3 train --preset cpu --epochs 20 --out runs/shipped
+    python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
     python data/checkpoints/ship.py runs/shipped --machine "two cores"
 """
 
@@ -25,9 +25,9 @@ HERE = Path(__file__).resolve().parent
 
 def provenance(path, command, about, curve, machine):
     """Write the JSON beside `path`."""
-    write_json(path.with_suffix(".json"), {
+    write_json(path.with_suffix(".json"), about | {
         "command": command, "machine": machine, "licence": "CC BY 4.0, after David Revoy: see data/cats/LICENSE.md",
-        "seed": about.get("training", about.get("config"))["seed"], **about, "sha256": sha256(path),
+        "seed": about.get("training", about.get("config"))["seed"], "sha256": sha256(path),
         "bytes": path.stat().st_size, "curve": curve})
 
 
