@@ -116,7 +116,7 @@ class Cats:
     @cached_property
     def key(self):
         drawn = [(FOLDER / f"{name}.png").read_bytes() for name in LAYERS]
-        return content_key(drawn + [choices(split).numpy().tobytes() for split in SPLITS])
+        return content_key(drawn + [x.numpy().tobytes() for x in (BACKGROUNDS, *map(choices, SPLITS))])
 
     @cached_property
     def train(self):

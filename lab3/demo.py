@@ -15,12 +15,12 @@ import jinja2
 from lab3 import plots
 from lab3.cats import Cats
 from lab3.distance import NAMES, load_extractor
-from lab3.exercises import load_answers
-from lab3.files import atomic_path, content_key, read_json, sha256, write_json, write_text
+from lab3.exercises import EXERCISES, load_answers
+from lab3.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
 from lab3.fit import SUMMARY, WEIGHTS, fit
 from lab3.inpaint import fill, save_pictures
 from lab3.machine import best_device
-from lab3.places import SHIPPED, SOLUTIONS, tokenizer_of
+from lab3.places import SHIPPED, SOLUTIONS, TOKENIZER, keep_tokenizer, tokenizer_of
 from lab3.presets import SCHEDULES
 from lab3.runs import read_metrics
 from lab3.score import Score, reference, score, spread
@@ -54,17 +54,22 @@ def demo(preset, data, out, progress=True):
     _, _, test, holes, masked = data.train, data.val, data.test, data.holes, data.masked
     test, holes, masked = (x[:decoding.test_pictures] for x in (test, holes, masked))
     embedded = isinstance(data, Cats)
-    if not embedded and not (run / "tokenizer" / "tokenizer.safetensors").is_file():
-        _say("Training a tokenizer on your pictures.")
-        train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
-                        about={"data": data.name, "data_key": data.key})
-    tokenizer = tokenizer_of(run, data).to(device)
+    if len(test) < 2:
+        raise InputError(f"{data.name}: {len(test)} test picture is too few for a distance. Give more pictures.")
+    if embedded:
+        tokenizer = tokenizer_of(run, data, SHIPPED / TOKENIZER).to(device)
+    else:
+        _say("A tokenizer for your pictures.")
+        tokenizer = train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
+                                    about={"data": data.name, "data_key": data.key})
+        tokenizer = tokenizer_of(run, data).to(device)  # as it was saved, in half precision
 
     _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
     about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
     models = {"trained": fit(
         *training_tokens(data, tokenizer, preset.training, progress=progress), preset, answers, run, resume=True,
         progress=progress, about=about)}
+    keep_tokenizer(run, tokenizer)
     weights = {"trained": run / WEIGHTS}
     if embedded:
         weights["shipped"] = SHIPPED / WEIGHTS
@@ -72,11 +77,12 @@ def demo(preset, data, out, progress=True):
 
     extractor = load_extractor(FEATURES)
     anchors = reference(test, holes, masked, tokenizer, extractor, f"{data.key}-{len(test)}")
+    answered = [(SOLUTIONS / f"{name}.py").read_text(encoding="utf-8") for name in EXERCISES]
     results, filled = {}, {}
     for name, model in models.items():
         _say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds.")
         key = content_key(repr(part).encode() for part in (
-            sha256(weights[name]), asdict(decoding), about, len(test), extractor.key))
+            sha256(weights[name]), asdict(decoding), about, len(test), extractor.key, answered))
         results[name], filled[name] = _scores(
             out / f"scores-{name}.json", key, masked, holes, tokenizer, model, answers, decoding, anchors, progress)
         save_pictures(filled[name].decoded, out / name / "decoded")
@@ -117,8 +123,11 @@ def _say(line):
 
 def _scores(path, key, masked, holes, tokenizer, model, answers, decoding, anchors, progress):
     """Scores for every seed, those that `path` has for this `key` read from there; and the first seed's pictures."""
-    kept = read_json(path) if path.is_file() else {}
-    if kept.get("key") != key:
+    try:
+        kept = read_json(path)
+    except InputError:  # there is none yet, or it is damaged
+        kept = None
+    if not isinstance(kept, dict) or kept.get("key") != key:
         kept = {"key": key, "scores": {}, "seconds": None}
     first = None
     for seed in decoding.seeds:
@@ -176,7 +185,8 @@ def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors,
 def _page(summary, figures, preset, data, run):
     """The report page, all in one file."""
     images = [(title, base64.b64encode(path.read_bytes()).decode()) for title, path in figures]
-    settings = {"data": data.name, **{f"training: {name}": value for name, value in asdict(preset.training).items()},
+    settings = {"data": data.name, **{f"tokenizer: {name}": value for name, value in asdict(preset.tokenizer).items()},
+                **{f"training: {name}": value for name, value in asdict(preset.training).items()},
                 **{f"transformer: {name}": value for name, value in asdict(preset.transformer).items()},
                 **{f"decoding: {name}": value for name, value in asdict(preset.decoding).items()}}
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
@@ -219,6 +229,6 @@ It is not an FID and not on its scale.</p>
 {% endfor %}
 <h2>Settings</h2>
 <table>{% for name, value in settings.items() %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
-<p>Cats drawn by David Revoy, CC BY 4.0.</p>
+{% if summary.shipped %}<p>Cats drawn by David Revoy, CC BY 4.0.</p>{% endif %}
 </body></html>
 """

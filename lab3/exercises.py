@@ -93,7 +93,11 @@ def load_answers(folder, names=tuple(EXERCISES)):
         path = Path(folder) / f"{name}.py"
         if not path.is_file():
             raise InputError(f"{path}: no answer to {name} yet. Run its cell in notebook {notebook}.")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not readable as text ({error}). "
+                             f"Run its cell in notebook {notebook} again.") from None
         # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
         linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
         try:

@@ -18,7 +18,7 @@ from lab3.runs import CHECKPOINT, Metrics, load_training, part_generator, remove
 from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer, save_transformer
 
 WEIGHTS = "maskgit.safetensors"
-SUMMARY = "run.json"
+SUMMARY = "maskgit.json"
 
 
 class Batches:
@@ -50,20 +50,22 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         train_tokens, val_tokens: (N, 256) integer tokens.
         preset: a `Preset`; its `transformer` and `training` are used.
         answers: what `exercises.load_answers` gives.
-        run: the folder for the checkpoint, the metrics, the weights and `run.json`.
-        resume: go on from the folder's checkpoint, where there is one. The result is that of an uninterrupted run.
+        run: the folder for the checkpoint, the metrics, the weights and `maskgit.json`.
+        resume: go on from the folder's checkpoint, where there is one. On the same machine, with as many threads and
+            the same answers, the result is that of an uninterrupted run.
         progress: show a bar.
-        about: what else to write into `run.json` (JSON-able).
+        about: what else to write into `maskgit.json` (JSON-able).
 
     Returns:
         The trained `BidirectionalTransformer`, in eval mode.
 
     Raises:
-        InputError: the folder holds a training and `resume` is not set, or its checkpoint does not fit.
+        InputError: the folder holds a training and `resume` is not set, its checkpoint does not fit, or no epoch.
         SaveError: the disk is full.
     """
     run, config, device = Path(run), preset.training, best_device()
-    remove_leftovers(run)
+    if config.epochs < 1:
+        raise InputError(f"epochs must be at least 1, not {config.epochs}.")
     train_tokens, val_tokens = train_tokens.to(device), val_tokens.to(device)
     steps_an_epoch = math.ceil(len(train_tokens) / config.batch_size)
     total = config.epochs * steps_an_epoch
@@ -74,46 +76,47 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     torch.manual_seed(config.seed)
     transformer = BidirectionalTransformer(preset.transformer, answers.MultiHeadAttention).to(device)
     optimizer, scheduler = answers.configure_optimizers(
-        transformer, config.lr, total, round(config.warmup_epochs * steps_an_epoch), config.eta_min)
+        transformer, config.lr, total, round(min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch),
+        config.eta_min)
     modules, optimizers = {"transformer": transformer}, {"optimizer": optimizer}
     step, seconds, epoch_losses = 0, 0.0, []
+    if not resume and ((run / CHECKPOINT).is_file() or (run / WEIGHTS).is_file()):
+        raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
     if (run / CHECKPOINT).is_file():
-        if not resume:
-            raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
         state = load_training(run / CHECKPOINT, modules, optimizers, identity)
         step, seconds, epoch_losses = state["step"], state["seconds"], state["epoch_losses"]
         scheduler.load_state_dict(state["scheduler"])
-    metrics = Metrics(run, resume_from=step)
+    elif (run / WEIGHTS).is_file():
+        raise InputError(f"{run}: holds weights but no checkpoint to go on from. Name another folder.")
+    remove_leftovers(run)
     bar = tqdm(total=total, initial=step, desc="training", unit="batch", disable=not progress)
-
-    while step < total:
-        began = time.perf_counter()
-        epoch, place = divmod(step, steps_an_epoch)
-        order = torch.randperm(
-            len(train_tokens), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
-        until = min(place + config.part_steps, steps_an_epoch)
-        rows = order[place * config.batch_size:until * config.batch_size].to(device)
-        part = Batches(train_tokens, rows, config.batch_size, bar.update)
-        loss = answers.train_one_epoch(
-            transformer, part, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
-            generator=part_generator(config.seed, step, device))
-        step += until - place
-        epoch_losses.append([loss, len(part)])
-        row = {"epoch": step / steps_an_epoch, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
-        if until == steps_an_epoch:
-            row["epoch_loss"] = sum(value * n for value, n in epoch_losses) / steps_an_epoch
-            row["val_loss"] = answers.eval_one_epoch(
-                transformer, Batches(val_tokens, torch.arange(len(val_tokens), device=device), config.batch_size),
-                mask_token_id=MASK_TOKEN_ID, device=device, generator=part_generator(config.seed, -1, device))
-            epoch_losses = []
-        seconds += time.perf_counter() - began
-        bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
-        metrics.write(step, **row)
-        save_training(run / CHECKPOINT, modules, optimizers, {
-            "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
-            "scheduler": scheduler.state_dict(), "identity": identity})
-    bar.close()
-    metrics.close()
+    with bar, Metrics(run, resume_from=step) as metrics:
+        while step < total:
+            began = time.perf_counter()
+            epoch, place = divmod(step, steps_an_epoch)
+            order = torch.randperm(
+                len(train_tokens), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
+            until = min(place + config.part_steps, steps_an_epoch)
+            rows = order[place * config.batch_size:until * config.batch_size].to(device)
+            part = Batches(train_tokens, rows, config.batch_size, bar.update)
+            loss = answers.train_one_epoch(
+                transformer, part, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
+                generator=part_generator(config.seed, step, device))
+            step += until - place
+            epoch_losses.append([loss, len(part)])
+            row = {"epoch": step / steps_an_epoch, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
+            if until == steps_an_epoch:
+                row["epoch_loss"] = sum(value * n for value, n in epoch_losses) / steps_an_epoch
+                row["val_loss"] = answers.eval_one_epoch(
+                    transformer, Batches(val_tokens, torch.arange(len(val_tokens), device=device), config.batch_size),
+                    mask_token_id=MASK_TOKEN_ID, device=device, generator=part_generator(config.seed, -1, device))
+                epoch_losses = []
+            seconds += time.perf_counter() - began
+            bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
+            metrics.write(step, **row)
+            save_training(run / CHECKPOINT, modules, optimizers, {
+                "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
+                "scheduler": scheduler.state_dict(), "identity": identity})
     save_transformer(run / WEIGHTS, transformer)
     write_json(run / SUMMARY, identity | {
         "steps": total, "train_seconds": round(seconds, 1), "weights_sha256": sha256(run / WEIGHTS)})

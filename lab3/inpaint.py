@@ -72,10 +72,16 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, prog
 
 
 def save_pictures(pictures, folder):
-    """Write (N, 3, H, W) uint8 pictures to `folder` as 000.png, 001.png ... Raises `SaveError`."""
+    """Write (N, 3, H, W) uint8 pictures to `folder` as 000.png, 001.png ..., in place of any so named before.
+
+    Raises:
+        SaveError: the folder cannot be written.
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("[0-9][0-9][0-9]*.png"):
+            old.unlink()
         for number, picture in enumerate(pictures):
             Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{number:03d}.png")
     except OSError as error:

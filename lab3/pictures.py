@@ -17,8 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lab3.files import InputError
 
 SIZE = 64
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF",
-           ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".bmp": "BMP",
+           ".webp": "WEBP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
 
 
 class NotAPicture(Exception):

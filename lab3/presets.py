@@ -72,7 +72,7 @@ class DecodingConfig:
     choice_temperature: float = 4.5
     sampling: str = "categorical"
     test_pictures: int | None = None  # None: all of them
-    batch_size: int = 128
+    batch_size: int = 32  # larger ones outgrow a processor's cache and take longer
     seeds: tuple = (0, 1, 2, 3, 4)
 
     def check(self):

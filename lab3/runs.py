@@ -6,11 +6,12 @@ A checkpoint is one file, replaced as a whole, and holds no pickle.
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from lab3.files import InputError, atomic_path, load_tensors, load_weights, save_tensors
+from lab3.files import InputError, SaveError, atomic_path, load_tensors, load_weights, save_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -58,8 +59,11 @@ def load_training(path, modules, optimizers, identity=None):
 
 def _same_training(path, saved, wanted):
     for name in wanted | saved:
-        if saved.get(name) != wanted.get(name):
-            raise InputError(f"{path}: was made with {name} {saved.get(name)}, this training has {wanted.get(name)}. "
+        before, now = saved.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            _same_training(path, before, now)
+        elif before != now:
+            raise InputError(f"{path}: was made with {name} {before}, this training has {now}. "
                              "Use the settings it began with, or name another folder.")
 
 
@@ -93,13 +97,21 @@ class Metrics:
     def write(self, step, **values):
         """Note `values` (floats) for this step."""
         row = {"step": step, **values, "time": round(time.time(), 2)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+        except OSError as error:
+            raise SaveError(f"{self.path}: could not be written ({error.strerror or error}). "
+                            "Free some space; --resume goes on from the last checkpoint.") from error
 
-    def close(self):
-        self.board.close()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with suppress(OSError):  # a full disk has been reported by then
+            self.board.close()
 
 
 def read_metrics(folder):

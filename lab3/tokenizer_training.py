@@ -111,10 +111,11 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
         The trained `Tokenizer`, in eval mode.
 
     Raises:
-        InputError: the checkpoint does not fit.
+        InputError: the folder holds a training or a tokenizer that this one would replace, or no epoch.
     """
     run, device = Path(run), best_device()
-    remove_leftovers(run)
+    if config.epochs < 1:
+        raise InputError(f"epochs must be at least 1, not {config.epochs}.")
     torch.manual_seed(config.seed)
     tokenizer = Tokenizer(config).to(device)
     discriminator = Discriminator(config.disc_width).to(device)
@@ -127,37 +128,37 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
     course = Course(config, len(pictures))
     identity = {"config": asdict(config), "train_pictures": len(pictures), **(about or {})}
     step, seconds = 0, 0.0
+    if not resume and (run / CHECKPOINT).is_file():
+        raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
     if (run / CHECKPOINT).is_file():
-        if not resume:
-            raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
         state = load_training(run / CHECKPOINT, modules, optimizers, identity)
         step, seconds = state["step"], state["seconds"]
-    metrics = Metrics(run, resume_from=step)
+    elif (run / "tokenizer.safetensors").is_file():
+        raise InputError(f"{run}: holds a tokenizer already, which a transformer may need. Name another folder.")
+    remove_leftovers(run)
     bar = tqdm(total=course.total, initial=step, desc="tokenizer", unit="batch", disable=not progress)
-
-    while step < course.total:
-        began = time.perf_counter()
-        part_generator(config.seed, step)
-        part = range(step, min(step + PART_STEPS, course.total))
-        sums, used = {}, torch.zeros(len(tokenizer.codebook), dtype=torch.bool, device=device)
-        for step in part:
-            batch = pictures[course.rows(step)].to(device)
-            for group, rate in ((optimizer, config.lr), (critic, config.lr / 2)):
-                group.param_groups[0]["lr"] = rate * course.lr_factor(step)
-            losses, chosen = _train_step(modules, optimizers, batch, course, step)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-            used[chosen] = True
-            bar.update()
-        step = part.stop
-        seconds += time.perf_counter() - began
-        row = {name: float(value) / len(part) for name, value in sums.items()}
-        metrics.write(step, **row, codes_used=int(used.sum()), lr=optimizer.param_groups[0]["lr"])
-        bar.set_postfix(l1=f"{row['l1']:.4f}", codes=int(used.sum()))
-        save_training(run / CHECKPOINT, modules, optimizers, {
-            "step": step, "seconds": seconds, "identity": identity})
-    bar.close()
-    metrics.close()
+    with bar, Metrics(run, resume_from=step) as metrics:
+        while step < course.total:
+            began = time.perf_counter()
+            part_generator(config.seed, step)
+            part = range(step, min(step + PART_STEPS, course.total))
+            sums, used = {}, torch.zeros(len(tokenizer.codebook), dtype=torch.bool, device=device)
+            for step in part:
+                batch = pictures[course.rows(step)].to(device)
+                for group, rate in ((optimizer, config.lr), (critic, config.lr / 2)):
+                    group.param_groups[0]["lr"] = rate * course.lr_factor(step)
+                losses, chosen = _train_step(modules, optimizers, batch, course, step)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + value.detach()
+                used[chosen] = True
+                bar.update()
+            step = part.stop
+            seconds += time.perf_counter() - began
+            row = {name: float(value) / len(part) for name, value in sums.items()}
+            metrics.write(step, **row, codes_used=int(used.sum()), lr=optimizer.param_groups[0]["lr"])
+            bar.set_postfix(l1=f"{row['l1']:.4f}", codes=int(used.sum()))
+            save_training(run / CHECKPOINT, modules, optimizers, {
+                "step": step, "seconds": seconds, "identity": identity})
     save_tokenizer(run / "tokenizer.safetensors", tokenizer)
     write_json(run / "tokenizer.json", identity | {"steps": course.total, "train_seconds": round(seconds, 1)})
     return tokenizer.eval()
@@ -170,7 +171,7 @@ class Course:
         self.config, self.n_pictures = config, n_pictures
         self.steps_an_epoch = max(1, n_pictures // config.batch_size)
         self.total = config.epochs * self.steps_an_epoch
-        self.quantised_from = max(1, round(UNQUANTISED * self.total))
+        self.quantised_from = min(self.total - 1, max(1, round(UNQUANTISED * self.total)))
         self.adversarial_from = round(config.adversarial_from * self.total)
 
     def rows(self, step):

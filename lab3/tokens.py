@@ -6,13 +6,14 @@ In: pictures and a tokenizer. Out: a (N, 256) int16 tensor, the same whether it 
 import hashlib
 import mmap
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from lab3.files import atomic_path, content_key
+from lab3.files import SaveError, atomic_path, content_key
 from lab3.presets import CODES, TOKENS
 
 MAGIC = b"lab3tok1"
@@ -43,7 +44,7 @@ def tokens(pictures, tokenizer, *, folder=None, progress=True):
         folder: where the cache lies; None: `cache_folder()`.
 
     Returns:
-        (N, 256) int16, memory-mapped, not to be written to.
+        (N, 256) int16, not to be written to; memory-mapped where they come from the cache.
     """
     folder = cache_folder() if folder is None else Path(folder)
     path = folder / f"tokens-{content_key([pictures.contiguous().numpy().tobytes()])}-{tokenizer_key(tokenizer)}.bin"
@@ -51,8 +52,11 @@ def tokens(pictures, tokenizer, *, folder=None, progress=True):
     if found is None:
         bar = tqdm(pictures.split(128), desc="encoding", unit="batch", disable=not progress)
         encoded = torch.cat([tokenizer.encode(batch) for batch in bar]).to(torch.int16).numpy()
-        _write(path, encoded)
-        found = _read(path, len(pictures))
+        try:
+            _write(path, encoded)
+        except SaveError as error:
+            warnings.warn(f"{error} LAB3_CACHE names one. Pictures are encoded again next time.", stacklevel=2)
+        found = torch.from_numpy(encoded)
     return found
 
 

@@ -48,10 +48,10 @@ def refused(capsys, *arguments):
 
 
 def test_train_says_where_the_weights_are(smoke_run):
-    assert {"maskgit.safetensors", "run.json", "metrics.jsonl", "checkpoint.safetensors", "tokenizer"} <= {
+    assert {"maskgit.safetensors", "maskgit.json", "metrics.jsonl", "checkpoint.safetensors", "tokenizer"} <= {
         path.name for path in smoke_run.iterdir()}
     assert any(path.name.startswith("events.out.tfevents") for path in smoke_run.iterdir()), "TensorBoard"
-    about = json.loads((smoke_run / "run.json").read_text())
+    about = json.loads((smoke_run / "maskgit.json").read_text())
     assert about["preset"] == "smoke" and about["steps"] == 16
 
 
@@ -195,6 +195,64 @@ def test_missing_and_broken_answers(capsys, tmp_path):
         capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
 
 
+def test_a_tokenizer_that_the_transformer_was_not_trained_with(capsys, broken_run, few_cats, tmp_path):
+    other = tmp_path / "other.safetensors"
+    tensors, about = load_tensors(broken_run / "tokenizer" / "tokenizer.safetensors")
+    save_tensors(other, tensors | {"codebook": tensors["codebook"] + 1}, about)
+    before = (broken_run / "tokenizer" / "tokenizer.safetensors").read_bytes()
+    assert "another than" in refused(capsys, "train", *SMOKE, "--resume", "--tokenizer", other, "--out", broken_run)
+    assert "holds a tokenizer already" in refused(capsys, "train-tokenizer", *SMOKE, "--out", broken_run)
+    assert (broken_run / "tokenizer" / "tokenizer.safetensors").read_bytes() == before
+    shutil.copy(other, broken_run / "tokenizer" / "tokenizer.safetensors")
+    assert "trained on the tokens of another tokenizer" in refused(
+        capsys, "inpaint", "--run", broken_run, "--data", few_cats, "--out", tmp_path / "out")
+
+
+def test_a_run_whose_tokenizer_is_not_finished(capsys, smoke_run, tmp_path):
+    (tmp_path / "run" / "tokenizer").mkdir(parents=True)
+    shutil.copy(smoke_run / "checkpoint.safetensors", tmp_path / "run" / "tokenizer")
+    assert "not trained to the end" in refused(capsys, "train", *SMOKE, "--out", tmp_path / "run")
+
+
+def test_inpaint_leaves_the_runs_folder_alone(capsys, tmp_path):
+    assert "no such checkpoint" in refused(capsys, "inpaint", "--run", tmp_path / "no", "--out", tmp_path / "out")
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "train-tokenizer"])
+def test_no_epoch_is_no_training(capsys, tmp_path, command):
+    assert "epochs must be at least 1, not 0" in refused(
+        capsys, command, *SMOKE, "--epochs", 0, "--out", tmp_path / "run")
+
+
+def test_weights_without_a_checkpoint_are_not_overwritten(capsys, broken_run):
+    (broken_run / "checkpoint.safetensors").unlink()
+    before = (broken_run / "maskgit.safetensors").read_bytes()
+    assert "holds a training already" in refused(capsys, "train", *SMOKE, "--out", broken_run)
+    assert "no checkpoint to go on from" in refused(capsys, "train", *SMOKE, "--resume", "--out", broken_run)
+    assert (broken_run / "maskgit.safetensors").read_bytes() == before
+
+
+def test_a_seed_out_of_range(capsys, tmp_path):
+    assert "seed must lie in" in refused(capsys, "inpaint", "--seed", 2**70, "--out", tmp_path / "out")
+
+
+def test_an_answer_that_is_no_text(capsys, tmp_path):
+    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    (work / "gamma_func.py").write_bytes(b"\xff\xfe\x00")
+    assert "gamma_func.py: not readable as text" in refused(
+        capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
+
+
+def test_one_test_picture_is_refused_before_any_training(capsys, few_cats, tmp_path):
+    (tmp_path / "few").mkdir()
+    for number in range(5):
+        shutil.copy(few_cats / f"{number}.png", tmp_path / "few")
+    assert "too few for a distance" in refused(
+        capsys, "demo", *SMOKE, "--data", tmp_path / "few", "--out", tmp_path / "out")
+    assert not (tmp_path / "out" / "run").exists()
+
+
 def test_wrong_usage(capsys):
     for arguments in ([], ["fly"], ["train"], ["fid", "one", "--features", "lite0"],
                       ["inpaint", "--seed", "x", "--out", "o"]):
@@ -207,8 +265,9 @@ def test_work_that_fails_is_status_1_and_debug_shows_where(capsys, tmp_path):
     arguments = ["train", *SMOKE, "--work", work, "--out", tmp_path / "run"]
     status, said = run(capsys, *arguments)
     assert status == 1 and "ZeroDivisionError" in said and "Traceback" not in said
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["--debug", *map(str, arguments)])
+    for debugging in (["--debug", *arguments], [*arguments, "--debug"]):
+        status, said = run(capsys, *debugging)
+        assert status == 1 and "Traceback" in said and "1 / 0" in said
 
 
 def test_a_command_is_a_module_too():

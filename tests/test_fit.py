@@ -64,10 +64,10 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(rows, answers, tmp_pat
 
 def test_a_finished_training_resumes_to_itself(rows, answers, tmp_path):
     fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
-    before, about = weights(tmp_path), read_json(tmp_path / "run.json")
+    before, about = weights(tmp_path), read_json(tmp_path / "maskgit.json")
     fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False)
     assert same(before, weights(tmp_path))
-    assert read_json(tmp_path / "run.json") == about
+    assert read_json(tmp_path / "maskgit.json") == about
 
 
 def test_a_training_is_not_overwritten_or_mixed_with_another(rows, answers, tmp_path):
@@ -101,6 +101,23 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answ
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
+def test_a_disk_that_is_full_for_metrics_is_the_same_clear_error(rows, answers, tmp_path, monkeypatch):
+    from lab3.runs import Metrics
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    enter = Metrics.__enter__
+
+    def enter_full(metrics):
+        monkeypatch.setattr(metrics.board, "add_scalar", full)
+        return enter(metrics)
+
+    monkeypatch.setattr(Metrics, "__enter__", enter_full)
+    with pytest.raises(SaveError, match="metrics.jsonl.*No space left.*--resume"):
+        fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+
+
 def test_batches_give_every_row_once_as_long():
     tokens = torch.arange(70).view(10, 7).to(torch.int16)
     loader = Batches(tokens, torch.randperm(10), 4)
@@ -115,7 +132,7 @@ def test_ten_kills_at_random_moments_end_in_the_weights_of_one_run(tmp_path):
     arguments = ["train", "--preset", "smoke", "--epochs", "12", "--out"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert lab3(*arguments, whole).returncode == 0
-    a_part = read_json(whole / "run.json")["train_seconds"] / len(read_metrics(whole))
+    a_part = read_json(whole / "maskgit.json")["train_seconds"] / len(read_metrics(whole))
     chance = random.Random(0)
     for _ in range(10):
         process = subprocess.Popen([sys.executable, "-m", "lab3", *arguments, str(cut), "--resume"], cwd=ROOT,

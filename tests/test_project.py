@@ -70,6 +70,8 @@ def test_the_package_holds_no_answer():
 
 def test_shipped_weights_are_small_and_say_how_they_were_made():
     from lab3.files import sha256
+    from lab3.tokenizer import load_tokenizer
+    from lab3.tokens import tokenizer_key
 
     weights = sorted((ROOT / "data" / "checkpoints").glob("*.safetensors"))
     assert [path.stem for path in weights] == ["maskgit", "tokenizer"]
@@ -79,6 +81,15 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
         assert {"command", "seed", "data", "data_key", "steps", "train_seconds", "machine", "curve"} <= about.keys()
         assert about["sha256"] == sha256(path)
         assert len(about["curve"]) > 5
+    tokenizer = load_tokenizer(weights[1])
+    transformer = json.loads(weights[0].with_suffix(".json").read_text())
+    assert transformer["tokenizer_key"] == tokenizer_key(tokenizer)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/RESULTS.md", "data/cats/LICENSE.md"])
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), link
 
 
 def test_layers_are_small_and_carry_their_licence():

@@ -94,6 +94,12 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path, cats, monkeypatch
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+def test_even_one_step_starts_the_codebook(tmp_path, cats):
+    tokenizer = train_tokenizer(cats.train[:8], SMOKE, tmp_path, progress=False)
+    torch.manual_seed(SMOKE.seed)
+    assert not torch.equal(tokenizer.codebook, Tokenizer(SMOKE).codebook)
+
+
 def test_a_code_that_nobody_chooses_is_moved_onto_a_latent():
     torch.manual_seed(0)
     codebook, latents = torch.randn(8, 4), torch.randn(200, 4) + 10

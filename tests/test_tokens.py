@@ -61,6 +61,13 @@ def test_a_damaged_cache_is_made_again(counting, pictures, tmp_path, damage):
     assert counting.encoded == 40
 
 
+def test_a_cache_that_cannot_be_written_costs_a_warning(counting, pictures, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="LAB3_CACHE"):
+        found = tokens(pictures, counting, folder=tmp_path / "file" / "cache", progress=False)
+    assert torch.equal(found.long(), Tokenizer.encode(counting, pictures))
+
+
 def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("LAB3_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path

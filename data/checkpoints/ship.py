@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab3.exercises import load_answers
 from lab3.files import read_json, sha256, write_json
-from lab3.fit import WEIGHTS
+from lab3.fit import SUMMARY, WEIGHTS
 from lab3.places import SOLUTIONS, TOKENIZER
 from lab3.runs import read_metrics
 from lab3.tokenizer import load_tokenizer, save_tokenizer
@@ -42,7 +42,7 @@ def main(run, machine):
 
     transformer = load_transformer(run / WEIGHTS, load_answers(SOLUTIONS).MultiHeadAttention)
     save_transformer(HERE / WEIGHTS, transformer, half=True)
-    about = read_json(run / "run.json")
+    about = read_json(run / SUMMARY)
     about.pop("weights_sha256")
     curve = [{name: row[name] for name in ("step", "epoch", "epoch_loss", "val_loss")}
              for row in read_metrics(run) if "val_loss" in row]
