@@ -51,8 +51,8 @@ def demo(preset, data, out, progress=True):
     answers = load_answers(SOLUTIONS)
     run, decoding = out / "run", preset.decoding
     # All pictures first: what cannot be read should not be found after the training.
-    _, _, test, holes, masked = data.train, data.val, data.test, data.holes, data.masked
-    test, holes, masked = (x[:decoding.test_pictures] for x in (test, holes, masked))
+    _, _, *shown = data.train, data.val, data.test, data.holes, data.masked
+    test, holes, masked = (x[:decoding.test_pictures] for x in shown)
     embedded = isinstance(data, Cats)
     if len(test) < 2:
         raise InputError(f"{data.name}: {len(test)} test picture is too few for a distance. Give more pictures.")
@@ -60,8 +60,8 @@ def demo(preset, data, out, progress=True):
         tokenizer = tokenizer_of(run, data, SHIPPED / TOKENIZER).to(device)
     else:
         _say("A tokenizer for your pictures.")
-        tokenizer = train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
-                                    about={"data": data.name, "data_key": data.key})
+        train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
+                        about={"data": data.name, "data_key": data.key})
         tokenizer = tokenizer_of(run, data).to(device)  # as it was saved, in half precision
 
     _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
@@ -106,7 +106,7 @@ def demo(preset, data, out, progress=True):
         "preset": preset.name, "seeds": list(decoding.seeds), "sd": trained["sd"],
         **({"shipped": means["shipped"]["mean"] | {"sd": means["shipped"]["sd"]}} if embedded else {}),
     }
-    write_text(out / "report.html", _page(summary, figures, preset, data, run))
+    write_text(out / "report.html", _page(summary, figures, preset, data))
     write_json(out / "summary.json", summary)
     _say(f"{NAMES[FEATURES]} of {len(test)} pictures, whole decoded pictures, mean of {len(decoding.seeds)} seeds:")
     for label, value in [("tokenizer alone (floor)", anchors.distance_floor),
@@ -182,7 +182,7 @@ def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors,
     ]
 
 
-def _page(summary, figures, preset, data, run):
+def _page(summary, figures, preset, data):
     """The report page, all in one file."""
     images = [(title, base64.b64encode(path.read_bytes()).decode()) for title, path in figures]
     settings = {"data": data.name, **{f"tokenizer: {name}": value for name, value in asdict(preset.tokenizer).items()},
