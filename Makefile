@@ -3,16 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= cpu
 OUT ?= out/demo
+WORKERS ?= 2
 RUN = $(VENV)/bin/python
 
-.PHONY: help install demo test answers clean
+.PHONY: help install lab demo test notebooks clean
 
 help:
-	@echo "make demo     train, fill the holes, score: out/demo/report.html"
-	@echo "make test     every test"
-	@echo "make install  set up .venv alone"
-	@echo "make answers  export the reference answers from solutions/source to solutions/work"
-	@echo "make clean    delete .venv and out/"
+	@echo "make lab        the notebooks, in JupyterLab"
+	@echo "make demo       train, fill the holes, score: out/demo/report.html"
+	@echo "make test       every test"
+	@echo "make install    set up .venv alone"
+	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"
+	@echo "make clean      delete .venv and out/"
 
 install: $(VENV)/.installed
 
@@ -20,17 +22,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lab3 needs Python 3.11 or later; name one with make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
 	@touch $@
+
+lab: install
+	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks
 
 demo: install
 	$(RUN) -m lab3 demo --preset $(PRESET) --out $(OUT)
 
 test: install
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(WORKERS)
 
-answers: install
-	$(RUN) -m lab3.exercises
+notebooks: install
+	$(RUN) solutions/build.py
 
 clean:
 	rm -rf $(VENV) out

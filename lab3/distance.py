@@ -26,10 +26,10 @@ from PIL import Image
 from scipy.linalg import LinAlgWarning
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from lab3.files import InputError, SaveError, content_key, load_tensors, save_tensors, sha256
 from lab3.lite0 import lite0
+from lab3.progress import progress_bar
 from lab3.torchvision_fix import import_torchvision
 
 NAMES = {"inception": "FID", "lite0": "FD-Lite0"}
@@ -184,7 +184,8 @@ def features(pictures, extractor, batch_size=BATCH_SIZE, progress=False):
         raise ValueError(f"pictures must be uint8 of shape (N, 3, H, W) with N > 0, "
                          f"not {pictures.dtype} of shape {tuple(pictures.shape)}")
     device = next(extractor.net.parameters()).device
-    batches = tqdm(pictures.split(batch_size), desc=f"{extractor.kind} features", disable=not progress, leave=False)
+    batches = progress_bar(
+        pictures.split(batch_size), desc=f"{extractor.kind} features", disable=not progress, leave=False)
     # a caller's autocast or a GPU's TF32 would give other numbers than float32 does
     with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         values = [extractor.forward(extractor.net, batch.to(device).float()).cpu() for batch in batches]

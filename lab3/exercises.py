@@ -1,4 +1,4 @@
-"""The exercises: their ids, where answers are kept, how they are read and exported.
+"""The exercises: their ids, where answers are kept, how they are read.
 
 In: a folder of answers, `work/` or `solutions/work/`: one file an exercise. Out: the answers, by name.
 """
@@ -7,7 +7,7 @@ import linecache
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab3.files import InputError, write_text
+from lab3.files import InputError
 
 # Each exercise's id, the name that its answer defines, and the notebook that asks for it.
 EXERCISES = {
@@ -55,27 +55,72 @@ def answer_file(cell):
     return f"{IMPORTS}\n\n{cell.strip()}\n"
 
 
-def export_answers(sources, folder):
-    """Write the answers in jupytext sources (paths) to `folder`, one file an exercise; returns the paths written."""
-    import jupytext
+def run_answer(name, text, path):
+    """Run the text of an answer's file in a namespace of its own.
 
-    written = []
-    for source in sources:
-        for cell in jupytext.read(source).cells:
-            name = exercise_of(cell.source) if cell.cell_type == "code" else None
-            if name:
-                code = "\n".join(line for line in cell.source.splitlines()
-                                 if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
-                path = Path(folder) / f"{name}.py"
-                write_text(path, answer_file(code))
-                written.append(path)
-    return written
+    Args:
+        name: the exercise's id.
+        text: what `answer_file` gives.
+        path: the file that holds the text, or will; tracebacks name it.
+
+    Returns:
+        The namespace, a dict of globals: what the answer builds on is to be put there.
+
+    Raises:
+        InputError: the answer fails when it runs, or does not define its name.
+    """
+    defines, notebook = EXERCISES[name]
+    # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
+    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+    namespace = {"__name__": f"lab3_answers.{name}"}
+    try:
+        exec(compile(text, str(path), "exec"), namespace)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path}: the answer to {name} fails when it runs ({type(error).__name__}: {error}). "
+                         f"Mend it in notebook {notebook} and run its cell again.") from error
+    if defines not in namespace:
+        raise InputError(f"{path}: the answer to {name} does not define {defines}. "
+                         f"Keep that name in notebook {notebook}.")
+    return namespace
+
+
+def read_answer(folder, name):
+    """Run the answer to an exercise that a folder holds: `run_answer`'s namespace.
+
+    Raises:
+        InputError: it is missing, not readable, fails when it runs, or does not define its name.
+    """
+    path, notebook = Path(folder) / f"{name}.py", EXERCISES[name][1]
+    if not path.is_file():
+        raise InputError(f"{path}: no answer to {name} yet. Run its cell in notebook {notebook}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text ({error}). "
+                         f"Run its cell in notebook {notebook} again.") from None
+    return run_answer(name, text, path)
+
+
+def link(namespaces):
+    """Let answers find one another by name: put what each defines into the namespaces of all.
+
+    Args:
+        namespaces: a dict, exercise id -> the namespace of its answer.
+
+    Returns:
+        A dict, name -> answer, such as `{"sample_mask": ...}`.
+    """
+    found = {EXERCISES[name][0]: namespace[EXERCISES[name][0]] for name, namespace in namespaces.items()}
+    for namespace in namespaces.values():
+        namespace.update(found)
+    return found
 
 
 def load_answers(folder, names=tuple(EXERCISES)):
     """Run the answers in `folder` and give what they define.
 
-    All run in one namespace, so an answer finds the others that it builds on by name.
+    Each runs in a namespace of its own, so helpers of one do not meet helpers of another; the answers themselves find
+    one another by name.
 
     Args:
         folder: holds `NAME.py` for each exercise.
@@ -87,31 +132,4 @@ def load_answers(folder, names=tuple(EXERCISES)):
     Raises:
         InputError: an answer is missing, fails when it runs, or does not define its name.
     """
-    shared = {"__name__": "lab3_answers"}
-    for name in names:
-        defines, notebook = EXERCISES[name]
-        path = Path(folder) / f"{name}.py"
-        if not path.is_file():
-            raise InputError(f"{path}: no answer to {name} yet. Run its cell in notebook {notebook}.")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not readable as text ({error}). "
-                             f"Run its cell in notebook {notebook} again.") from None
-        # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
-        linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-        try:
-            exec(compile(text, str(path), "exec"), shared)
-        except Exception as error:
-            raise InputError(f"{path}: the answer to {name} fails when it runs ({type(error).__name__}: {error}). "
-                             f"Mend it in notebook {notebook} and run its cell again.") from error
-        if defines not in shared:
-            raise InputError(f"{path}: the answer to {name} does not define {defines}. "
-                             f"Keep that name in notebook {notebook}.")
-    return SimpleNamespace(**{EXERCISES[name][0]: shared[EXERCISES[name][0]] for name in names})
-
-
-if __name__ == "__main__":
-    solutions = Path(__file__).resolve().parent.parent / "solutions"
-    for path in export_answers(sorted((solutions / "source").glob("*.py")), solutions / "work"):
-        print(path)
+    return SimpleNamespace(**link({name: read_answer(folder, name) for name in names}))

@@ -20,6 +20,10 @@ from safetensors.torch import save_file
 class InputError(ValueError):
     """Something that the user gave cannot be used. The message names it and says what to do."""
 
+    def _render_traceback_(self):
+        """What a notebook shows: the message alone."""
+        return [f"lab3: {self}"]
+
 
 class SaveError(OSError):
     """A file could not be written. What stood there before is untouched."""

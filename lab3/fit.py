@@ -10,15 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from lab3.files import InputError, sha256, write_json
 from lab3.machine import best_device
+from lab3.progress import progress_bar
 from lab3.runs import CHECKPOINT, Metrics, load_training, part_generator, remove_leftovers, save_training
 from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer, save_transformer
 
 WEIGHTS = "maskgit.safetensors"
 SUMMARY = "maskgit.json"
+
+
+def milestone_file(percent):
+    """The name of the weights that a run keeps after so many per cent of its training."""
+    return f"maskgit-{percent:02d}.safetensors"
 
 
 class Batches:
@@ -43,7 +48,8 @@ class Batches:
             self.on_batch()
 
 
-def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progress=True, about=None):
+def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progress=True, about=None,
+        on_part=lambda run: None):
     """Train a transformer.
 
     Args:
@@ -55,6 +61,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
             the same answers, the result is that of an uninterrupted run.
         progress: show a bar.
         about: what else to write into `maskgit.json` (JSON-able).
+        on_part: called with `run` when a part is done and saved, to draw the curve for example.
 
     Returns:
         The trained `BidirectionalTransformer`, in eval mode.
@@ -89,7 +96,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     elif (run / WEIGHTS).is_file():
         raise InputError(f"{run}: holds weights but no checkpoint to go on from. Name another folder.")
     remove_leftovers(run)
-    bar = tqdm(total=total, initial=step, desc="training", unit="batch", disable=not progress)
+    bar = progress_bar(total=total, initial=step, desc="training", unit="batch", disable=not progress)
     with bar, Metrics(run, resume_from=step) as metrics:
         while step < total:
             began = time.perf_counter()
@@ -114,9 +121,13 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
             seconds += time.perf_counter() - began
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
             metrics.write(step, **row)
+            for percent in config.milestones:
+                if (step - (until - place)) * 100 < percent * total <= step * 100:
+                    save_transformer(run / milestone_file(percent), transformer, half=True)
             save_training(run / CHECKPOINT, modules, optimizers, {
                 "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
                 "scheduler": scheduler.state_dict(), "identity": identity})
+            on_part(run)
     save_transformer(run / WEIGHTS, transformer)
     write_json(run / SUMMARY, identity | {
         "steps": total, "train_seconds": round(seconds, 1), "weights_sha256": sha256(run / WEIGHTS)})

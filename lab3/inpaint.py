@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from lab3.files import SaveError
 from lab3.machine import autocast
 from lab3.masks import hidden_tokens
+from lab3.progress import progress_bar
 from lab3.transformer import MASK_TOKEN_ID
 
 
@@ -55,7 +55,7 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, prog
     mask = hidden_tokens(holes)
     tokens, masks, predictions = [], [], []
     batches = list(zip(masked.split(decoding.batch_size), mask.split(decoding.batch_size)))
-    for pictures, hidden in tqdm(batches, desc="filling", unit="batch", disable=not progress):
+    for pictures, hidden in progress_bar(batches, desc="filling", unit="batch", disable=not progress):
         z_indices, hidden = tokenizer.encode(pictures).to(device), hidden.to(device)
         with torch.no_grad(), autocast(device):
             z_final, history = answers.iterative_decode(

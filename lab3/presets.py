@@ -57,6 +57,7 @@ class TrainingConfig:
     warmup_epochs: float = 0.25
     eta_min: float = 0.01  # the learning rate at the end, as a factor of lr
     part_steps: int = 25
+    milestones: tuple = (20, 50)  # per cent of the training after which a copy of the weights is kept
     train_pictures: int | None = None  # None: all of them
     val_pictures: int | None = 747
     seed: int = 42

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm.auto import tqdm
 
 from lab3.files import InputError, write_json
 from lab3.lite0 import early_features, lite0
 from lab3.machine import autocast, best_device
+from lab3.progress import progress_bar
 from lab3.runs import CHECKPOINT, Metrics, load_training, part_generator, remove_leftovers, save_training
 from lab3.tokenizer import Tokenizer, nearest, save_tokenizer
 
@@ -136,7 +136,7 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
     elif (run / "tokenizer.safetensors").is_file():
         raise InputError(f"{run}: holds a tokenizer already, which a transformer may need. Name another folder.")
     remove_leftovers(run)
-    bar = tqdm(total=course.total, initial=step, desc="tokenizer", unit="batch", disable=not progress)
+    bar = progress_bar(total=course.total, initial=step, desc="tokenizer", unit="batch", disable=not progress)
     with bar, Metrics(run, resume_from=step) as metrics:
         while step < course.total:
             began = time.perf_counter()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from lab3.files import SaveError, atomic_path, content_key
 from lab3.presets import CODES, TOKENS
+from lab3.progress import progress_bar
 
 MAGIC = b"lab3tok1"
 HEADER = 8 + 16 + 64  # the magic, the number of rows as text, the SHA-256 of what follows as text
@@ -50,7 +50,7 @@ def tokens(pictures, tokenizer, *, folder=None, progress=True):
     path = folder / f"tokens-{content_key([pictures.contiguous().numpy().tobytes()])}-{tokenizer_key(tokenizer)}.bin"
     found = _read(path, len(pictures))
     if found is None:
-        bar = tqdm(pictures.split(128), desc="encoding", unit="batch", disable=not progress)
+        bar = progress_bar(pictures.split(128), desc="encoding", unit="batch", disable=not progress)
         encoded = torch.cat([tokenizer.encode(batch) for batch in bar]).to(torch.int16).numpy()
         try:
             _write(path, encoded)

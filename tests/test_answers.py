@@ -26,7 +26,7 @@ from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 
 ROOT = Path(__file__).resolve().parent.parent
 answers = load_answers(ROOT / "solutions" / "work")
-GLOBALS = answers.train_one_epoch.__globals__  # where answers find one another
+GLOBALS = {epoch: getattr(answers, f"{epoch}_one_epoch").__globals__ for epoch in ("train", "eval")}
 SCHEDULES = {"linear": lambda r: 1 - r, "cosine": lambda r: math.cos(math.pi * r / 2), "square": lambda r: 1 - r * r}
 
 fixed = settings(deadline=None, max_examples=40, derandomize=True)
@@ -578,7 +578,7 @@ def test_epochs_use_the_earlier_answers_by_name(epoch, monkeypatch, float32):
         return logits.sum() * 0 + calls.count("mvtm_loss") ** 2
 
     for stand_in in (sample_mask, masked_forward, mvtm_loss):
-        monkeypatch.setitem(GLOBALS, stand_in.__name__, stand_in)
+        monkeypatch.setitem(GLOBALS[epoch], stand_in.__name__, stand_in)
     run = train if epoch == "train" else evaluate
     assert run(model, loader, generator=generator) == pytest.approx((1 + 4 + 9) / 3)
     assert calls == ["sample_mask", "masked_forward", "mvtm_loss"] * 3
@@ -667,7 +667,7 @@ def test_eval_one_epoch_puts_modes_back(where, monkeypatch, float32):
     if where == "transformer":
         monkeypatch.setattr(model.head, "forward", fail)
     if where == "sample_mask":
-        monkeypatch.setitem(GLOBALS, "sample_mask", fail)
+        monkeypatch.setitem(GLOBALS["eval"], "sample_mask", fail)
     expected = {"nowhere": nullcontext(), "empty": raises("loader")}
     with unchanged(*state), expected.get(where, pytest.raises(RuntimeError, match="broken")):
         evaluate(model, [] if where == "empty" else loader())

@@ -49,16 +49,6 @@ def test_make_installs_the_extras_that_exist():
     assert set(extras.split(",")) <= set(EXTRAS)
 
 
-def test_answers_are_exported_from_their_source(tmp_path):
-    from lab3.exercises import EXERCISES, export_answers
-
-    written = export_answers(sorted((ROOT / "solutions" / "source").glob("*.py")), tmp_path)
-    assert sorted(path.stem for path in written) == sorted(EXERCISES)
-    for path in written:
-        kept = (ROOT / "solutions" / "work" / path.name).read_text()
-        assert kept == path.read_text(), f"solutions/work/{path.name} is out of date: run make answers"
-
-
 def test_the_package_holds_no_answer():
     from lab3.exercises import EXERCISES
 

@@ -1,17 +1,160 @@
 # %% [markdown]
 # # 01 Multi-head attention
 #
-# Every token looks at every other token, in several heads at once. With $d = D / H$ for $H$ heads of width $d$,
-# each head computes
+# | | |
+# |---|---|
+# | **You will be able to** | write multi-head attention from four linear layers and a softmax; name every shape on the way; see what a hidden token looks at |
+# | **Time** | about 45 minutes for you; 20 seconds for the machine, on a CPU or a GPU |
+# | **Needs** | nothing from earlier notebooks |
+
+# %%
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lab3
+
+lab = lab3.start("01")
+
+# %% [markdown]
+# ## A token asks the others
 #
-# $$\mathrm{softmax}\!\left(\frac{q k^\top}{\sqrt{d}}\right) v$$
+# A picture is 256 tokens, and some of them are hidden. To guess a hidden token the model has to look at the others: at its
+# neighbours for the colour of the fur, across the face for the second eye. Attention does that looking.
 #
-# and the heads, side by side again, pass through one last linear layer.
+# Every token $x_t$, a vector of width $D$, is turned into three vectors by three linear layers:
+#
+# * a **query** $q_t = W_q x_t + b_q$: what this token wants to know,
+# * a **key** $k_t = W_k x_t + b_k$: what this token can be asked for,
+# * a **value** $v_t = W_v x_t + b_v$: what it answers.
+#
+# The score of token $t$ for token $s$ is $q_t \cdot k_s$. A softmax over $s$ turns the scores of one query into weights that
+# add up to 1, and the output of token $t$ is the weighted sum of the values:
+#
+# $$\mathrm{attention}(q, k, v) = \underbrace{\mathrm{softmax}\!\left(\frac{q k^\top}{\sqrt d}\right)}_{(T,\, T)\ \text{weights, rows add up to 1}} \underbrace{v}_{(T,\, d)}$$
+#
+# **Predict.** Three tokens have the same key. What are the weights of any query, and what does every token receive?
+
+# %% tags=["nbval-check-output"]
+q = torch.tensor([[2.0, 0.0], [0.0, 5.0], [-1.0, 1.0]])  # (T, d), three different queries
+k = torch.ones(3, 2)  # three equal keys
+v = torch.tensor([[0.0, 3.0], [3.0, 0.0], [6.0, 6.0]])
+weights = torch.softmax(q @ k.T / math.sqrt(2), dim=-1)  # (T, T)
+print("weights", weights)
+print("output ", weights @ v)
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# A query cannot tell equal keys apart, so every weight is 1/3 and every token receives the mean of the values, (3, 3).
+# Attention chooses by *differences* between keys: add the same number to all scores of a row and nothing changes.
+#
+# </details>
+#
+# ## Why divide by $\sqrt d$?
+#
+# **Predict.** The entries of $q$ and $k$ are independent, with mean 0 and variance 1. What is the variance of $q \cdot k$, a sum
+# of $d$ products? What does a softmax make of scores that large?
+
+# %%
+from lab3 import plots
+
+generator = torch.Generator().manual_seed(1)
+page = plots.figure(7.5, 2.6)
+for axes, power in zip(page.subplots(1, 2, sharey=True), (0, -0.5)):
+    for d, colour in zip((4, 48, 768), plots.COLOURS.values()):
+        q, k = torch.randn(d, generator=generator), torch.randn(256, d, generator=generator)
+        weights = (k @ q * d**power).softmax(0).sort(descending=True).values  # (256,)
+        axes.plot(weights[:12], "o-", color=colour, label=f"d = {d}", markersize=4)
+    axes.set_title("softmax of q k / √d" if power else "softmax of q k", fontsize=10)
+    axes.set_xlabel("token, by weight")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+page.axes[0].set_ylabel("weight among 256 tokens")
+page.supxlabel("Unscaled, the wider the vectors, the more one token takes all.", fontsize=9)
+page
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The variance is $d$, so scores grow like $\sqrt d$. Unscaled, at $d = 768$ the largest score takes nearly all the weight, and a
+# softmax that is nearly 0 or 1 passes on almost no gradient. Divided by $\sqrt d$, the scores have variance 1 whatever $d$ is.
+#
+# </details>
+#
+# ## Several heads, side by side
+#
+# One softmax gives a token one way to look. With $H$ heads it has $H$ ways: the $D$ entries of $q$, $k$ and $v$ are cut into $H$
+# pieces of width $d = D / H$, each head attends with its own piece, and the pieces are put side by side again. A last linear
+# layer mixes them. **The scale is the width of a head**, $\sqrt{d} = \sqrt{D / H}$, as that is how long the vectors are that are
+# multiplied.
+#
+# | what | shape | here |
+# |---|---|---|
+# | input `x` | `(B, T, D)` | `(2, 256, 768)` |
+# | `query(x)`, `key(x)`, `value(x)` | `(B, T, D)` | `(2, 256, 768)` |
+# | each of them in heads | `(B, H, T, d)` | `(2, 16, 256, 48)` |
+# | scores and weights | `(B, H, T, T)` | `(2, 16, 256, 256)` |
+# | weighted values | `(B, H, T, d)` | `(2, 16, 256, 48)` |
+# | side by side, and `output(...)` | `(B, T, D)` | `(2, 256, 768)` |
+#
+# From `(B, T, D)` to `(B, H, T, d)` takes two moves, and their order matters. **Predict** which of these two lines keeps the
+# numbers of one token together.
+
+# %% tags=["nbval-check-output"]
+y = torch.tensor([[[10, 11, 12, 13], [20, 21, 22, 23], [30, 31, 32, 33]]])  # (B=1, T=3, D=4)
+print("view, then transpose:", y.view(1, 3, 2, 2).transpose(1, 2).tolist())
+print("view alone:          ", y.view(1, 2, 3, 2).tolist())
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Both have shape `(1, 2, 3, 2)`. In the first, head 0 holds the first halves of tokens 1, 2, 3: `[10, 11], [20, 21], [30, 31]`.
+# In the second, head 0 holds `[10, 11], [12, 13], [20, 21]`: token 1 twice, token 3 not at all. `view` only cuts memory into
+# other lengths; it never moves a number. Nothing complains, the shapes fit. You meet this again at the end.
+#
+# </details>
+#
+# ## Exercise: `multi_head_attention`
+#
+# Write it from `nn.Linear`, matrix products and a softmax. Ready-made attention (`nn.MultiheadAttention`,
+# `F.scaled_dot_product_attention` and their kin) is not allowed here: you are building it.
+#
+# * Submodules `query`, `key`, `value`, `output`: `nn.Linear(dim, dim)`, and `attn_drop`: `nn.Dropout(attn_drop)`, which drops
+#   *weights*, after the softmax. With these names the kit's trained weights fit your class.
+# * A `dim` that is no multiple of `num_heads` is a `ValueError` that names it.
+#
+# <details><summary>Hint 1: where to begin</summary>
+#
+# Write the shapes of the table above as comments, one a line, and fill in the line that leads from each to the next.
+#
+# </details>
+# <details><summary>Hint 2: the products</summary>
+#
+# `@` multiplies the last two axes and leaves those before them alone, so all heads of all pictures go in one product. To get
+# `(B, H, T, T)` from two tensors `(B, H, T, d)`, one of them has to be transposed in its last two axes.
+#
+# </details>
+# <details><summary>Hint 3: back again</summary>
+#
+# Undo the two moves in the opposite order: first bring the heads next to their width, then join the two axes. After a transpose
+# `view` refuses, as the numbers do not lie in order; `reshape` copies them into order.
+#
+# </details>
 
 # %%
 #| exercise: multi_head_attention
 class MultiHeadAttention(nn.Module):
-    """Self-attention over all places, without a ready-made attention: (B, T, dim) -> (B, T, dim)."""
+    """Self-attention over all tokens, without a ready-made attention.
+
+    Args:
+        dim: D, the width of a token.
+        num_heads: H, how many heads; dim must be a multiple of it.
+        attn_drop: the share of attention weights that is dropped in training.
+    """
 
     def __init__(self, dim=768, num_heads=16, attn_drop=0.1):
         super().__init__()
@@ -27,6 +170,7 @@ class MultiHeadAttention(nn.Module):
         ### END SOLUTION
 
     def forward(self, x):
+        """x (B, T, dim) -> (B, T, dim)."""
         ### BEGIN SOLUTION
         B, T, D = x.shape
         d = D // self.num_heads
@@ -40,3 +184,153 @@ class MultiHeadAttention(nn.Module):
         mixed = (weights @ v).transpose(1, 2).reshape(B, T, D)
         return self.output(mixed)
         ### END SOLUTION
+
+# %%
+lab.check("multi_head_attention")
+
+# %% [markdown]
+# ## Put it to work
+#
+# The kit's transformer takes any attention class; this one has six layers with *your* attention in them, and trained weights.
+# First: does it predict? All test pictures have a hole. For 64 of them the model predicts every hidden token in one go. (A guess
+# among 1,024 codes is right one time in a thousand.)
+
+# %%
+from lab3.masks import hidden_tokens
+from lab3.transformer import MASK_TOKEN_ID
+
+transformer = lab.shipped()
+mask = hidden_tokens(lab.data.holes[:64]).to(lab.device)  # (64, 256), True: hidden
+z_indices = lab.tokenizer.encode(lab.data.test[:64]).to(lab.device)  # (64, 256)
+
+
+@torch.no_grad()
+def predict(transformer):
+    """The most likely code at every place of the 64 pictures, (64, 256)."""
+    logits = transformer(torch.where(mask, MASK_TOKEN_ID, z_indices))
+    return logits[..., :MASK_TOKEN_ID].argmax(dim=-1)
+
+
+def share_right(transformer):
+    """The share of hidden tokens that the transformer predicts exactly."""
+    return (predict(transformer) == z_indices)[mask].float().mean().item()
+
+
+print(f"right: {share_right(transformer):.0%} of {int(mask.sum())} hidden tokens")
+
+# %% [markdown]
+# Next: where does it look? The dropout module `attn_drop` sees your attention weights pass, `(B, H, T, T)`, so a hook on it
+# can keep them. Below, the token marked in orange is hidden, and each map shows the weights of *its* query on all 256 tokens,
+# laid out as the picture is.
+#
+# **Predict.** In the first layer the token knows nothing but its place, and that it is hidden. Where will it look? What will the
+# hole itself look like in these maps?
+
+# %%
+kept = []  # the weights of each layer, (B, H, T, T)
+
+
+def keep(module, inputs, output):
+    kept.append(output.float().cpu())
+
+
+hooks = [layer.attention.attn_drop.register_forward_hook(keep) for layer in transformer.layers]
+predict(transformer)
+for hook in hooks:
+    hook.remove()
+
+picture = 5
+token = int(mask[picture].nonzero()[mask[picture].sum() // 2])  # a token in the middle of the hole
+page = plots.figure(7.4, 9.6)
+grid = page.subplots(len(kept), len(kept[0][0]) + 1)
+for depth, (line, weights) in enumerate(zip(grid, kept)):
+    plots.show(line[0], lab.data.masked[picture], "what it sees" if depth == 0 else None)
+    line[0].add_patch(plots.token_frame(token, 64))
+    line[0].set_ylabel(f"layer {depth + 1}", fontsize=9)
+    for head, axes in enumerate(line[1:]):
+        axes.imshow(weights[picture, head, token].view(16, 16).sqrt(), cmap="magma", vmin=0)
+        axes.add_patch(plots.token_frame(token, 16))
+        plots.bare(axes, f"head {head + 1}" if depth == 0 else None)
+page.supxlabel("Bright is where the marked token looks (square root of the weight).", fontsize=9)
+page
+
+# %% [markdown]
+# Heads divide the work, and nobody told them to: some keep to the near edge of the hole, some take in all of the cat. The hole
+# itself stays dark in most maps: hidden tokens have nothing to tell. Deeper down, what is asked for gets more particular.
+#
+# ## What goes wrong: heads that swallow their neighbours
+#
+# The commonest bug in this exercise is the second line of the little example above: `view(B, H, T, d)` without a transpose.
+# Every shape fits, no error comes, training even gets somewhere. Here is that bug in the trained model. The wrapper puts the numbers
+# that leave a linear layer where the wrong `view` would have put them.
+#
+# **Predict.** How many hidden tokens will the model still get right?
+
+# %%
+class Scrambled(nn.Module):
+    """A linear layer followed by what `view(B, H, T, d)` does instead of view and transpose."""
+
+    def __init__(self, linear, num_heads):
+        super().__init__()
+        self.linear, self.num_heads = linear, num_heads
+
+    def forward(self, x):
+        B, T, D = x.shape
+        y = self.linear(x).view(B, self.num_heads, T, D // self.num_heads)
+        return y.transpose(1, 2).reshape(B, T, D)
+
+
+broken = lab.shipped()
+for layer in broken.layers:
+    for name in ("query", "key", "value"):
+        linear = getattr(layer.attention, name)
+        setattr(layer.attention, name, Scrambled(linear, transformer.config.heads))
+print(f"right with your attention: {share_right(transformer):.0%}")
+print(f"right with scrambled heads: {share_right(broken):.0%}")
+
+pasted = {}
+for label, model in {"scrambled\nheads": broken, "your\nattention": transformer}.items():
+    filled = torch.where(mask, predict(model), z_indices)[:8]
+    decoded = lab.tokenizer.decode(filled)
+    pasted[label] = torch.where(lab.data.holes[:8, None], decoded, lab.data.masked[:8])
+plots.comparison(
+    {"masked": lab.data.masked[:8]} | pasted | {"original": lab.data.test[:8]},
+    "Every hidden token predicted at once. The bug raises no error; a picture shows it.")
+
+# %% [markdown]
+# **Repair it.** Write the two moves as functions of their own, so that one undoes the other. The cell after them tests
+# them on numbered tokens, as you should test every reshape: with numbers that say where they come from.
+
+# %%
+def split_heads(y, num_heads):
+    """(B, T, D) -> (B, H, T, d), the numbers of a token staying together."""
+    ### BEGIN SOLUTION
+    B, T, D = y.shape
+    return y.view(B, T, num_heads, D // num_heads).transpose(1, 2)
+    ### END SOLUTION
+
+
+def join_heads(y):
+    """(B, H, T, d) -> (B, T, D): undoes `split_heads`."""
+    ### BEGIN SOLUTION
+    B, H, T, d = y.shape
+    return y.transpose(1, 2).reshape(B, T, H * d)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+numbered = torch.arange(5).view(1, 5, 1).expand(2, 5, 12)  # every number of token t is t
+in_heads = split_heads(numbered, 3)
+assert in_heads.shape == (2, 3, 5, 4), f"expected (2, 3, 5, 4), got {tuple(in_heads.shape)}"
+assert (in_heads == torch.arange(5).view(1, 1, 5, 1)).all(), "a head mixes different tokens"
+y = torch.arange(120).view(2, 5, 12)
+assert torch.equal(join_heads(split_heads(y, 3)), y), "join_heads does not undo split_heads"
+print("every head holds every token, and the way back is the way there")
+
+# %% [markdown]
+# ## To think about
+#
+# * The weights are `(T, T)` for each head. What does attention cost in time and memory when a picture has four times as many tokens?
+# * Nothing in your class knows where a token is: shuffle the tokens of `x` and the output is shuffled likewise. Where does the
+#   transformer get its sense of place from? (Look at `lab3/transformer.py`; it is one page.)
+#
+# Next: [02 Masked token modelling](02_masked_token_modelling.ipynb), where you build what the transformer learns from.

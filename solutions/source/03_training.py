@@ -1,12 +1,124 @@
 # %% [markdown]
 # # 03 The training loop
 #
-# AdamW, a learning rate that climbs and then follows half a cosine down, and a loop over batches.
+# | | |
+# |---|---|
+# | **You will be able to** | write a learning rate that warms up and decays; train for an epoch in mixed precision; measure a loss without disturbing the model |
+# | **Time** | about 60 minutes for you; 5 to 10 minutes for the machine on a CPU, nearly all of it one training that you can leave alone; less on a GPU |
+# | **Needs** | `sample_mask`, `masked_forward`, `mvtm_loss` of 02: without them the kit's trained model stands in, and cells that train are left out. Your attention of 01, or PyTorch's |
+
+# %%
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lab3
+
+lab = lab3.start("03")
+
+# %% [markdown]
+# The last lines above say which of your answers were found, and how long the training will take on this machine.
+#
+# The next cell turns the pictures into tokens. The tokenizer never changes, so this is done once: the first time it takes a
+# minute or two, from then on the tokens come from a cache. It also defines `ready`, which later cells ask whether 02's
+# answers are there.
+
+# %%
+from lab3.tokens import training_tokens
+from lab3.transformer import MASK_TOKEN_ID
+
+tokens = training_tokens(lab.data, lab.tokenizer, lab.preset.training)
+train_tokens, val_tokens = (part.long().to(lab.device) for part in tokens)
+small = lab.preset.name == "smoke"
+
+
+def ready():
+    """Whether notebook 02's answers are here; says so in one line where they are not."""
+    waiting = [name for name in ("sample_mask", "masked_forward", "mvtm_loss") if name in lab.missing]
+    if waiting:
+        print(f"Left out: this cell needs {', '.join(waiting)} of notebook 02.")
+    return not waiting
+
+
+print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tokens.shape)} tokens")
+
+# %% [markdown]
+# ## The optimizer
+#
+# AdamW keeps two running means for each weight $w$ with gradient $g$ and divides one by the root of the other:
+#
+# $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
+# w \leftarrow w - \eta \left( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + \lambda w \right)$$
+#
+# The fraction is near 1 for a steady gradient, large or small, so the learning rate $\eta$ says how far a weight moves in one
+# step. **betas** $= (0.9, 0.95)$: $m$ remembers some 10 steps and $v$ some 20. PyTorch's own 0.999 would remember 1,000, more
+# steps than your training has. **Weight decay** $\lambda$ (PyTorch's default, 0.01) pulls each weight towards 0 apart from
+# the gradient: that is the W.
+#
+# ## The learning rate
+#
+# In the first steps $v$ is a mean of very few gradients, and the model's guesses are random: large steps would lead anywhere.
+# So the learning rate climbs from 0 during a **warm-up**. Near the end, large steps would only jump around a good place, so
+# it follows **half a cosine** down. At step $s = 0, 1, 2, \dots$, counted in batches, it is $\eta$ times a factor $f(s)$:
+#
+# $$f(s) = \begin{cases} s \,/\, \mathtt{warmup\_steps} & s < \mathtt{warmup\_steps} \\[2pt]
+# \mathtt{eta\_min} + (1 - \mathtt{eta\_min}) \cdot \tfrac12 \left(1 + \cos \pi p\right) & \mathtt{warmup\_steps} \le s < \mathtt{total\_steps} \\[2pt]
+# \mathtt{eta\_min} & s \ge \mathtt{total\_steps} \end{cases}$$
+#
+# $$p = \frac{s - \mathtt{warmup\_steps}}{\max(1,\ \mathtt{total\_steps} - \mathtt{warmup\_steps})}$$
+#
+# Here $p$ is how much of the way after the warm-up is done, from 0 to 1. `eta_min` is a factor like $f$ itself, not a
+# learning rate.
+#
+# ## Exercise: `configure_optimizers`
+#
+# It gives an optimizer and a scheduler for it.
+#
+# * The optimizer: `torch.optim.AdamW` over all parameters of the model, with learning rate `lr` and betas `(0.9, 0.95)`.
+# * The scheduler: `torch.optim.lr_scheduler.LambdaLR`, which will be stepped **once per batch**, with the factor $f(s)$ above.
+# * `warmup_steps = 0` is allowed: the factor is then 1 at $s = 0$. From `total_steps` on it is exactly `eta_min`.
+# * `total_steps < 1`, `warmup_steps < 0` and `warmup_steps > total_steps` are a `ValueError` that names the argument.
+#
+# <details><summary>Hint 1: what LambdaLR wants</summary>
+#
+# A function from the number of the step to a factor. LambdaLR calls it with $s = 0$ when it is made and with one more at each
+# `scheduler.step()`, and multiplies `lr` by what it gives. `lr` itself has no place in your function.
+#
+# </details>
+# <details><summary>Hint 2: three cases</summary>
+#
+# Three `return`s, one for each line of the formula. The order in which you ask decides what happens with `warmup_steps = 0`, and
+# with `warmup_steps = total_steps`: try both by hand.
+#
+# </details>
+# <details><summary>Hint 3: the cosine</summary>
+#
+# $\frac12 (1 + \cos \pi p)$ goes from 1 to 0. Check your function at $p = 0$, $1/2$ and $1$ before you run the cell: 1, halfway
+# between 1 and `eta_min`, `eta_min`.
+#
+# </details>
 
 # %%
 #| exercise: configure_optimizers
 def configure_optimizers(model, lr, total_steps, warmup_steps, eta_min=0.0):
-    """AdamW with linear warm-up and cosine decay; the scheduler is stepped once a batch."""
+    """AdamW and its learning rate: linear warm-up, then half a cosine; the scheduler is stepped once a batch.
+
+    Args:
+        model: an nn.Module.
+        lr: the learning rate at its highest.
+        total_steps: how many batches the training has.
+        warmup_steps: how many of them the learning rate climbs; 0: it begins at lr.
+        eta_min: what the learning rate comes down to, as a factor of lr.
+
+    Returns:
+        The AdamW optimizer, betas (0.9, 0.95), and its LambdaLR scheduler.
+
+    Raises:
+        ValueError: total_steps below 1, or warmup_steps outside 0 ... total_steps.
+    """
     ### BEGIN SOLUTION
     if total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, not {total_steps}")
@@ -26,9 +138,183 @@ def configure_optimizers(model, lr, total_steps, warmup_steps, eta_min=0.0):
     ### END SOLUTION
 
 # %%
+lab.check("configure_optimizers")
+
+# %% [markdown]
+# **Predict.** A training of 6 batches, `warmup_steps = 2`, `eta_min = 0.1`. With which factor is the *first* batch trained? Which
+# batch is the first to get the full learning rate?
+
+# %% tags=["nbval-check-output"]
+def factors(steps, **settings):
+    """The factor that each of so many batches is trained with, from your scheduler."""
+    optimizer, scheduler = configure_optimizers(nn.Linear(1, 1), 1.0, **settings)  # lr 1: the learning rate is the factor
+    found = []
+    for _ in range(steps):
+        found.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+print([round(factor, 3) for factor in factors(8, total_steps=6, warmup_steps=2, eta_min=0.1)])
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# 0, 0.5, 1: the first batch is trained with a learning rate of 0 and changes nothing, the third is the first to get all of
+# it. One batch of 750 is no loss. But remember that 0; it comes back at the end of this notebook. At the last batch the
+# factor is 0.232, and it would be `eta_min` at the next.
+#
+# </details>
+#
+# And a whole training of 750 batches, which is what the preset `cpu` has: two epochs of 375. Its warm-up is a quarter of an
+# epoch.
+
+# %%
+from lab3 import plots
+
+plots.curves({"factor of the learning rate": {
+    f"warmup_steps = {warmup_steps}": (range(850), factors(850, total_steps=750, warmup_steps=warmup_steps, eta_min=0.01))
+    for warmup_steps in (0, 94, 375)}}, "batch", "Warm-up, half a cosine down to 0.01, and level from batch 750 on.")
+
+# %% [markdown]
+# ## Mixed precision
+#
+# Nearly all of the time goes into matrix products, and many machines multiply faster in numbers with fewer digits. All three
+# kinds below are made of a sign, an exponent and digits:
+#
+# | | bits | binary digits | range of the exponent |
+# |---|---|---|---|
+# | float32 | 32 | 24 | large |
+# | bfloat16 | 16 | 8 | as large as that of float32 |
+# | float16 | 16 | 11 | small |
+#
+# **Predict.** A weight of 1 is moved by −0.001 a hundred times. What comes out in each kind of number? And which of them can
+# hold a gradient of $10^{-8}$?
+
+# %% tags=["nbval-check-output"]
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    weight = torch.tensor(1.0, dtype=dtype)
+    for _ in range(100):
+        weight = weight - 0.001
+    gradient, after_one = torch.tensor(1e-8).to(dtype), 1 + torch.finfo(dtype).eps
+    print(f"{str(dtype):15s} next after 1: {after_one:<10.8g} weight: {weight:.4f}  gradient: {gradient:.1e}",
+          f" largest: {torch.finfo(dtype).max:.1e}")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# In bfloat16 the weight is still 1: the next number below 1 is 0.996, and each step is rounded away. A model whose *weights*
+# were bfloat16 would stop learning when its steps get small. In float16 the weight does move, with an error, but the gradient
+# is 0: $10^{-8}$ is below the smallest number it has, and its largest is 65,504.
+#
+# </details>
+#
+# So one mixes. Weights, gradients and the optimizer stay in float32; within `torch.autocast` the matrix products alone take
+# copies in bfloat16. The kit's `lab3.autocast(device)` is this context where the machine multiplies bfloat16 faster, and does
+# nothing elsewhere (the first cell says which it is here). Your code is the same on every machine.
+
+# %% tags=["nbval-check-output"]
+layer = nn.Linear(4, 4)
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    y = layer(torch.ones(2, 4))
+y.float().sum().backward()  # after the context: backward uses the types that forward used
+print("weight", layer.weight.dtype, "| product", y.dtype, "| gradient of the weight", layer.weight.grad.dtype)
+
+# %% [markdown]
+# **What is a GradScaler for?** For float16, which older GPUs have to use. Small gradients would become 0 in it, as you saw. So a
+# `torch.amp.GradScaler` multiplies the loss by a large number before `backward`, by which all gradients grow alike, and
+# divides them again before the optimizer's step. It has three methods, used once a batch in this order:
+#
+# * `scale(loss)` gives the loss times the scale,
+# * `step(optimizer)` divides the gradients and then lets the optimizer step, or leaves the step out where a gradient overflowed,
+# * `update()` corrects the scale: halved after an overflow, doubled after 2,000 good steps.
+#
+# It *learns* its scale, so a training has **one**, which is handed to every epoch. bfloat16 has float32's range and needs none:
+# here `scaler` is `None`, but your function takes one.
+#
+# ## One batch after another
+#
+# For each batch of tokens `z_indices`:
+#
+# | | what | shape or kind |
+# |---|---|---|
+# | 1 | the tokens, on the device | `(B, T)` long |
+# | 2 | a mask, from *your* `sample_mask` | `(B, T)` bool |
+# | 3 | gradients of the batch before: cleared | |
+# | 4 | *your* `masked_forward` and `mvtm_loss`, under autocast | `(B, T, V)`, `(B, T)`, then a scalar |
+# | 5 | backward, through the scaler where there is one | a gradient for each weight |
+# | 6 | a step of the optimizer | |
+# | 7 | a step of the scheduler | the learning rate of the *next* batch |
+#
+# You call the answers of notebook 02 by their names: `lab3.start` has put them here.
+#
+# **Predict.** Why clear the gradients? What are these three?
+
+# %% tags=["nbval-check-output"]
+w = torch.tensor(2.0, requires_grad=True)
+for _ in range(3):
+    (3 * w).backward()
+    print(w.grad.item())
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# 3, 6, 9, though the gradient of $3w$ is always 3: `backward` *adds* to what is there. Uncleared, each step would go where
+# all batches so far together point. Where gradients may be left from before the epoch, they have to go before the first step,
+# too.
+#
+# </details>
+#
+# ## Exercise: `train_one_epoch`
+#
+# * The loader is anything that can be looped over and yields `(B, T)` tokens. The last batch may be smaller.
+# * The transformer is put in train mode.
+# * Masks come from `sample_mask` with its defaults: one ratio a row, drawn anew, no fixed ratio. Hand it `generator` and
+#   `device`.
+# * The forward pass runs under `lab3.autocast(device)`. The loss counts the hidden tokens, without label smoothing.
+# * The gradients are those of this batch alone; none that were left in the model before count. No clipping.
+# * One step of the optimizer, then one of the scheduler, for **each batch**. Where `scaler` is not None, backward and step go
+#   through it.
+# * It returns the mean of the batch losses, a float. A loader without a batch is a `ValueError` that names `loader`.
+#
+# <details><summary>Hint 1: where to begin</summary>
+#
+# The table has a line or two of code for each of its rows. Write it for `scaler=None` first and run the check.
+#
+# </details>
+# <details><summary>Hint 2: what belongs under autocast</summary>
+#
+# The forward pass and the loss. Backward comes after the `with` block: it uses the types of the forward pass by itself.
+#
+# </details>
+# <details><summary>Hint 3: losses to average</summary>
+#
+# Collect each batch's loss without its graph (`detach`), or the memory of all batches is kept. `item()` gives a float at
+# once, but on a GPU it waits for the batch to finish each time; a list of detached tensors, averaged at the end, does not.
+#
+# </details>
+
+# %%
 #| exercise: train_one_epoch
 def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id, device, scaler=None, generator=None):
-    """Train on every batch (B, T) of the loader once; returns the mean of the batch losses."""
+    """Train on every batch of the loader once.
+
+    Args:
+        transformer: maps (B, T) tokens to (B, T, V + 1) logits; it is trained.
+        loader: yields (B, T) long tokens; the last batch may be smaller.
+        optimizer, scheduler: what configure_optimizers gives; both step once a batch.
+        mask_token_id: V.
+        device: where the transformer is.
+        scaler: a GradScaler, or None.
+        generator: a torch.Generator on the device, for the masks.
+
+    Returns:
+        The mean of the batch losses, a float.
+
+    Raises:
+        ValueError: loader holds no batch.
+    """
     ### BEGIN SOLUTION
     transformer.train()
     losses = []
@@ -55,9 +341,99 @@ def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id,
     ### END SOLUTION
 
 # %%
+lab.check("train_one_epoch")
+
+# %% [markdown]
+# ## One batch by heart
+#
+# The first thing to do with a new training loop: let a tiny model learn one batch by heart. If it cannot even do that, no
+# amount of data will help.
+#
+# **Predict** the very first loss. The model is new and knows nothing, and there are 1,024 codes.
+
+# %%
+from lab3.presets import TransformerConfig
+from lab3.transformer import BidirectionalTransformer
+
+
+def tiny_model():
+    """A transformer of two narrow layers, the same each time, with your attention."""
+    torch.manual_seed(0)
+    config = TransformerConfig(dim=64, layers=2, hidden=128, heads=4)
+    return BidirectionalTransformer(config, lab.answers.MultiHeadAttention).to(lab.device)
+
+
+if ready():
+    steps, model = 15 if small else 100, tiny_model()
+    optimizer, scheduler = configure_optimizers(model, 1e-2, total_steps=steps, warmup_steps=5)
+    generator = torch.Generator(lab.device).manual_seed(0)
+    losses = [train_one_epoch(model, [train_tokens[:16]], optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=lab.device,
+                              generator=generator) for _ in range(steps)]
+    print(f"first loss {losses[0]:.3f}, guessing among 1,024 codes ln 1024 = {math.log(1024):.3f}, last loss {losses[-1]:.3f}")
+    display(plots.curves({"loss (nats)": {"16 pictures": (range(1, steps + 1), losses)}}, "times seen",
+                         "The same 16 pictures again and again, hidden differently each time."))
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The first loss is that of guessing, $\ln 1024 = 6.93$, give or take: a new model gives all codes about the same probability.
+# Where the first loss is far from it, look for the error before you train on. With the preset `cpu` it came down to 1.7 when
+# the batch had been seen 100 times. Not to 0: a row may be hidden altogether, and then nobody can tell which of the 16 cats
+# it is.
+#
+# </details>
+#
+# ## How good is it? Measuring without touching
+#
+# The loss on pictures that training never saw tells whether the model learns cats or learns *these* cats. To measure is not
+# to change: dropout off, no gradients, and everything as it was afterwards. That includes the **mode of each module**:
+# somebody may have put a single part into eval mode on purpose, and to call `transformer.train()` at the end would undo that.
+#
+# ## Exercise: `eval_one_epoch`
+#
+# * The mean over the batches of the loss on hidden tokens; masks from `sample_mask` and the forward pass under autocast, as
+#   in training.
+# * Eval mode and no gradients meanwhile. Parameters, buffers and gradients stay as they are.
+# * Afterwards each submodule has its own mode back, also when something in the middle raises an exception.
+# * The same state of `generator` gives the same value.
+# * A loader without a batch is a `ValueError` that names `loader`.
+#
+# <details><summary>Hint 1: no gradients</summary>
+#
+# `with torch.no_grad():` around the loop. It ends with its block, whatever happens in it.
+#
+# </details>
+# <details><summary>Hint 2: modes</summary>
+#
+# `transformer.modules()` goes through all submodules, the transformer among them. Each has an attribute `training`. Note them all
+# down first.
+#
+# </details>
+# <details><summary>Hint 3: also after an exception</summary>
+#
+# `try: ... finally: ...` runs the second part in any case. Setting a module's `training` touches this module alone;
+# `module.train()` would change all that is inside it.
+#
+# </details>
+
+# %%
 #| exercise: eval_one_epoch
 def eval_one_epoch(transformer, loader, *, mask_token_id, device, generator=None):
-    """The mean loss over the batches (B, T) of the loader; leaves the model as it was, its modes included."""
+    """The mean loss over the batches of the loader; leaves the model as it was, its modes included.
+
+    Args:
+        transformer: maps (B, T) tokens to (B, T, V + 1) logits; it is not changed.
+        loader: yields (B, T) long tokens.
+        mask_token_id: V.
+        device: where the transformer is.
+        generator: a torch.Generator on the device, for the masks.
+
+    Returns:
+        The mean of the batch losses, a float.
+
+    Raises:
+        ValueError: loader holds no batch.
+    """
     ### BEGIN SOLUTION
     modes = [(module, module.training) for module in transformer.modules()]
     losses = []
@@ -77,3 +453,232 @@ def eval_one_epoch(transformer, loader, *, mask_token_id, device, generator=None
         raise ValueError("loader holds no batch")
     return torch.stack(losses).double().mean().item()
     ### END SOLUTION
+
+# %%
+lab.check("eval_one_epoch")
+
+# %% [markdown]
+# The kit has a model that was trained for 14 epochs. **Predict.** Its validation loss is measured four times: twice with a
+# new generator of seed 0, then once more with the second of these generators, which has been used by now, then with seed 1.
+# Which of the four are the same?
+
+# %%
+val_loader = val_tokens[:256].split(32)
+shipped = lab.shipped()
+
+
+def val_loss(transformer, generator):
+    return eval_one_epoch(transformer, val_loader, mask_token_id=MASK_TOKEN_ID, device=lab.device, generator=generator)
+
+
+def seeded(seed):
+    return torch.Generator(lab.device).manual_seed(seed)
+
+
+if ready():
+    used = seeded(0)
+    for label, generator in {"seed 0": seeded(0), "seed 0 again": used, "that generator, used": used, "seed 1": seeded(1)}.items():
+        print(f"{label:22s}{val_loss(shipped, generator):.6f}")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The first two agree to the last digit, the others do not: a generator remembers what it has drawn, and other masks ask other
+# questions. With the preset `cpu` the values were 0.77, 0.77, 0.94 and 0.80: which tokens happen to be hidden moves the loss
+# by more than a tenth. Two models are compared fairly on the *same* masks only, so the training below measures with the same
+# seed after each epoch.
+#
+# </details>
+#
+# ## Train
+#
+# Now all of it: your attention, masks, loss, optimizer and loops, 2.3 million weights, 12,000 pictures, two epochs. **On two
+# cores this takes 4 to 5 minutes**; the first cell of this notebook has printed what to expect on yours. Meanwhile the curve
+# below is drawn anew after every 25 batches.
+#
+# * Stop it whenever you like (the square in the toolbar, or the keys `I`, `I`): run the cell again and it goes on where it
+#   was. The same holds if the machine or the notebook is shut down.
+# * When it is done, the cell takes a second: it finds the trained model. `lab.train(fresh=True)` trains anew, after you
+#   have changed an answer for example, and keeps the earlier run under another name.
+
+# %%
+transformer = lab.train()
+
+# %% [markdown]
+# The loss starts from guessing and does most of its way in the first half of the first epoch. With the preset `cpu` the
+# validation loss comes to about 2.1 after the first epoch and 1.8 after the second. (Without 02's answers there is no
+# training, and `transformer` is the kit's.)
+#
+# How far is it? The kit keeps copies of your model from 20 % and 50 % of the training. Beside them stands the shipped model,
+# the same transformer after 14 epochs. Each of them fills the holes of the first test pictures **in one pass**: every hidden
+# token gets its likeliest code, all at once. That is the crudest decoding there is, and notebook 05 replaces it.
+#
+# **Predict.** What does a model learn first: the colour of the fur, the outline of the cat, or its eyes?
+
+# %%
+from lab3.masks import hidden_tokens
+from lab3.stand_ins import all_at_once
+
+trained = ready()
+models = (lab.milestones() | {"100 %": transformer} if trained else {}) | {"14 epochs": shipped}
+n, shown = 16 if small else 64, 6
+mask = hidden_tokens(lab.data.holes[:n]).to(lab.device)  # (n, 256), True: hidden
+known = lab.tokenizer.encode(lab.data.masked[:n]).to(lab.device)  # what a model may see
+originals = lab.tokenizer.encode(lab.data.test[:n]).to(lab.device)
+
+rows = {"masked": lab.data.masked[:shown]}
+for label, model in models.items():
+    filled, _ = all_at_once(model, known, mask, total_iter=1, mask_token_id=MASK_TOKEN_ID)
+    right = (filled == originals)[mask].float().mean()
+    loss = f"validation loss {val_loss(model, seeded(0)):.2f}, " if trained else ""
+    print(f"{label:10s}{loss}{right:.0%} of the hidden tokens right")
+    decoded = lab.tokenizer.decode(filled[:shown])
+    rows[label] = torch.where(lab.data.holes[:shown, None], decoded, lab.data.masked[:shown])
+plots.comparison(rows | {"original": lab.data.test[:shown]},
+                 "Holes filled in one pass, known pixels put back. Longer training, fewer smudges.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The validation loss falls from row to row: with the preset `cpu` to about 1.7 after your two epochs and to 0.8 after 14, on
+# these 256 pictures. Your model has about half of the hidden tokens exactly right, the shipped one three quarters. In the
+# picture the colours of fur and background fit after two epochs, and most outlines and the headband run on through the hole.
+# What is small and has a shape of its own still falls to pieces: eyes, and the folds of a scarf. After 14 epochs those are
+# whole, too. Where nothing in the picture tells what was there, as with the mouth of the fourth cat, both models make
+# something up.
+#
+# </details>
+#
+# ## What goes wrong: epochs for steps
+#
+# Public solutions count the schedule in *epochs*: the scheduler is stepped once at the end of each epoch, and total and
+# warm-up are numbers of epochs as well.
+#
+# ```python
+# optimizer, scheduler = configure_optimizers(model, lr, total_steps=epochs, warmup_steps=1)
+# for epoch in range(epochs):
+#     ...                       # all batches of the epoch, without a step of the scheduler
+#     scheduler.step()
+# ```
+#
+# It looks tidy. **Predict** the learning rate of the first epoch, and what the loss does in it.
+#
+# To meet the bug without breaking your `train_one_epoch`, the scheduler that it gets is wrapped: it notes the learning rate
+# of each batch, and hands on every step, or only the last one of an epoch.
+
+# %%
+class Stepped:
+    """A scheduler that notes each batch's learning rate and hands on one step of `every`."""
+
+    def __init__(self, scheduler, every):
+        self.scheduler, self.every, self.rates = scheduler, every, []
+
+    def step(self):
+        self.rates.append(self.scheduler.get_last_lr()[0])
+        if len(self.rates) % self.every == 0:
+            self.scheduler.step()
+
+
+epochs, batch_size, pictures, lr = 3, 16, 128 if small else 1024, 1e-2
+steps_an_epoch = pictures // batch_size
+
+
+def short_training(every, **settings):
+    """Train a tiny model for three short epochs: its learning rates, and its losses, each over four batches."""
+    model, generator, losses = tiny_model(), seeded(0), []
+    optimizer, scheduler = configure_optimizers(model, lr, **settings)
+    scheduler = Stepped(scheduler, every)
+    for _ in range(epochs):
+        for part in train_tokens[:pictures].split(4 * batch_size):
+            losses.append(train_one_epoch(model, part.split(batch_size), optimizer, scheduler, mask_token_id=MASK_TOKEN_ID,
+                                          device=lab.device, generator=generator))
+    return scheduler.rates, losses
+
+
+if ready():
+    trainings = {
+        "counted in steps": short_training(1, total_steps=epochs * steps_an_epoch, warmup_steps=steps_an_epoch // 4),
+        "counted in epochs": short_training(steps_an_epoch, total_steps=epochs, warmup_steps=1),
+    }
+    for label, (rates, losses) in trainings.items():
+        print(f"{label:18s} loss at the start {losses[0]:.2f}, after the first epoch {losses[len(losses) // 3 - 1]:.2f},",
+              f"at the end {losses[-1]:.2f}")
+    display(plots.curves({
+        "learning rate": {label: (range(len(rates)), rates) for label, (rates, _) in trainings.items()},
+        "loss (nats)": {label: (range(2, 4 * len(losses), 4), losses) for label, (_, losses) in trainings.items()},
+    }, "batch", "Counted in epochs, the learning rate of the whole first epoch is 0: nothing is learnt."))
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The loss stays where it was, at 6.95, for the whole first epoch: one third of this training is thrown away. Then the
+# learning rate jumps to its full height at once, so there is no warm-up at all, and it ends at half of that, so there is
+# hardly a decay. With the preset `cpu` the losses at the end were 2.59 and 2.87. A public report of the original lab trains
+# in this way, 100 epochs with 10 of warm-up. Nobody notices: the loss of the first epoch is just a high number, and the next
+# 99 look well.
+#
+# </details>
+#
+# **Repair it.** Count in batches. How many has a training, and how many of them are warm-up? The last batch of an epoch may
+# be a smaller one, but it is a batch.
+
+# %%
+def steps_of(epochs, warmup_epochs, pictures, batch_size):
+    """The settings for configure_optimizers, counted in batches: (total_steps, warmup_steps), both ints.
+
+    `warmup_epochs` may be a part of an epoch, such as 0.25; round warmup_steps to a whole number.
+    """
+    ### BEGIN SOLUTION
+    batches_an_epoch = math.ceil(pictures / batch_size)
+    return epochs * batches_an_epoch, round(warmup_epochs * batches_an_epoch)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+for settings, expected in {(2, 0.25, 12_000, 32): (750, 94), (3, 1, 100, 32): (12, 4)}.items():
+    found = steps_of(*settings)
+    assert found == expected, f"epochs, warmup_epochs, pictures, batch_size {settings}: expected {expected}, got {found}"
+assert all(isinstance(number, int) for number in steps_of(2, 0.3, 100, 7)), "steps are whole numbers"
+total_steps, warmup_steps = steps_of(3, 0.25, 1024, 16)
+repaired = factors(total_steps, total_steps=total_steps, warmup_steps=warmup_steps)
+assert repaired[1] > 0 and max(repaired[:64]) == 1, "the learning rate has to reach its full height in the first epoch"
+assert repaired[-1] < 0.01, "the learning rate has to be down again at the end"
+print(f"{total_steps} steps, {warmup_steps} of them warm-up, full learning rate at step {repaired.index(1)}")
+
+# %% [markdown]
+# **Its sibling: a GradScaler made anew each epoch.** The same public solutions write `scaler = GradScaler()` inside
+# `train_one_epoch`. The scale then starts over at 65,536 in every epoch, and each epoch loses steps again until no gradient
+# overflows. Here is what a GradScaler does, without a GPU: ten epochs of 50 batches, and gradients of at most 4, in float16,
+# whose largest number is 65,504.
+#
+# **Predict** how many steps are left out, with one scaler and with ten.
+
+# %% tags=["nbval-check-output"]
+def steps_left_out(anew, epochs=10, batches=50, gradient=4.0):
+    """How many steps a GradScaler leaves out because a scaled gradient overflows."""
+    scale, left_out = 65536.0, 0
+    for step in range(epochs * batches):
+        if anew and step % batches == 0:
+            scale = 65536.0
+        if torch.tensor(gradient * scale).half().isinf():
+            scale, left_out = scale / 2, left_out + 1
+    return left_out
+
+
+print("one scaler for the training:", steps_left_out(anew=False))
+print("a new one each epoch:       ", steps_left_out(anew=True))
+
+# %% [markdown]
+# Three of 500, or thirty: at 65,536, 32,768 and 16,384 the scaled gradient is too large, at 8,192 it fits. It could be worse:
+# where an epoch has fewer batches than it takes to come down, such a training never makes a step. This is why `scaler` is an
+# argument of your function.
+#
+# ## To think about
+#
+# * Validation cats wear pairs of body and fur that no training cat wears. After 14 epochs the shipped model has a training
+#   loss of 0.52 and a validation loss of 0.88. What would you expect of the two curves in a training of 100 epochs? When
+#   would you stop?
+# * A batch of 32 pictures is one step here. With batches of 64 there are half as many steps. What would you do to the learning
+#   rate, and what to `warmup_steps`?
+# * The loss does not come near 0, even after 14 epochs. Which hidden tokens could nobody predict?
+#
+# Next: [04 Gamma schedules](04_gamma_schedules.ipynb), which say how many tokens a step of decoding may keep.

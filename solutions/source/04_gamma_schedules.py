@@ -1,13 +1,110 @@
 # %% [markdown]
 # # 04 Gamma schedules
 #
-# $\gamma(r)$ is the share of the hole that is still hidden when the share $r$ of the steps is done. It falls from 1 to 0;
-# how it falls decides how many tokens each step may keep.
+# | | |
+# |---|---|
+# | **You will be able to** | write how fast a hole closes as a function; tell what total_iter and sweet_spot do; find a schedule that runs the wrong way |
+# | **Time** | about 40 minutes for you; 15 seconds for the machine, on a CPU or a GPU |
+# | **Needs** | nothing from earlier notebooks. One cell uses the kit's model, with your attention of 01 or PyTorch's |
+
+# %%
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lab3
+
+lab = lab3.start("04")
+
+# %% [markdown]
+# ## How fast may a hole close?
+#
+# Your transformer predicts every hidden token at once. Iterative decoding, which you build in the next notebook, does not keep
+# all of them at once: it keeps the few that the model is surest of, hides the others again, and asks once more. What it needs
+# from you here is a plan: after each of these steps, how much of the hole is still hidden?
+#
+# With `total_iter` steps, numbered $t = 0, 1, \dots$, the **progress** after step $t$ is
+#
+# $$r = \frac{t + 1}{\mathtt{total\_iter}} \in (0, 1]$$
+#
+# and the plan is a function $\gamma$ of progress: **$\gamma(r)$ is the share of the hole that is still hidden when the share
+# $r$ of the steps is done.** Nothing is filled in at the start, nothing is left at the end, and a token that was revealed
+# stays so:
+#
+# $$\gamma(0) = 1, \qquad \gamma(1) = 0, \qquad \gamma \text{ never rises.}$$
+#
+# Three such functions are asked for:
+#
+# | name | $\gamma(r)$ | at $r = 0$ | at $r = 1/2$ | at $r = 1$ |
+# |---|---|---|---|---|
+# | `"linear"` | $1 - r$ | 1 | 0.5 | 0 |
+# | `"cosine"` | $\cos(\pi r / 2)$ | 1 | 0.707 | 0 |
+# | `"square"` | $1 - r^2$ | 1 | 0.75 | 0 |
+#
+# A hole of $n$ hidden tokens has $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Mind what $\gamma$ is *not*: it
+# is not the share that is known, and no mixing weight between old and new tokens. It only counts.
+#
+# **Predict.** A hole hides 139 tokens, and there are 8 steps. The count is a product, rounded down. Does it matter in which
+# kind of number the product is taken? Below it is done once in Python's own floats, which have 53 binary digits, and once in
+# bfloat16, which has 8.
+
+# %% tags=["nbval-check-output"]
+n_hidden = 139
+shares = [math.cos(math.pi / 2 * (t + 1) / 8) for t in range(8)]
+print("float64 ", [math.floor(share * n_hidden) for share in shares])
+print("bfloat16", [math.floor(torch.tensor(share).bfloat16() * n_hidden) for share in shares])
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# After the second step 128 tokens are left, or 129. In bfloat16 the share 0.9239 becomes 0.9258, and above 128 there are whole
+# numbers only: 128.4 comes out as 129. Mixed precision brings such numbers about by itself, so counts are taken in float64
+# throughout this lab.
+#
+# </details>
+#
+# ## Exercise: `gamma_func`
+#
+# `gamma_func(mode)` gives you the function $\gamma$, not a number.
+#
+# * `mode` is `"linear"`, `"cosine"` (the default) or `"square"`. Another one is a `ValueError` that names `mode`.
+# * `gamma(ratio)` takes a float or a numpy array with values in $[0, 1]$ and gives the same kind back: a float for a float, an
+#   array of the same shape for an array. Notebook 05 hands it floats, the figures here hand it arrays.
+# * It does not change the array.
+#
+# <details><summary>Hint 1: a function that gives a function</summary>
+#
+# A `def` or a `lambda` inside `gamma_func` can be returned like any other value. A dict can hold three of them.
+#
+# </details>
+# <details><summary>Hint 2: numbers and arrays</summary>
+#
+# `-` and `**` work on both. `math.cos` takes one number only; numpy has a cosine that takes either.
+#
+# </details>
+# <details><summary>Hint 3: the angle</summary>
+#
+# Angles are in radians. At $r = 1$ the cosine has to be 0: a quarter of a full turn.
+#
+# </details>
 
 # %%
 #| exercise: gamma_func
 def gamma_func(mode="cosine"):
-    """The schedule of that name: a function of progress in [0, 1], a float or an array, same kind back."""
+    """A schedule: how much of a hole is still hidden after a share of the steps.
+
+    Args:
+        mode: "linear", 1 - r; "cosine", cos(pi r / 2); or "square", 1 - r ** 2.
+
+    Returns:
+        gamma, a function of progress r in [0, 1]: a float gives a float, a numpy array an array of its shape.
+
+    Raises:
+        ValueError: mode is none of these.
+    """
     ### BEGIN SOLUTION
     schedules = {
         "linear": lambda r: 1 - r,
@@ -18,3 +115,252 @@ def gamma_func(mode="cosine"):
         raise ValueError(f"mode must be one of {', '.join(schedules)}, not {mode!r}")
     return schedules[mode]
     ### END SOLUTION
+
+# %%
+lab.check("gamma_func")
+
+# %% [markdown]
+# ## Three plans
+#
+# Your three functions, with a marker for each of eight steps.
+
+# %%
+from lab3 import plots
+from lab3.presets import SCHEDULES
+
+total_iter = 8
+schedules = {name: gamma_func(name) for name in SCHEDULES}
+plots.schedule_curves(schedules, total_iter, "Cosine and square leave more hidden at every step but the last.")
+
+# %% [markdown]
+# Linear takes the same number of tokens at each step. The two others are **concave**, they bend over the line: they leave more
+# hidden at first, so they reveal little while the model sees little, and much at the end, when most of the picture stands and
+# constrains the rest.
+#
+# **Predict.** A hole of average size hides 85 tokens. Which schedule reveals most in its *first* of eight steps, and how
+# many? Which in its last?
+
+# %% tags=["nbval-check-output"]
+def hidden_counts(gamma, total_iter, n_hidden):
+    """How many tokens are hidden before the first step and after each, (total_iter + 1,) whole numbers."""
+    progress = np.arange(total_iter + 1) / total_iter  # 0, 1/8, ... 1
+    return np.floor(gamma(progress) * n_hidden).astype(int)
+
+
+revealed = {}
+for name, gamma in schedules.items():
+    hidden = hidden_counts(gamma, total_iter, 85)
+    revealed[name] = -np.diff(hidden)
+    print(f"{name:8s} hidden {hidden.tolist()}, revealed {revealed[name].tolist()}")
+
+# %%
+plots.step_bars(revealed, "Linear reveals 10 or 11 tokens a step. Cosine and square begin with 2 and end with 16 and more.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Linear reveals 11 tokens in its first step, cosine and square only 2. In the last step it is the other way round: 10, 16 and
+# 19. Cosine and square never differ by more than 5 tokens. All three make eight passes through the transformer: a schedule
+# costs no time, it only deals out the tokens.
+#
+# </details>
+#
+# ## Steps and the sweet spot
+#
+# Two numbers belong to a schedule. **total_iter** is how many steps $\gamma$ is cut into. **sweet_spot** is how many of
+# them are really made: decoding stops early, and *all that is still hidden then takes its last prediction at once*. The
+# progress is still counted against `total_iter`: to stop after 4 of 8 steps is not the same as to make 4 steps.
+#
+# **Predict.** You stop after $s$ of 8 steps. How many of the 85 tokens are then taken all at once, for $s = 1$, $4$, $8$? For
+# which $s$ does the schedule make no difference to the picture at all?
+
+# %% tags=["nbval-check-output"]
+print("tokens that are taken all at once\nsweet_spot  " + "".join(f"{name:>8s}" for name in schedules))
+for sweet_spot in range(1, total_iter + 1):
+    left = [hidden_counts(gamma, total_iter, 85)[sweet_spot] for gamma in schedules.values()]
+    print(f"{sweet_spot:10d}  " + "".join(f"{count:8d}" for count in left))
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# With $s = 8$ nothing is left over. With $s = 4$ it is 42 tokens for linear, but 60 and 63 for cosine and square: they had
+# the larger part still before them. With $s = 1$ **every** token comes from the first prediction, those that the step would
+# keep and those that it would hide. One pass, and neither schedule nor temperature can change a single token. A public report
+# of the original lab gives as its best setting `total_iter` 5, `sweet_spot` 1, cosine. The word cosine has no meaning in that
+# line.
+#
+# </details>
+#
+# ## Masks, step by step
+#
+# Which tokens a step reveals, the model decides: those of highest confidence. No model is needed to see the *pace*. Here each
+# token of one cat's hole gets a confidence at random, once; every step hides again the least confident ones, as many as your
+# $\gamma$ says. Before the first column the masked cat, then the mask in the latent domain: dark is hidden.
+
+# %%
+from lab3.explorer import masks_after
+from lab3.masks import hidden_tokens
+
+cat = 27
+mask = hidden_tokens(lab.data.holes[cat:cat + 1])[0]  # (256,), True: hidden
+n_hidden = int(mask.sum())
+
+films = {name: masks_after(mask, hidden_counts(gamma, total_iter, n_hidden)) for name, gamma in schedules.items()}
+plots.mask_steps(films, lab.data.masked[cat],
+                 "One order of the tokens, three paces: after four steps linear has half of the hole, square a quarter.")
+
+# %% [markdown]
+# ## The explorer
+#
+# Try it yourself: choose a schedule, the number of steps, where to stop, and whose hole. The curves come from *your*
+# `gamma_func`. (Where there are no widgets, as in a printed notebook, you see one setting only.) All controls work with the
+# keyboard: tab leads from one to the next, arrows change it.
+#
+# Things to look for:
+#
+# * Set `total_iter` to 21. How many steps of cosine reveal just one token? How many of linear?
+# * Test picture 28 hides 137 tokens, test picture 39 hides 49. What changes with the hole, what does not?
+# * Leave `total_iter` at 8 and bring `sweet_spot` down. When do more tokens come all at once than step by step: for linear,
+#   for square?
+
+# %%
+from lab3.explorer import explore
+
+explore(lab.answers, hole=cat)
+
+# %% [markdown]
+# ## What goes wrong: noise that grows
+#
+# The next notebook adds noise to the confidences, times a temperature. It begins at `choice_temperature`, 4.5, when anything may
+# come first, and falls to 0, when the surest come first. The factor is $1 - r$. Public solutions have written it
+# with $\gamma(r)$ in place of $r$, as there is a variable called `ratio` for both:
+#
+# ```python
+# ratio = gamma(ratio)                                # from progress to the share still hidden
+# temperature = choice_temperature * (1 - ratio)      # meant for progress
+# ```
+#
+# No error, and $1 - \gamma$ lies in $[0, 1]$ just as $1 - r$ does. **Predict** the temperature over eight steps, right and wrong.
+# What becomes of the order of the tokens at the beginning, and at the end?
+#
+# To see that, take the kit's model and how sure it is of each hidden token of the cat above, $\log p$ of its likeliest code.
+# Without noise, one half of the hole is the surer half. Under noise some of it drops out. All of it stays: the order is the
+# model's. About half of it stays: the order is as good as random.
+
+# %%
+from lab3.transformer import MASK_TOKEN_ID
+
+z_indices = lab.tokenizer.encode(lab.data.masked[cat:cat + 1])[0].to(lab.device)
+with torch.no_grad():
+    logits = lab.shipped()(torch.where(mask.to(lab.device), MASK_TOKEN_ID, z_indices)[None])[0, :, :MASK_TOKEN_ID]
+log_p = logits.log_softmax(dim=-1).max(dim=-1).values.cpu()[mask]  # (n_hidden,)
+half = n_hidden // 2
+surer = log_p >= log_p.topk(half).values[-1]
+gumbel = -torch.empty(1000, n_hidden).exponential_(generator=torch.Generator().manual_seed(0)).log()
+
+
+def stays(temperature):
+    """How much of the surer half is still the surer half under noise, mean of 1,000 draws."""
+    return surer[(log_p + temperature * gumbel).topk(half).indices].float().mean().item()
+
+
+steps = np.arange(1, total_iter + 1)
+temperatures = {"right, every schedule": 4.5 * (1 - steps / total_iter)}
+for name, gamma in schedules.items():
+    temperatures[f"wrong, {name}"] = 4.5 * (1 - gamma(steps / total_iter))
+plots.curves({
+    "temperature": {label: (steps, values) for label, values in temperatures.items()},
+    "surer half that stays": {label: (steps, [stays(value) for value in values]) for label, values in temperatures.items()},
+}, "step", "The wrong way round: sure of itself while it knows least, and at random at the end, when most tokens are revealed.")
+
+# %% [markdown]
+# Right, the temperature falls from 3.9 to 0 whatever the schedule. The order is hardly better than chance at first, 53 %, and
+# follows the model more and more: 68 % in step 7. (In step 8 all that is left is taken, in whatever order.) Wrong, it rises
+# to 4.5. Cosine and square then begin almost without noise: 93 % of the surer half stays, so decodings of one picture all
+# begin with nearly the same tokens, and it is this one blind first pass that decides which. In step 7, where they reveal a
+# fifth of the hole, the order is as good as random. You will measure what that does to real decodings in the next notebook.
+#
+# **Repair it.** A temperature that is told the step, so that there is no `ratio` to take for something else.
+
+# %%
+def temperature_at(t, total_iter, choice_temperature=4.5):
+    """The temperature of step t (0, 1, ... total_iter - 1): it falls with progress and is 0 in the last step."""
+    ### BEGIN SOLUTION
+    progress = (t + 1) / total_iter
+    return choice_temperature * (1 - progress)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+falling = [temperature_at(t, 8) for t in range(8)]
+assert falling[-1] == 0, f"the last step has no noise, got temperature {falling[-1]}"
+assert all(one > other for one, other in zip(falling, falling[1:])), "the temperature must fall from step to step"
+assert abs(falling[0] - 4.5 * 7 / 8) < 1e-9, "progress is counted after the step: 1/8 in the first of eight"
+assert abs(temperature_at(3, 8, 7.0) - 3.5) < 1e-9, "half of the way through, half of choice_temperature is left"
+assert temperature_at(0, 1) == 0, "the only step is the last one"
+print("temperatures:", falling)
+
+# %% [markdown]
+# ## What goes wrong: holes that do not close
+#
+# Two more plans that look harmless:
+#
+# * **rising**: $\gamma(1 - r)$. Somebody took $\gamma$ for the share that is *known*.
+# * **late**: $\gamma(t / \mathtt{total\_iter})$. The progress is that before the step, not after it.
+#
+# A token that has been revealed is not hidden again, so a step that asks for more hidden tokens than there are changes nothing.
+# **Predict** what the masks will look like, and what is left when the last step is done.
+
+# %%
+gamma, t = gamma_func("cosine"), np.arange(total_iter)
+plans = {"yours": gamma((t + 1) / total_iter), "rising": gamma(1 - (t + 1) / total_iter), "late": gamma(t / total_iter)}
+
+films = {}
+for label, shares in plans.items():
+    hidden = np.minimum.accumulate([n_hidden, *np.floor(shares * n_hidden).astype(int)])  # what is known stays known
+    films[label] = masks_after(mask, hidden)
+    print(f"{label:8s} hidden {hidden.tolist()}")
+plots.mask_steps(films, lab.data.masked[cat], "Rising and late plans leave 18 tokens hidden when all steps are done.")
+
+# %% [markdown]
+# Rising reveals 79 of 97 tokens in the first step, when the model knows least, and nothing after it: seven more passes for
+# nothing. Late wastes its first step, which hides all of the hole again, and stops one step short. Both still have 18 tokens
+# hidden at the end. What stands there depends on the code that comes after: the last prediction at best, the mask token,
+# which is no code at all, at worst. Some programs only look as if they closed the hole: $\cos(\pi / 2)$ is $6 \cdot 10^{-17}$
+# in a computer, not 0, so whoever rounds the count *up* keeps one token hidden.
+#
+# **Repair it.** The counts should close the hole whatever schedule they are given: progress after the step, rounded down; never
+# more than before; and nothing after the last step, not even where $\gamma(1)$ says otherwise.
+
+# %%
+def counts_that_close(gamma, total_iter, n_hidden):
+    """How many tokens stay hidden after each of total_iter steps, a list of ints: never rising, 0 at the end."""
+    ### BEGIN SOLUTION
+    counts, left = [], n_hidden
+    for t in range(total_iter - 1):
+        left = min(left, math.floor(gamma((t + 1) / total_iter) * n_hidden))
+        counts.append(left)
+    return [*counts, 0]
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+closing = {name: counts_that_close(gamma, 8, 85) for name, gamma in schedules.items()}
+assert closing["linear"] == [74, 63, 53, 42, 31, 21, 10, 0], f"linear, 85 tokens: got {closing['linear']}"
+assert closing["cosine"] == [83, 78, 70, 60, 47, 32, 16, 0], f"cosine, 85 tokens: got {closing['cosine']}"
+rising = counts_that_close(lambda r: r, 8, 85)
+assert rising[-1] == 0, f"a rising schedule leaves {rising[-1]} tokens hidden at the end"
+assert all(one >= other for one, other in zip(rising, rising[1:])), f"tokens are hidden again: {rising}"
+assert counts_that_close(lambda r: 1 - 0.7 * r, 5, 10)[-1] == 0, "nothing may stay hidden at the end, whatever gamma(1) is"
+assert counts_that_close(gamma_func("cosine"), 1, 85) == [0], "with one step all tokens are revealed in it"
+print("every hole closes:", closing)
+
+# %% [markdown]
+# ## To think about
+#
+# * One student of the original course decoded the test set five times for each schedule and reported FIDs of 31.61 ± 0.47 for
+#   linear, 31.43 ± 0.67 for cosine and 32.03 ± 0.71 for square; others report a best schedule from one decoding each. What
+#   may be said about the three? How many decodings would you make before you call a difference of 0.2 one?
+# * A convex schedule, such as $(1 - r)^2$, reveals most at first. Add it to the explorer,
+#   `explore(lab.answers, others={"convex": lambda r: (1 - r) ** 2})`. When could it be a good plan?
+# * The smallest holes hide some 30 tokens. What do 50 steps do for them?
+#
+# Next: [05 Iterative decoding](05_iterative_decoding.ipynb), where your schedule meets your transformer.

@@ -1,0 +1,152 @@
+"""Builds everything that students and instructors get from the one source, `solutions/source/NN_name.py`.
+
+In: jupytext sources with nbgrader's solution markers. Out: starters in `notebooks/`, the same notebooks solved and run
+in `solutions/`, the answers alone in `solutions/work/`.
+
+    python solutions/build.py          # all of it; a solved notebook runs again only where its cells have changed
+    python solutions/build.py 05 06    # run these again in any case
+    python solutions/build.py --all    # run all again
+"""
+
+import argparse
+import base64
+import copy
+import io
+import os
+import re
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
+from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
+from PIL import Image
+
+from lab3.exercises import EXERCISES, answer_file, exercise_of
+from lab3.files import write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+SOLUTIONS, STARTERS = ROOT / "solutions", ROOT / "notebooks"
+SCRATCH = ROOT / "out" / "notebooks"  # the `work/` of the solved notebooks' runs
+MARKERS = ("### BEGIN SOLUTION", "### END SOLUTION")
+STUB = {"python": "raise NotImplementedError  # your code here"}
+POINTS = 5  # a check, for those who grade with nbgrader
+CHECK = re.compile(r"lab\.check\(\"(\w+)\"\)")
+
+
+def sources():
+    """The sources, in order."""
+    return sorted((SOLUTIONS / "source").glob("[0-9][0-9]_*.py"))
+
+
+def solved(source):
+    """The notebook of a source, answers included, with cell ids and nbgrader's metadata, not run."""
+    notebook = jupytext.read(source)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"}}
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for place, cell in enumerate(notebook.cells):
+        cell.id = f"{source.stem[:2]}-{place:02d}"
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own, of no use to anybody else
+        _mark(cell)
+    return notebook
+
+
+def _mark(cell):
+    """Give a cell the id and the nbgrader metadata of its kind: an answer, its check, or a practice cell."""
+    if cell.cell_type != "code":
+        return
+    name, check = exercise_of(cell.source), CHECK.match(cell.source)
+    kind = {"schema_version": 3, "grade": False, "solution": False, "locked": False, "task": False}
+    if name:
+        cell.id = name
+        cell.metadata["nbgrader"] = kind | {"grade_id": name, "solution": True}
+    elif check:
+        cell.id = f"check-{check[1]}"
+        cell.metadata["nbgrader"] = kind | {"grade_id": cell.id, "grade": True, "locked": True, "points": POINTS}
+    elif MARKERS[0] in cell.source:
+        cell.metadata["nbgrader"] = kind | {"grade_id": f"practice-{cell.id}", "solution": True}
+
+
+def starter(notebook):
+    """What students get: the notebook with its answers cut out and no outputs."""
+    notebook, resources = copy.deepcopy(notebook), {}
+    steps = (LockCells(), ClearSolutions(code_stub=STUB), ClearOutput(), CheckCellMetadata(), ComputeChecksums())
+    for step in steps:
+        notebook, resources = step.preprocess(notebook, resources)
+    return notebook
+
+
+def answers(notebook):
+    """The answers of a notebook: a dict, exercise id -> the text of its file."""
+    found = {}
+    for cell in notebook.cells:
+        name = exercise_of(cell.source) if cell.cell_type == "code" else None
+        if name:
+            lines = [line for line in cell.source.splitlines() if line.strip() not in MARKERS]
+            found[name] = answer_file("\n".join(lines))
+    return found
+
+
+def run(notebook, work, preset="cpu"):
+    """Run a notebook as a student would, with its answers in `work`; returns it with outputs."""
+    environment = {"LAB3_WORK": str(work), "LAB3_PRESET": preset, "LAB3_STATIC": "1"}
+    began = time.perf_counter()
+    client = NotebookClient(copy.deepcopy(notebook), timeout=1800, kernel_name="python3", record_timing=False,
+                            resources={"metadata": {"path": str(STARTERS)}})
+    notebook = client.execute(env=os.environ | environment)
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = _smaller(output.data["image/png"])
+    notebook.metadata["lab3"] = {"preset": preset, "seconds": round(time.perf_counter() - began)}
+    return notebook
+
+
+def _smaller(png):
+    """A figure in 256 colours, base64: a third of the size, and hardly to be told from the original."""
+    picture, small = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def cells(notebook):
+    """What a notebook says, its outputs aside."""
+    return [(cell.id, cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
+
+
+def text(notebook):
+    """A notebook as it is written to a file."""
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def build(again=()):
+    """Build everything; `again` holds numbers of notebooks to run in any case."""
+    found = {}
+    for source in sources():
+        notebook = solved(source)
+        write_text(STARTERS / f"{source.stem}.ipynb", text(starter(notebook)))
+        found |= answers(notebook)
+    assert found.keys() == EXERCISES.keys(), found.keys() ^ EXERCISES.keys()
+    for name, answer in found.items():
+        write_text(SOLUTIONS / "work" / f"{name}.py", answer)
+    for source in sources():
+        notebook, path = solved(source), SOLUTIONS / f"{source.stem}.ipynb"
+        fresh = path.is_file() and cells(nbformat.read(path, as_version=4)) == cells(notebook)
+        if not fresh or source.stem[:2] in again:
+            done = run(notebook, SCRATCH)
+            write_text(path, text(done))
+            print(f"{path.relative_to(ROOT)}: {done.metadata.lab3.seconds} s, {path.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks to run again in any case")
+    parser.add_argument("--all", action="store_true", help="run all again")
+    options = parser.parse_args()
+    build([source.stem[:2] for source in sources()] if options.all else options.numbers)

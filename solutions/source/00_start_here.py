@@ -1,0 +1,477 @@
+# %% [markdown]
+# # 00 Start here
+#
+# | | |
+# |---|---|
+# | **You will be able to** | say how the lab works; turn a picture into tokens and back; tell what a hole hides; fill a first hole, and say what is wrong with it |
+# | **Time** | about 30 minutes for you; 20 seconds for the machine. There is nothing to write yet |
+# | **Needs** | nothing |
+#
+# In this lab you build MaskGIT, a model that fills holes in pictures, here in pictures of cats. Run a cell with Shift-Enter,
+# and begin with the next one. Every notebook of the lab begins with such a cell.
+
+# %%
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lab3
+
+lab = lab3.start("00")
+
+# %% [markdown]
+# The first line names the **preset** in force, one set of all sizes and times. The others say what your machine has:
+#
+# | line | what it says |
+# |---|---|
+# | `Python` | 3.11 or later is needed |
+# | `PyTorch` | `cpu` or `cuda`, and the number format that is fast here; models run in `bfloat16` only where that pays |
+# | the kit's tokenizer and transformer | two trained models come with the lab; nothing is downloaded |
+# | answers go to | the folder of your answers and of your trained model, `work/` unless you set `LAB3_WORK` |
+#
+# A line that begins with `[FAIL]` says what to do. Later notebooks add a line for each of your earlier answers.
+#
+# | preset | for | transformer | how to choose it |
+# |---|---|---|---|
+# | `cpu` | a laptop; the default | 6 layers, width 192 | nothing to do |
+# | `smoke` | a quick look whether all runs; its pictures are poor | 2 layers, width 64 | `lab3.start("00", "smoke")` |
+# | `report` | the size of the original course, on a GPU | 15 layers, width 768 | `lab3.start("00", "report")` |
+#
+# ## A hole, filled
+#
+# Before anything is explained: five cats with holes, and a trained model that fills them.
+
+# %%
+from types import SimpleNamespace
+
+from lab3 import plots, stand_ins
+from lab3.inpaint import fill
+
+transformer = lab.shipped()
+at_once = SimpleNamespace(gamma_func=stand_ins.straight_line, iterative_decode=stand_ins.all_at_once)
+
+
+def fill_at_once(masked, holes):
+    """Fill holes, all hidden tokens in one go: masked pictures and their holes -> pictures."""
+    return fill(masked, holes, lab.tokenizer, transformer, at_once, lab.preset.decoding, seed=0, progress=False).pasted
+
+
+masked, holes, originals = lab.data.masked[:5], lab.data.holes[:5], lab.data.test[:5]
+plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "original": originals},
+                 "What the model saw, what it made of it, and what it never saw.")
+
+# %% [markdown]
+# The model was trained on 12,000 other cats. Look closely and you find that it does not copy the original: the fourth cat
+# got another mouth. It draws *a* cat that goes with what it sees. How it does that, and how to do it better, is what you
+# will write.
+#
+# ## How a notebook works
+#
+# There are eleven **exercises** in notebooks 01 to 06. Each is one cell, which begins with a line like this:
+#
+# ```python
+# #| exercise: multi_head_attention
+# ```
+#
+# Keep that line and the names in the cell, replace `raise NotImplementedError`, and run the cell. It is **checked at once**:
+#
+# ```
+# [FAIL] multi_head_attention: it gives what nn.MultiheadAttention gives with the same weights, in eval mode
+#        expected  the output of nn.MultiheadAttention
+#        got       one that differs by up to 1.5
+#        likely    the scores are divided by the root of dim: the width of one head is dim / num_heads
+# ```
+#
+# Mend it and run the cell again, as often as you like, until it says `[OK]`. `[TODO]` means not written yet. The cell after
+# the exercise, `lab.check("multi_head_attention")`, is silent when the answer is right; when it is not, "Run All" stops
+# there.
+#
+# * **Your answers are kept.** A cell that ran is saved as `work/multi_head_attention.py`, and the next notebooks find it
+#   there. It is run on its own, so it may use what the first cell of its notebook imports, and nothing that stands in other
+#   cells.
+# * **Nothing blocks you.** Where an answer is missing or wrong, later notebooks say so and use a **stand-in**: PyTorch's own
+#   attention, a straight line for a schedule, a decoding in one pass, the trained model that comes with the lab. Notebooks
+#   can be done in any order.
+# * **Predict.** Where you read that word, take a guess before you run the next cell. What you should have seen is folded
+#   below it.
+# * **Hints** are folded, too. Open one at a time.
+#
+# **To begin again**: *Kernel, Restart Kernel and Run All Cells*. That is safe at any time: answers are read from `work/`,
+# and a training goes on where it stopped. To do one exercise afresh, write its cell anew and run it. To forget all answers,
+# and the model that you trained, delete `work/`.
+#
+# **To get help**: read the `likely` line; open a hint; print the shapes on the line before the one that fails; `help(lab)`
+# tells what `lab` can do. Every file of `lab3/` is short and begins with what it is for. When you ask somebody, show your
+# cell and all of the message.
+#
+# ## The cats
+#
+# David Revoy drew them (CC BY 4.0), in layers. A cat is one choice of body, fur, eyes, mouth and accessory, laid over one
+# another on a plain background.
+
+# %%
+from lab3.cats import BACKGROUNDS, LAYERS, choices, compose, layers
+
+*parts, background = choices("test")[11].tolist()  # what the twelfth test cat is made of
+picture = (BACKGROUNDS[background] / 255)[:, None, None].expand(3, 64, 64)
+stages = [picture]
+for layer, choice in zip(layers(), parts):
+    colour, cover = layer[choice, :3], layer[choice, 3:]  # (3, 64, 64) and (1, 64, 64): how much the layer covers
+    picture = colour + (1 - cover) * picture
+    stages.append(picture)
+
+page = plots.figure(9.0, 1.9)
+for axes, stage, title in zip(page.subplots(1, 6), stages, ("background", *LAYERS)):
+    plots.show(axes, (stage * 255).round().to(torch.uint8), title)
+page.supxlabel("One cat, layer by layer.", fontsize=9)
+page
+
+# %% tags=["nbval-check-output"]
+sizes = dict(zip(LAYERS, (len(layer) for layer in layers())))
+print("choices a layer:", sizes)
+print("different cats: ", f"{math.prod(sizes.values()):,}", "x", len(BACKGROUNDS), "backgrounds")
+pairs = {}
+for split in ("train", "val", "test"):
+    pairs[split] = {(body, fur) for body, fur, *_ in choices(split).tolist()}
+    print(f"{split:<5} {tuple(getattr(lab.data, split).shape)}, {len(pairs[split])} pairs of body and fur")
+print("pairs that training and test share:", len(pairs["train"] & pairs["test"]))
+
+# %% [markdown]
+# No pair of body and fur that the test cats wear was ever seen in training. Each body was, and each fur was, but not
+# together. So a model that remembers its training cats is no use: it has to put together what it saw apart.
+
+# %%
+train, test = choices("train"), choices("test")[:3]
+same_body = torch.stack([(train[:, 0] == cat[0]).nonzero()[0, 0] for cat in test])  # the first such training cat
+same_fur = torch.stack([(train[:, 1] == cat[1]).nonzero()[0, 0] for cat in test])
+plots.comparison({"test cat": compose(test), "same body,\nin training": compose(train[same_body]),
+                  "same fur,\nin training": compose(train[same_fur])},
+                 "Every test cat wears a body and a fur that training showed, but never on the same cat.")
+
+# %% [markdown]
+# ## From a picture to tokens, and back
+#
+# The model that you build never sees a pixel. A **tokenizer** (a VQGAN, given) turns a picture into a grid of **tokens** and
+# a grid of tokens into a picture. It has a **codebook** $e_0, \dots, e_{1023}$ of 1024 vectors. Its encoder makes a grid of
+# 16 x 16 vectors from the picture, and each is replaced by the number of the nearest code:
+#
+# $$z_t = \arg\min_v \lVert \mathrm{encoder}(x)_t - e_v \rVert^2, \qquad \hat x = \mathrm{decoder}(e_{z_1}, \dots, e_{z_{256}})$$
+#
+# | what | shape |
+# |---|---|
+# | pictures $x$ | `(N, 3, 64, 64)`, uint8 |
+# | the encoder's vectors | `(N, 256, 256)`: 256 places, vectors of width 256 |
+# | tokens $z$, called `z_indices` | `(N, 256)`, long, each in 0 ... 1023, row by row from the top left |
+# | redrawn pictures $\hat x$ | `(N, 3, 64, 64)`, uint8 |
+#
+# **Predict.** A picture takes 64 x 64 x 3 bytes. How many bits do its tokens take, and how many times fewer is that?
+
+# %% tags=["nbval-check-output"]
+few = 64
+pictures = lab.data.test[:few]
+z_indices = lab.tokenizer.encode(pictures)
+redrawn = lab.tokenizer.decode(z_indices)
+print("pictures ", tuple(pictures.shape), pictures.dtype)
+print("z_indices", tuple(z_indices.shape), z_indices.dtype)
+print("redrawn  ", tuple(redrawn.shape), redrawn.dtype)
+print("codebook ", tuple(lab.tokenizer.codebook.shape))
+bits, token_bits = 64 * 64 * 3 * 8, 256 * math.log2(1024)
+print(f"bits of a picture: {bits:,}; of its tokens: {token_bits:,.0f}, {bits / token_bits:.1f} times fewer")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# A token is one of 1024, so 10 bits, and 256 of them are 2,560 bits: 38.4 times fewer than the 98,304 bits of the pixels.
+#
+# </details>
+#
+# Something has to be lost on the way. The peak signal-to-noise ratio (PSNR) says how much, in decibels:
+# $10 \log_{10}(255^2 / \text{mean squared error})$. Higher is better; 30 dB is an error of about 8 of 255 levels, 40 dB one
+# of about 2.5.
+
+# %%
+from lab3.distance import psnr
+
+print(f"PSNR of {few} redrawn test pictures: {psnr(redrawn, pictures):.1f} dB")
+plots.comparison({"original": pictures[6:10], "redrawn": redrawn[6:10]},
+                 "Colours and shapes come back. Fine lines lose a little: look at the cable of the headphones.")
+
+# %% [markdown]
+# Whatever a model predicts goes through the same decoder, so pictures drawn from tokens hardly come closer than this: keep the
+# number in mind.
+#
+# Here is one of these pictures as the transformer sees it. A token covers 4 x 4 pixels.
+
+# %%
+plots.token_grid(pictures[11], z_indices[11],
+                 "Left what you see, right what the transformer sees: numbers. Their colour is only there for you.")
+
+# %% [markdown]
+# Neighbouring numbers say nothing about neighbouring colours: code 500 is not "between" 499 and 501. They are names, as
+# words are. Look at the plain background: it is not one token over and over, since the encoder sees more than 4 x 4 pixels.
+#
+# **Predict.** One token, on the cat's forehead, is replaced: once by the token of its mouth, once by one of the background.
+# How many of the 4,096 pixels of the redrawn picture will change, and by how much?
+
+# %%
+forehead = 6 * 16 + 7  # row 6, column 7
+before, swapped = redrawn[11], {}
+for name, place in {"mouth": 11 * 16 + 11, "background": 0}.items():
+    other = z_indices[11:12].clone()
+    other[0, forehead] = z_indices[11, place]
+    swapped[name] = lab.tokenizer.decode(other)[0]
+    changed = (before.int() - swapped[name].int()).abs().amax(dim=0)  # (64, 64), in levels of 255
+    print(f"token of the {name:<10}  pixels that change by more than 0, 5, 20 levels:",
+          *(int((changed > level).sum()) for level in (0, 5, 20)))
+plots.change(before, swapped["mouth"], forehead,
+             "The mouth's token on the forehead: a patch changes, its neighbours follow, and a trace goes far.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Not just 16. The 16 pixels that the token covers change most, and some 200 around them change as well: the decoder is made
+# of convolutions, which look at neighbours, so a token has a say in a whole neighbourhood. Far away, many pixels change by a
+# level or two: the decoder's normalisation (GroupNorm) uses the mean and the variance of the whole picture.
+#
+# And a token of the background does not paint a green square on the forehead. Among blue neighbours it changes little. What
+# a code draws depends on what is around it.
+#
+# </details>
+#
+# ## The codebook
+#
+# What does a code stand for? Collect the places where it occurs, and look at the 4 x 4 pixels there. Left, their average for
+# each of the 1024 codes; right, pieces of different cats whose middle has the same code.
+
+# %%
+more = lab.data.train[:64 if lab.preset.name == "smoke" else 256]
+z_more = lab.tokenizer.encode(more)  # (N, 256)
+windows = F.pad(more.float(), (4, 4, 4, 4), mode="reflect").unfold(2, 12, 4).unfold(3, 12, 4)  # (N, 3, 16, 16, 12, 12)
+patches = windows[..., 4:8, 4:8].permute(0, 2, 3, 1, 4, 5).flatten(0, 2)  # (N * 256, 3, 4, 4): what each token covers
+means = torch.stack([patches[z_more.flatten() == code].mean(dim=0) for code in range(1024)]).nan_to_num(128)
+
+occurs = torch.stack([(z_more == code).any(dim=1).sum() for code in range(1024)])  # in how many pictures
+common = (occurs >= 5).nonzero()[:, 0]
+contrast = means[common].mean(dim=1).std(dim=(1, 2))
+examples = {}
+for code in common[contrast.argsort(descending=True)][:250:50].tolist():  # five codes of more or less contrast
+    places = dict((z_more == code).nonzero().tolist())  # picture -> place, one a picture
+    examples[code] = torch.stack([windows[n, :, p // 16, p % 16] for n, p in list(places.items())[:5]]).to(torch.uint8)
+plots.codes(means[means.mean(dim=(1, 2, 3)).argsort()].to(torch.uint8), examples,
+            "A code is a small piece of cat, the rim of an eye for example. Its colours may come from its neighbours.")
+
+# %%
+counts = torch.bincount(z_more.flatten(), minlength=1024).sort(descending=True).values
+print(f"codes that {len(more)} pictures use: {int((counts > 0).sum())} of 1024")
+print(f"codes that one picture uses, on average: {np.mean([len(row.unique()) for row in z_more]):.0f}")
+print(f"tokens that the 100 most common codes make up: {counts[:100].sum() / counts.sum():.0%}")
+
+# %% [markdown]
+# ## Holes
+#
+# A hole is a random walk over the pixels: a walker starts anywhere and takes 3,300 steps; where it has been, the picture is
+# grey. Every test picture has one. In this lab **a mask is a bool tensor in which True means hidden**, always.
+#
+# The transformer sees tokens, so the hole in the pixels has to become a mask of tokens. A token counts as known only if all
+# of its 4 x 4 pixels are known.
+#
+# **Predict.** Holes cover 21 % of the pixels on average. What share of the tokens do they hide: less than that, the same,
+# more?
+
+# %% tags=["nbval-check-output"]
+from lab3.masks import hidden_tokens
+
+corner = torch.zeros(1, 8, 8, dtype=torch.bool)
+corner[0, 3:5, 3:5] = True  # four hidden pixels, in the middle of 8 x 8 pixels: 2 x 2 tokens
+print("2 x 2 tokens, 4 of 64 pixels hidden: hidden tokens", hidden_tokens(corner, grid=2)[0].tolist())
+
+mask = hidden_tokens(lab.data.holes)  # (747, 256)
+hidden = mask.sum(dim=1)
+print("holes", tuple(lab.data.holes.shape), lab.data.holes.dtype, "-> mask", tuple(mask.shape), mask.dtype)
+print(f"hidden pixels: {lab.data.holes.float().mean():.1%}; hidden tokens: {mask.float().mean():.1%}")
+print(f"hidden tokens of 256: {hidden.min()} to {hidden.max()}, {hidden.float().mean():.1f} on average")
+
+# %%
+plots.hole_shares(lab.data.holes, mask, "Ragged edges cost tokens: one hidden pixel hides all sixteen.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# More: a third of the tokens for a fifth of the pixels. A token is lost with any of its pixels, and the edge of a random
+# walk is ragged. Of two holes of the same size, one can cost 20 tokens more than the other.
+#
+# </details>
+#
+# **Predict.** The tokenizer gets to see the picture *with* its hole. Take only tokens that count as known: all of their
+# pixels are there. Are they the same as the original picture's tokens at these places?
+
+# %%
+seen = lab.tokenizer.encode(lab.data.masked[:few])  # tokens of the pictures with holes, (64, 256)
+known = ~mask[:few]
+grown = mask[:few].view(-1, 1, 16, 16).float()
+print(f"all known tokens: {(seen == z_indices)[known].float().mean():.0%} are the original's")
+for steps in (1, 2):
+    before, grown = grown, F.max_pool2d(grown, 3, stride=1, padding=1)  # the mask, one token wider on all sides
+    ring = (grown > before).flatten(1)
+    print(f"known tokens {steps} step{'s' * (steps > 1)} from the hole: {(seen == z_indices)[ring].float().mean():.0%}")
+print(f"known tokens farther away: {(seen == z_indices)[(grown == 0).flatten(1)].float().mean():.0%}")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# About four of five are the same; next to the hole more than a third are not. The encoder looks beyond a token's own pixels,
+# so the grey of the hole reaches into its neighbours. Through GroupNorm it reaches, weakly, everywhere. The transformer
+# lives with that: it completes the tokens that it is given. And in the end the known *pixels* are put back, or **pasted**,
+# so they are exact whatever the tokens were.
+#
+# </details>
+#
+# ## Filled at once, and what is wrong with it
+#
+# You have all the parts of `fill_at_once` now. From a masked picture to a filled one:
+#
+# | step | shape |
+# |---|---|
+# | encode the masked picture | `(N, 3, 64, 64)` -> `(N, 256)` |
+# | put a special number, the mask token 1024, wherever the mask is True | `(N, 256)`, in 0 ... 1024 |
+# | the transformer gives a score for each code at each place | `(N, 256)` -> `(N, 256, 1025)` |
+# | take the code with the highest score at hidden places, keep the token at the others | `(N, 256)` |
+# | decode, and paste the known pixels over it | `(N, 256)` -> `(N, 3, 64, 64)` |
+#
+# For most pictures that does well. These four were chosen because it does not.
+#
+# **Predict.** Look at the middle row alone. What have these mistakes in common?
+
+# %%
+hard = torch.tensor([48, 738, 660, 552])
+plots.comparison({"masked": lab.data.masked[hard], "filled\nat once": fill_at_once(lab.data.masked[hard], lab.data.holes[hard]),
+                  "original": lab.data.test[hard]},
+                 "Each token is a good guess by itself. Together they are no eye, no bow, no hat.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Splinters: black specks of several kinds of eyes in one eye, scraps of a bow or a hat and bare fur between them. There the
+# picture leaves open what is hidden. Each token takes what is likeliest *for itself*, and none knows what the others take.
+# One goes for a round eye, its neighbour for a slanted one.
+#
+# </details>
+#
+# That is what MaskGIT sets right. It predicts all hidden tokens but **keeps only those that it is surest of**, hides the
+# rest again and asks once more. Now the undecided tokens see what the others have become, and agree with them. How many to
+# keep in each round is the *schedule*. How much this gains, and what it costs, you will measure yourself.
+#
+# ## What goes wrong: a mask read the wrong way round
+#
+# The original lab keeps its holes as grey pictures, 0 in the hole and 255 where the picture is known. In this kit, and in
+# the exercises, True means *hidden*. Half of the code in the world has it the one way and half the other, and no shape tells
+# them apart. Here is such a file, read carelessly.
+#
+# **Predict.** The model is told that the hole is known and that all the rest is hidden. What will it draw, and where?
+
+# %%
+mask64 = torch.where(lab.data.holes[:3], 0, 255).to(torch.uint8)  # as the files have it, (3, 64, 64)
+
+hole = mask64 > 0  # mend this line when you know how, and run the cell again
+
+shares = hole.float().mean(), hidden_tokens(hole).float().mean()
+print("the mask says: {:.0%} of the pixels and {:.0%} of the tokens are hidden".format(*shares))
+plots.comparison({"masked": lab.data.masked[:3], "filled": fill_at_once(lab.data.masked[:3], hole)},
+                 "What the model draws where the mask tells it to.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The holes are still there, grey, as they count as known. The cat, where it was in plain sight, has been painted over, by a
+# model that saw nothing but grey: it made grey cats. No error was raised. What gives it away is a number. Holes cover 9 to
+# 29 % of a picture, and here it is 80 %.
+#
+# </details>
+#
+# **Repair it.** Which of these five readings are right? Which look right and are not? Decide before you run the cell.
+
+# %% tags=["nbval-check-output"]
+readings = {
+    "mask64 > 0": mask64 > 0,
+    "mask64 == 0": mask64 == 0,
+    "mask64 < 128": mask64 < 128,
+    "~mask64": ~mask64,
+    "(1 - mask64).bool()": (1 - mask64).bool(),
+}
+for text, reading in readings.items():
+    print(f"{text:<20} {str(reading.dtype):<12} not zero: {(reading != 0).float().mean():6.1%}")
+
+# %% [markdown]
+# <details><summary>The answer</summary>
+#
+# * `mask64 == 0` and `mask64 < 128` are right. The second also holds for files that were saved with loss, where a hole is
+#   not exactly 0.
+# * `mask64 > 0` is the bug above.
+# * `~mask64` has the right numbers and the wrong type: on uint8, `~` turns every bit over, so 255 becomes 0, and 0 becomes
+#   255. On a *bool* tensor it would mean "not". A uint8 mask is refused by `masked_fill`, taken with a warning by
+#   `torch.where`, and read as a list of row numbers by numpy.
+# * `(1 - mask64).bool()` is all True: in uint8, 1 - 255 is 2, as there is nothing below 0.
+#
+# The habit that finds all of these: print the type of a mask and the share that is True, each time that you read one.
+#
+# </details>
+#
+# Now mend the line in the cell above and run it again.
+#
+# ## The plan
+#
+# | notebook | you write | it gives you |
+# |---|---|---|
+# | [01 Multi-head attention](01_multi_head_attention.ipynb) | the attention | a transformer with your attention in it; maps of what a hidden token looks at |
+# | [02 Masked token modelling](02_masked_token_modelling.ipynb) | masks, the forward pass, the loss | how well a hidden token can be guessed, for each share that is hidden |
+# | [03 Training](03_training.ipynb) | optimizer and learning rate, the training loop, the validation loop | a model of your own |
+# | [04 Gamma schedules](04_gamma_schedules.ipynb) | three schedules | how many tokens each step keeps |
+# | [05 Iterative decoding](05_iterative_decoding.ipynb) | one step, and the loop around it | holes filled step by step |
+# | [06 Inpainting and FID](06_inpainting_and_fid.ipynb) | the Fréchet distance | all 747 test pictures filled by your model, and a number that says how well |
+#
+# And these are the eleven exercises:
+#
+# | exercise | notebook | what it is |
+# |---|---|---|
+# | `multi_head_attention` | 01 | a module, `(B, T, D)` -> `(B, T, D)`: every token asks all others |
+# | `sample_mask` | 02 | which tokens to hide in training, `(B, T)` bool |
+# | `masked_forward` | 02 | hide, predict: logits `(B, T, 1024)` and targets `(B, T)` |
+# | `mvtm_loss` | 02 | how far off the prediction is, one number |
+# | `configure_optimizers` | 03 | AdamW, and a learning rate that rises and falls |
+# | `train_one_epoch` | 03 | once through the training tokens, learning |
+# | `eval_one_epoch` | 03 | once through the validation tokens, only looking |
+# | `gamma_func` | 04 | linear, cosine, square: the share that is still hidden, over progress |
+# | `inpainting` | 05 | one decoding step: predict, keep the surest, hide the rest |
+# | `iterative_decode` | 05 | the steps one after another, until nothing is hidden |
+# | `frechet_distance` | 06 | how far apart two sets of pictures are |
+#
+# ## A picture of your own
+#
+# Compose a cat, give it a hole, have it filled. Change the numbers in the first two lines and run the cell again, as often
+# as you like.
+
+# %%
+cat = [1, 5, 9, 4, 12, 10]  # body 0-14, fur 0-8, eyes 0-14, mouth 0-9, accessory 0-15, background 0-11
+seed = 7  # of the holes
+
+from lab3.masks import paint, random_holes
+
+own = compose(torch.tensor([cat] * 4))
+own_holes = random_holes(4, seed=seed)
+own_masked = paint(own, own_holes)
+plots.comparison({"masked": own_masked, "filled\nat once": fill_at_once(own_masked, own_holes)},
+                 "Your cat, four holes, each filled at once.")
+
+# %% [markdown]
+# ## To think about
+#
+# * Find a hole and a cat that the model fills well, and a cat of the same kind that it does not. What does the hole have to
+#   leave for the model to know?
+# * The fill that is wrong in the figures above is sometimes a perfectly good cat, only another one. Is that a mistake? How
+#   would you score it?
+# * A token is hidden when one of its pixels is. What would be gained, and what lost, if it had to lose half of them?
+#
+# Next: [01 Multi-head attention](01_multi_head_attention.ipynb), where you build the part that looks around.

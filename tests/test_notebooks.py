@@ -1,0 +1,237 @@
+"""The notebooks: built from their source, they run as students, instructors and nbgrader run them.
+
+The runs use the preset `smoke`; each solved notebook that is kept in the project was run with `cpu`.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+sys.path.insert(0, str(ROOT / "solutions"))
+import build  # noqa: E402
+
+from lab3.checks import check  # noqa: E402
+from lab3.exercises import EXERCISES, link, read_answer  # noqa: E402
+
+SOURCES = build.sources()
+NUMBERS = [source.stem[:2] for source in SOURCES]
+each = pytest.mark.parametrize("source", SOURCES, ids=NUMBERS)
+
+
+def kept(source, folder):
+    return nbformat.read(folder / f"{source.stem}.ipynb", as_version=4)
+
+
+def test_there_are_seven_notebooks():
+    assert NUMBERS == [f"{number:02d}" for number in range(7)]
+    for folder in (build.STARTERS, build.SOLUTIONS):
+        assert sorted(path.stem for path in folder.glob("*.ipynb")) == [source.stem for source in SOURCES]
+
+
+@each
+def test_starters_are_up_to_date(source):
+    path = build.STARTERS / f"{source.stem}.ipynb"
+    assert path.read_text() == build.text(build.starter(build.solved(source))), "run make notebooks"
+
+
+@each
+def test_solved_notebooks_are_up_to_date(source):
+    assert build.cells(kept(source, build.SOLUTIONS)) == build.cells(build.solved(source)), "run make notebooks"
+
+
+def test_answers_are_exported_from_their_source():
+    found = {}
+    for source in SOURCES:
+        found |= build.answers(build.solved(source))
+    assert found.keys() == EXERCISES.keys()
+    assert sorted(path.stem for path in (ROOT / "solutions" / "work").iterdir()) == sorted(EXERCISES)
+    for name, text in found.items():
+        assert (ROOT / "solutions" / "work" / f"{name}.py").read_text() == text, "run make notebooks"
+
+
+@each
+def test_starters_hold_no_answer_and_no_output(source):
+    notebook, whole = kept(source, build.STARTERS), build.solved(source)
+    told = "\n".join(cell.source for cell in notebook.cells)
+    for cell in whole.cells:
+        for answer in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", cell.source, re.DOTALL):
+            assert answer not in told
+            assert all(line not in told for line in answer.splitlines() if len(line.strip()) > 40)
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+    assert "BEGIN SOLUTION" not in told
+
+
+@each
+def test_every_exercise_has_its_stub_and_its_check(source):
+    asked = [name for name, (_, notebook) in EXERCISES.items() if notebook == source.stem[:2]]
+    by_id = {cell.id: cell for cell in kept(source, build.STARTERS).cells}
+    for name in asked:
+        about, check_about = by_id[name].metadata.nbgrader, by_id[f"check-{name}"].metadata.nbgrader
+        assert by_id[name].source.startswith(f"#| exercise: {name}\n") and "NotImplementedError" in by_id[name].source
+        assert (about.schema_version, about.solution, about.grade, about.locked) == (3, True, False, False)
+        assert (check_about.grade, check_about.locked, check_about.points) == (True, True, build.POINTS)
+    assert {name for name in by_id if name.startswith("check-")} == {f"check-{name}" for name in asked}
+
+
+@each
+def test_solved_notebooks_are_small_and_were_run_without_a_word_of_error(source):
+    path = build.SOLUTIONS / f"{source.stem}.ipynb"
+    assert path.stat().st_size < 1e6
+    notebook, pictures = nbformat.read(path, as_version=4), 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count is not None
+            for output in cell.outputs:
+                assert output.output_type != "error"
+                assert output.get("name") != "stderr", output.text
+                assert "[FAIL]" not in output.get("text", "") and "[TODO]" not in output.get("text", "")
+                pictures += "image/png" in output.get("data", {})
+    assert pictures >= 2
+    assert notebook.metadata.lab3.preset == "cpu"
+    assert str(ROOT) not in path.read_text()
+
+
+def test_together_they_take_less_than_a_quarter_of_an_hour():
+    assert sum(kept(source, build.SOLUTIONS).metadata.lab3.seconds for source in SOURCES) < 900
+
+
+@each
+def test_compared_outputs_are_tagged(source):
+    tagged = [cell for cell in kept(source, build.SOLUTIONS).cells
+              if "nbval-check-output" in cell.metadata.get("tags", [])]
+    assert len(tagged) >= 2 and all(cell.outputs for cell in tagged)
+
+
+@each
+def test_links_lead_somewhere(source):
+    for cell in build.solved(source).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)#\s]+)\)", cell.source):
+                assert target.startswith("https://") or (build.STARTERS / target).exists(), target
+
+
+def test_all_public_checks_pass_on_the_solutions():
+    namespaces = {name: read_answer(ROOT / "solutions" / "work", name) for name in EXERCISES}
+    link(namespaces)
+    for name, namespace in namespaces.items():
+        report = check(name, namespace)
+        assert report.passed, report.message
+
+
+def run_client(notebook, work, **environment):
+    """Run a notebook with the preset `smoke`, answers in `work`."""
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3",
+                            resources={"metadata": {"path": str(build.STARTERS)}})
+    client.execute(env=os.environ | {"LAB3_WORK": str(work), "LAB3_PRESET": "smoke", "LAB3_STATIC": "1"} | environment)
+
+
+def outputs(notebook):
+    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+def test_the_solved_lab_runs_from_first_to_last_and_gives_its_released_outputs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout", "300", "-p", "no:cacheprovider", "-q",
+         "-p", "no:xdist", *(str(build.SOLUTIONS / f"{source.stem}.ipynb") for source in SOURCES)],
+        cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"LAB3_WORK": str(tmp_path), "LAB3_PRESET": "smoke", "LAB3_STATIC": "1"})
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert sorted(path.stem for path in tmp_path.glob("*.py")) == sorted(EXERCISES)
+    assert (tmp_path / "maskgit.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES[2:], ids=NUMBERS[2:])
+def test_a_solved_notebook_runs_alone(source, tmp_path):
+    notebook = build.solved(source)
+    run_client(notebook, tmp_path)
+    said = outputs(notebook)
+    assert "stands in" in said and "[FAIL]" not in said
+    assert not any(output.get("name") == "stderr" for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+@each
+def test_a_starter_stops_only_where_an_answer_is_missing(source, tmp_path):
+    notebook = kept(source, build.STARTERS)
+    if source.stem.startswith("00"):
+        run_client(notebook, tmp_path)
+        return
+    with pytest.raises(CellExecutionError) as stopped:
+        run_client(notebook, tmp_path)
+    assert stopped.value.ename == "NotImplementedError"
+    asked = [name for name, (_, number) in EXERCISES.items() if number == source.stem[:2]]
+    assert f"[TODO] {asked[0]}: not written yet" in outputs(notebook)
+    assert not list(tmp_path.glob("*.py")), "a stub is no answer"
+
+
+def nbgrader(course, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments], cwd=course, capture_output=True, text=True,
+        env=os.environ | {"LAB3_WORK": str(course / "work"), "LAB3_PRESET": "smoke"})
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_nbgrader_releases_validates_and_grades_the_notebooks_as_they_are(tmp_path):
+    """An instructor's course folder: released from the solved notebooks, one solved and one untouched submission."""
+    chosen = [source for source in SOURCES if source.stem[:2] in ("01", "04")]
+    (tmp_path / "nbgrader_config.py").write_text(
+        "c = get_config()\nc.CourseDirectory.course_id = 'lab3'\nc.ExecutePreprocessor.timeout = 300\n"
+        "c.ClearSolutions.code_stub = {'python': 'raise NotImplementedError  # your code here'}\n")
+    for source in chosen:
+        for folder, origin in (("source", build.SOLUTIONS), ("submitted/solved", build.SOLUTIONS),
+                               ("submitted/untouched", build.STARTERS)):
+            target = tmp_path / folder / "lab3"
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(origin / f"{source.stem}.ipynb", target)
+
+    code, said = nbgrader(tmp_path, "generate_assignment", "lab3")
+    assert code == 0, said
+    for source in chosen:
+        released = nbformat.read(tmp_path / "release" / "lab3" / f"{source.stem}.ipynb", as_version=4)
+        assert [cell.source for cell in released.cells] == [cell.source for cell in kept(source, build.STARTERS).cells]
+
+    code, said = nbgrader(tmp_path, "validate", *(f"submitted/solved/lab3/{source.stem}.ipynb" for source in chosen))
+    assert code == 0 and said.count("Success! Your notebook passes all the tests.") == len(chosen), said
+
+    code, said = nbgrader(tmp_path, "autograde", "lab3")
+    assert code == 0, said
+    for source in chosen:
+        solved = nbformat.read(tmp_path / "autograded" / "solved" / "lab3" / f"{source.stem}.ipynb", as_version=4)
+        assert build.cells(solved)[0] == build.cells(kept(source, build.SOLUTIONS))[0]
+        assert [cell.id for cell in solved.cells] == [cell.id for cell in kept(source, build.SOLUTIONS).cells]
+
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+        solved, untouched = (book.find_submission("lab3", student) for student in ("solved", "untouched"))
+        assert solved.score == solved.max_score == 2 * build.POINTS
+        assert untouched.score == 0
+
+
+def test_metadata_is_valid_for_nbgrader():
+    from nbgrader.preprocessors import CheckCellMetadata
+
+    for source in SOURCES:
+        for folder in (build.STARTERS, build.SOLUTIONS):
+            CheckCellMetadata().preprocess(kept(source, folder), {})
+
+
+def test_starters_are_plain_json_of_the_current_format():
+    for source in SOURCES:
+        raw = json.loads((build.STARTERS / f"{source.stem}.ipynb").read_text())
+        assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
+        assert raw["metadata"]["kernelspec"]["name"] == "python3"
+        assert len({cell["id"] for cell in raw["cells"]}) == len(raw["cells"])
