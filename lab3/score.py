@@ -15,6 +15,7 @@ from lab3.tokens import cache_folder
 # (from 40.43), an order at random (from 41.58), sweet_spot 2 of 8 (from 43.71), one drawn pass (from 44.85), the least
 # sure kept first (from 50.86). It lets pass what costs less: noise that grows (39.49 to 40.07), top-k over the batch
 # (39.17 to 39.64), re-encoding (38.86 to 39.39), argmax (36.95 to 37.93), one argmax pass (39.92).
+# For the cosine schedule and these holes: linear and square come to 40.18 and 40.09 with some seeds.
 THRESHOLD = 40.0
 
 

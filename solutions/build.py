@@ -3,7 +3,7 @@
 In: jupytext sources with nbgrader's solution markers. Out: starters in `notebooks/`, the same notebooks solved and run
 in `solutions/`, the answers alone in `solutions/work/`.
 
-    python solutions/build.py          # all of it; a solved notebook runs again only where its cells have changed
+    python solutions/build.py          # all of it; a solved notebook runs again only where its code has changed
     python solutions/build.py 05 06    # run these again in any case
     python solutions/build.py --all    # run all again
 """
@@ -137,11 +137,22 @@ def build(again=()):
         write_text(SOLUTIONS / "work" / f"{name}.py", answer)
     for source in sources():
         notebook, path = solved(source), SOLUTIONS / f"{source.stem}.ipynb"
-        fresh = path.is_file() and cells(nbformat.read(path, as_version=4)) == cells(notebook)
-        if not fresh or source.stem[:2] in again:
-            done = run(notebook, SCRATCH)
-            write_text(path, text(done))
-            print(f"{path.relative_to(ROOT)}: {done.metadata.lab3.seconds} s, {path.stat().st_size / 1e3:.0f} kB")
+        if source.stem[:2] in again or not (path.is_file() and _take_outputs(notebook, path)):
+            notebook = run(notebook, SCRATCH)
+            print(f"{path.relative_to(ROOT)}: {notebook.metadata.lab3.seconds} s", flush=True)
+        write_text(path, text(notebook))
+
+
+def _take_outputs(notebook, path):
+    """Take over the outputs of an earlier run; False where its code was another."""
+    earlier = nbformat.read(path, as_version=4)
+    old, new = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (earlier, notebook))
+    if [cell.source for cell in old] != [cell.source for cell in new]:
+        return False
+    for before, now in zip(old, new):
+        now.outputs, now.execution_count = before.outputs, before.execution_count
+    notebook.metadata["lab3"] = earlier.metadata["lab3"]
+    return True
 
 
 if __name__ == "__main__":

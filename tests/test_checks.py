@@ -329,11 +329,11 @@ STEP, DECODE, DISTANCE = "inpainting", "iterative_decode", "frechet_distance"
 
 RATIO_ROWS = "ratio = torch.rand(batch, generator=generator, device=device)"
 TOP_K = "    rank = scores.argsort(dim=1).argsort(dim=1)\n    return rank < n_hidden"
-CROSS = "F.cross_entropy(logits.reshape(-1, V).float(), targets.reshape(-1), label_smoothing=label_smoothing)"
+CROSS = ("F.cross_entropy(logits.reshape(-1, V).float(), targets.reshape(-1),\n"
+         + " " * 27 + "label_smoothing=label_smoothing)")
 SELECT = "    if mask is not None:\n        logits, targets = logits[mask], targets[mask]  # (n, V), (n,)\n"
 COSINE = "eta_min + (1 - eta_min) * 0.5 * (1 + math.cos(math.pi * p))"
-RANK = ("    rank = confidence.argsort(dim=1, stable=True).argsort(dim=1)"
-        "  # 0 is the least sure; known tokens come last\n")
+RANK = "    rank = confidence.argsort(dim=1, stable=True).argsort(dim=1)\n"
 STAY = "    stay = torch.floor(float(gamma(ratio)) * n_hidden.to(mask.device, torch.float64)).long()\n"
 NOISE = "choice_temperature * (1 - ratio) * gumbel"
 ROOT1 = "root1 = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T"
@@ -670,8 +670,8 @@ def test_what_is_not_written_is_to_do(exercise):
     if exercise == ATTENTION:
         text = text[:text.index("        if dim %")] + "        raise NotImplementedError('yours')\n"
     else:
-        body = text.index('    """', text.index("#| exercise"))
-        text = text[:text.index("\n", body)] + "\n    raise NotImplementedError\n"
+        docstring = text.index('"""', text.index("#| exercise"))
+        text = text[:text.index('"""', docstring + 3) + 3] + "\n    raise NotImplementedError\n"
     report = check(exercise, run(exercise, text))
     assert report == Report(exercise, False, False, f"[TODO] {exercise}: not written yet")
 

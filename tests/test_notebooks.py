@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -106,6 +107,13 @@ def test_together_they_take_less_than_a_quarter_of_an_hour():
 
 
 @each
+def test_code_fits_the_width_of_a_laptop(source):
+    for cell in build.solved(source).cells:
+        if cell.cell_type == "code":
+            assert max(map(len, cell.source.splitlines())) <= 100, cell.source
+
+
+@each
 def test_compared_outputs_are_tagged(source):
     tagged = [cell for cell in kept(source, build.SOLUTIONS).cells
               if "nbval-check-output" in cell.metadata.get("tags", [])]
@@ -179,7 +187,9 @@ def test_a_starter_stops_only_where_an_answer_is_missing(source, tmp_path):
 def nbgrader(course, *arguments):
     done = subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments], cwd=course, capture_output=True, text=True,
-        env=os.environ | {"LAB3_WORK": str(course / "work"), "LAB3_PRESET": "smoke"})
+        env=os.environ | {
+            "LAB3_WORK": str(course / "work"), "LAB3_PRESET": "smoke",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"})  # nbgrader calls alembic
     return done.returncode, done.stdout + done.stderr
 
 

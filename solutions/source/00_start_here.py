@@ -4,7 +4,7 @@
 # | | |
 # |---|---|
 # | **You will be able to** | say how the lab works; turn a picture into tokens and back; tell what a hole hides; fill a first hole, and say what is wrong with it |
-# | **Time** | about 30 minutes for you; 20 seconds for the machine. There is nothing to write yet |
+# | **Time** | about 30 minutes for you; 20 seconds for the machine, on two CPU cores. There is nothing to write yet. On a GPU the same code runs; it was not timed there |
 # | **Needs** | nothing |
 #
 # In this lab you build MaskGIT, a model that fills holes in pictures, here in pictures of cats. Run a cell with Shift-Enter,
@@ -51,12 +51,15 @@ from lab3 import plots, stand_ins
 from lab3.inpaint import fill
 
 transformer = lab.shipped()
-at_once = SimpleNamespace(gamma_func=stand_ins.straight_line, iterative_decode=stand_ins.all_at_once)
+at_once = SimpleNamespace(gamma_func=stand_ins.straight_line,
+                          iterative_decode=stand_ins.all_at_once)
 
 
 def fill_at_once(masked, holes):
     """Fill holes, all hidden tokens in one go: masked pictures and their holes -> pictures."""
-    return fill(masked, holes, lab.tokenizer, transformer, at_once, lab.preset.decoding, seed=0, progress=False).pasted
+    filled = fill(masked, holes, lab.tokenizer, transformer, at_once, lab.preset.decoding,
+                  seed=0, progress=False)
+    return filled.pasted
 
 
 masked, holes, originals = lab.data.masked[:5], lab.data.holes[:5], lab.data.test[:5]
@@ -119,7 +122,8 @@ from lab3.cats import BACKGROUNDS, LAYERS, choices, compose, layers
 picture = (BACKGROUNDS[background] / 255)[:, None, None].expand(3, 64, 64)
 stages = [picture]
 for layer, choice in zip(layers(), parts):
-    colour, cover = layer[choice, :3], layer[choice, 3:]  # (3, 64, 64) and (1, 64, 64): how much the layer covers
+    # (3, 64, 64) and (1, 64, 64): how much the layer covers
+    colour, cover = layer[choice, :3], layer[choice, 3:]
     picture = colour + (1 - cover) * picture
     stages.append(picture)
 
@@ -136,7 +140,8 @@ print("different cats: ", f"{math.prod(sizes.values()):,}", "x", len(BACKGROUNDS
 pairs = {}
 for split in ("train", "val", "test"):
     pairs[split] = {(body, fur) for body, fur, *_ in choices(split).tolist()}
-    print(f"{split:<5} {tuple(getattr(lab.data, split).shape)}, {len(pairs[split])} pairs of body and fur")
+    shape = tuple(getattr(lab.data, split).shape)
+    print(f"{split:<5} {shape}, {len(pairs[split])} pairs of body and fur")
 print("pairs that training and test share:", len(pairs["train"] & pairs["test"]))
 
 # %% [markdown]
@@ -145,11 +150,13 @@ print("pairs that training and test share:", len(pairs["train"] & pairs["test"])
 
 # %%
 train, test = choices("train"), choices("test")[:3]
-same_body = torch.stack([(train[:, 0] == cat[0]).nonzero()[0, 0] for cat in test])  # the first such training cat
+# the first such training cat
+same_body = torch.stack([(train[:, 0] == cat[0]).nonzero()[0, 0] for cat in test])
 same_fur = torch.stack([(train[:, 1] == cat[1]).nonzero()[0, 0] for cat in test])
 plots.comparison({"test cat": compose(test), "same body,\nin training": compose(train[same_body]),
                   "same fur,\nin training": compose(train[same_fur])},
-                 "Every test cat wears a body and a fur that training showed, but never on the same cat.")
+                 "Every test cat wears a body and a fur that training showed, "
+                 "but never on the same cat.")
 
 # %% [markdown]
 # ## From a picture to tokens, and back
@@ -179,7 +186,8 @@ print("z_indices", tuple(z_indices.shape), z_indices.dtype)
 print("redrawn  ", tuple(redrawn.shape), redrawn.dtype)
 print("codebook ", tuple(lab.tokenizer.codebook.shape))
 bits, token_bits = 64 * 64 * 3 * 8, 256 * math.log2(1024)
-print(f"bits of a picture: {bits:,}; of its tokens: {token_bits:,.0f}, {bits / token_bits:.1f} times fewer")
+print(f"bits of a picture: {bits:,}; of its tokens: {token_bits:,.0f},",
+      f"{bits / token_bits:.1f} times fewer")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -197,7 +205,8 @@ from lab3.distance import psnr
 
 print(f"PSNR of {few} redrawn test pictures: {psnr(redrawn, pictures):.1f} dB")
 plots.comparison({"original": pictures[6:10], "redrawn": redrawn[6:10]},
-                 "Colours and shapes come back. Fine lines lose a little: look at the cable of the headphones.")
+                 "Colours and shapes come back. Fine lines lose a little: "
+                 "look at the cable of the headphones.")
 
 # %% [markdown]
 # Whatever a model predicts goes through the same decoder, so pictures drawn from tokens hardly come closer than this: keep the
@@ -207,7 +216,8 @@ plots.comparison({"original": pictures[6:10], "redrawn": redrawn[6:10]},
 
 # %%
 plots.token_grid(pictures[11], z_indices[11],
-                 "Left what you see, right what the transformer sees: numbers. Their colour is only there for you.")
+                 "Left what you see, right what the transformer sees: numbers. "
+                 "Their colour is only there for you.")
 
 # %% [markdown]
 # Neighbouring numbers say nothing about neighbouring colours: code 500 is not "between" 499 and 501. They are names, as
@@ -227,7 +237,8 @@ for name, place in {"mouth": 11 * 16 + 11, "background": 0}.items():
     print(f"token of the {name:<10}  pixels that change by more than 0, 5, 20 levels:",
           *(int((changed > level).sum()) for level in (0, 5, 20)))
 plots.change(before, swapped["mouth"], forehead,
-             "The mouth's token on the forehead: a patch changes, its neighbours follow, and a trace goes far.")
+             "The mouth's token on the forehead: a patch changes, its neighbours follow, "
+             "and a trace goes far.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -249,24 +260,32 @@ plots.change(before, swapped["mouth"], forehead,
 # %%
 more = lab.data.train[:64 if lab.preset.name == "smoke" else 256]
 z_more = lab.tokenizer.encode(more)  # (N, 256)
-windows = F.pad(more.float(), (4, 4, 4, 4), mode="reflect").unfold(2, 12, 4).unfold(3, 12, 4)  # (N, 3, 16, 16, 12, 12)
-patches = windows[..., 4:8, 4:8].permute(0, 2, 3, 1, 4, 5).flatten(0, 2)  # (N * 256, 3, 4, 4): what each token covers
-means = torch.stack([patches[z_more.flatten() == code].mean(dim=0) for code in range(1024)]).nan_to_num(128)
+padded = F.pad(more.float(), (4, 4, 4, 4), mode="reflect")
+windows = padded.unfold(2, 12, 4).unfold(3, 12, 4)  # (N, 3, 16, 16, 12, 12)
+# (N * 256, 3, 4, 4): what each token covers
+patches = windows[..., 4:8, 4:8].permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+means = torch.stack([patches[z_more.flatten() == code].mean(dim=0) for code in range(1024)])
+means = means.nan_to_num(128)
 
-occurs = torch.stack([(z_more == code).any(dim=1).sum() for code in range(1024)])  # in how many pictures
+# in how many pictures
+occurs = torch.stack([(z_more == code).any(dim=1).sum() for code in range(1024)])
 common = (occurs >= 5).nonzero()[:, 0]
 contrast = means[common].mean(dim=1).std(dim=(1, 2))
 examples = {}
-for code in common[contrast.argsort(descending=True)][:250:50].tolist():  # five codes of more or less contrast
+# five codes of more or less contrast
+for code in common[contrast.argsort(descending=True)][:250:50].tolist():
     places = dict((z_more == code).nonzero().tolist())  # picture -> place, one a picture
-    examples[code] = torch.stack([windows[n, :, p // 16, p % 16] for n, p in list(places.items())[:5]]).to(torch.uint8)
+    pieces = [windows[n, :, p // 16, p % 16] for n, p in list(places.items())[:5]]
+    examples[code] = torch.stack(pieces).to(torch.uint8)
 plots.codes(means[means.mean(dim=(1, 2, 3)).argsort()].to(torch.uint8), examples,
-            "A code is a small piece of cat, the rim of an eye for example. Its colours may come from its neighbours.")
+            "A code is a small piece of cat, the rim of an eye for example. "
+            "Its colours may come from its neighbours.")
 
 # %%
 counts = torch.bincount(z_more.flatten(), minlength=1024).sort(descending=True).values
 print(f"codes that {len(more)} pictures use: {int((counts > 0).sum())} of 1024")
-print(f"codes that one picture uses, on average: {np.mean([len(row.unique()) for row in z_more]):.0f}")
+in_one = [len(row.unique()) for row in z_more]
+print(f"codes that one picture uses, on average: {np.mean(in_one):.0f}")
 print(f"tokens that the 100 most common codes make up: {counts[:100].sum() / counts.sum():.0%}")
 
 # %% [markdown]
@@ -286,16 +305,21 @@ from lab3.masks import hidden_tokens
 
 corner = torch.zeros(1, 8, 8, dtype=torch.bool)
 corner[0, 3:5, 3:5] = True  # four hidden pixels, in the middle of 8 x 8 pixels: 2 x 2 tokens
-print("2 x 2 tokens, 4 of 64 pixels hidden: hidden tokens", hidden_tokens(corner, grid=2)[0].tolist())
+print("2 x 2 tokens, 4 of 64 pixels hidden: hidden tokens",
+      hidden_tokens(corner, grid=2)[0].tolist())
 
 mask = hidden_tokens(lab.data.holes)  # (747, 256)
 hidden = mask.sum(dim=1)
-print("holes", tuple(lab.data.holes.shape), lab.data.holes.dtype, "-> mask", tuple(mask.shape), mask.dtype)
-print(f"hidden pixels: {lab.data.holes.float().mean():.1%}; hidden tokens: {mask.float().mean():.1%}")
-print(f"hidden tokens of 256: {hidden.min()} to {hidden.max()}, {hidden.float().mean():.1f} on average")
+print("holes", tuple(lab.data.holes.shape), lab.data.holes.dtype,
+      "-> mask", tuple(mask.shape), mask.dtype)
+print(f"hidden pixels: {lab.data.holes.float().mean():.1%};",
+      f"hidden tokens: {mask.float().mean():.1%}")
+print(f"hidden tokens of 256: {hidden.min()} to {hidden.max()},",
+      f"{hidden.float().mean():.1f} on average")
 
 # %%
-plots.hole_shares(lab.data.holes, mask, "Ragged edges cost tokens: one hidden pixel hides all sixteen.")
+plots.hole_shares(lab.data.holes, mask,
+                  "Ragged edges cost tokens: one hidden pixel hides all sixteen.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -312,12 +336,14 @@ plots.hole_shares(lab.data.holes, mask, "Ragged edges cost tokens: one hidden pi
 seen = lab.tokenizer.encode(lab.data.masked[:few])  # tokens of the pictures with holes, (64, 256)
 known = ~mask[:few]
 grown = mask[:few].view(-1, 1, 16, 16).float()
-print(f"all known tokens: {(seen == z_indices)[known].float().mean():.0%} are the original's")
+same = (seen == z_indices).float()
+print(f"all known tokens: {same[known].mean():.0%} are the original's")
 for steps in (1, 2):
-    before, grown = grown, F.max_pool2d(grown, 3, stride=1, padding=1)  # the mask, one token wider on all sides
+    # the mask, one token wider on all sides
+    before, grown = grown, F.max_pool2d(grown, 3, stride=1, padding=1)
     ring = (grown > before).flatten(1)
-    print(f"known tokens {steps} step{'s' * (steps > 1)} from the hole: {(seen == z_indices)[ring].float().mean():.0%}")
-print(f"known tokens farther away: {(seen == z_indices)[(grown == 0).flatten(1)].float().mean():.0%}")
+    print(f"known tokens {steps} step{'s' * (steps > 1)} from the hole: {same[ring].mean():.0%}")
+print(f"known tokens farther away: {same[(grown == 0).flatten(1)].mean():.0%}")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -347,8 +373,9 @@ print(f"known tokens farther away: {(seen == z_indices)[(grown == 0).flatten(1)]
 
 # %%
 hard = torch.tensor([48, 738, 660, 552])
-plots.comparison({"masked": lab.data.masked[hard], "filled\nat once": fill_at_once(lab.data.masked[hard], lab.data.holes[hard]),
-                  "original": lab.data.test[hard]},
+masked, holes, originals = lab.data.masked[hard], lab.data.holes[hard], lab.data.test[hard]
+plots.comparison({"masked": masked, "filled\nat once": fill_at_once(masked, holes),
+                  "original": originals},
                  "Each token is a good guess by itself. Together they are no eye, no bow, no hat.")
 
 # %% [markdown]
@@ -373,7 +400,8 @@ plots.comparison({"masked": lab.data.masked[hard], "filled\nat once": fill_at_on
 # **Predict.** The model is told that the hole is known and that all the rest is hidden. What will it draw, and where?
 
 # %%
-mask64 = torch.where(lab.data.holes[:3], 0, 255).to(torch.uint8)  # as the files have it, (3, 64, 64)
+# as the files have it, (3, 64, 64)
+mask64 = torch.where(lab.data.holes[:3], 0, 255).to(torch.uint8)
 
 hole = mask64 > 0  # mend this line when you know how, and run the cell again
 
@@ -454,8 +482,9 @@ for text, reading in readings.items():
 # as you like.
 
 # %%
-cat = [1, 5, 9, 4, 12, 10]  # body 0-14, fur 0-8, eyes 0-14, mouth 0-9, accessory 0-15, background 0-11
+cat = [1, 5, 9, 4, 12, 10]
 seed = 7  # of the holes
+# cat: body 0-14, fur 0-8, eyes 0-14, mouth 0-9, accessory 0-15, background 0-11
 
 from lab3.masks import paint, random_holes
 

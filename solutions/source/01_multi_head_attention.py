@@ -4,7 +4,7 @@
 # | | |
 # |---|---|
 # | **You will be able to** | write multi-head attention from four linear layers and a softmax; name every shape on the way; see what a hidden token looks at |
-# | **Time** | about 45 minutes for you; 20 seconds for the machine, on a CPU or a GPU |
+# | **Time** | about 45 minutes for you; 20 seconds for the machine, on two CPU cores. On a GPU the same code runs; it was not timed there |
 # | **Needs** | nothing from earlier notebooks |
 
 # %%
@@ -120,6 +120,8 @@ print("view alone:          ", y.view(1, 2, 3, 2).tolist())
 #
 # ## Exercise: `multi_head_attention`
 #
+# *About 20 minutes.*
+#
 # Write it from `nn.Linear`, matrix products and a softmax. Ready-made attention (`nn.MultiheadAttention`,
 # `F.scaled_dot_product_attention` and their kin) is not allowed here: you are building it.
 #
@@ -189,6 +191,22 @@ class MultiHeadAttention(nn.Module):
 lab.check("multi_head_attention")
 
 # %% [markdown]
+# **Predict.** Nothing in your class says *where* a token is. What becomes of the output when the tokens of `x` are shuffled?
+
+# %% tags=["nbval-check-output"]
+attention = MultiHeadAttention(dim=48, num_heads=4).eval()
+x, order = torch.randn(2, 256, 48), torch.randperm(256)
+same = torch.allclose(attention(x[:, order]), attention(x)[:, order], atol=1e-5)
+print("shuffled tokens give the same outputs, shuffled likewise:", same)
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# To attention a picture is a set of tokens, not a grid. That a token knows its place is owed to a vector for every place, which the
+# transformer adds to the tokens before the first layer (`place_embedding` in `lab3/transformer.py`).
+#
+# </details>
+#
 # ## Put it to work
 #
 # The kit's transformer takes any attention class; this one has six layers with *your* attention in them, and trained weights.
@@ -227,11 +245,11 @@ print(f"right: {share_right(transformer):.0%} of {int(mask.sum())} hidden tokens
 # hole itself look like in these maps?
 
 # %%
-kept = []  # the weights of each layer, (B, H, T, T)
+kept = []  # the weights of each layer, for 16 pictures: (16, H, T, T)
 
 
 def keep(module, inputs, output):
-    kept.append(output.float().cpu())
+    kept.append(output[:16].float().cpu())
 
 
 hooks = [layer.attention.attn_drop.register_forward_hook(keep) for layer in transformer.layers]
@@ -255,8 +273,26 @@ page.supxlabel("Bright is where the marked token looks (square root of the weigh
 page
 
 # %% [markdown]
-# Heads divide the work, and nobody told them to: some keep to the near edge of the hole, some take in all of the cat. The hole
-# itself stays dark in most maps: hidden tokens have nothing to tell. Deeper down, what is asked for gets more particular.
+# Heads divide the work, and nobody told them to: some keep to the near edge of the hole, some take in all of the cat.
+#
+# **Predict.** In these 16 pictures a third of the tokens is hidden. Which share of its weight does a hidden token give to hidden
+# tokens, in the first layer, and in the last?
+
+# %%
+hidden = mask[:16].cpu()
+print(f"share of tokens that is hidden: {hidden.float().mean():.2f}")
+for depth, weights in enumerate(kept):
+    on_hidden = (weights * hidden[:, None, None, :]).sum(dim=-1).mean(dim=1)  # (16, T), mean of heads
+    print(f"layer {depth + 1}: {on_hidden[hidden].mean():.2f} of the weight of hidden tokens on hidden tokens")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Early on hidden tokens get far less than their share: they have nothing to tell yet, and the hole stays dark in the maps.
+# By the last layers they get about their share: by then they carry what the layers before have gathered in them. A map shows where a
+# token looks, not what it makes of what it sees: read it as a hint, not as a reason.
+#
+# </details>
 #
 # ## What goes wrong: heads that swallow their neighbours
 #
@@ -330,7 +366,11 @@ print("every head holds every token, and the way back is the way there")
 # ## To think about
 #
 # * The weights are `(T, T)` for each head. What does attention cost in time and memory when a picture has four times as many tokens?
-# * Nothing in your class knows where a token is: shuffle the tokens of `x` and the output is shuffled likewise. Where does the
-#   transformer get its sense of place from? (Look at `lab3/transformer.py`; it is one page.)
+#   <details><summary>Answer</summary>Sixteen times as many weights, to compute and to keep.</details>
+# * A model that writes text may not look at words that are still to come; its scores get a mask before the softmax. Why has
+#   ours none, although some tokens are hidden?
+# * The transformer is one page, `lab3/transformer.py`. What does each layer add to its input, and why add rather than replace?
+#
+# To read on: Vaswani et al. (2017), *Attention Is All You Need*; Chang et al. (2022), *MaskGIT*, which this lab rebuilds.
 #
 # Next: [02 Masked token modelling](02_masked_token_modelling.ipynb), where you build what the transformer learns from.

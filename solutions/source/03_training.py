@@ -4,7 +4,7 @@
 # | | |
 # |---|---|
 # | **You will be able to** | write a learning rate that warms up and decays; train for an epoch in mixed precision; measure a loss without disturbing the model |
-# | **Time** | about 60 minutes for you; 5 to 10 minutes for the machine on a CPU, nearly all of it one training that you can leave alone; less on a GPU |
+# | **Time** | about 60 minutes for you; 6 minutes for the machine, on two CPU cores, nearly all of it one training that you can leave alone. On a GPU the same code runs; it was not timed there |
 # | **Needs** | `sample_mask`, `masked_forward`, `mvtm_loss` of 02: without them the kit's trained model stands in, and cells that train are left out. Your attention of 01, or PyTorch's |
 
 # %%
@@ -37,7 +37,8 @@ small = lab.preset.name == "smoke"
 
 def ready():
     """Whether notebook 02's answers are here; says so in one line where they are not."""
-    waiting = [name for name in ("sample_mask", "masked_forward", "mvtm_loss") if name in lab.missing]
+    needed = ("sample_mask", "masked_forward", "mvtm_loss")
+    waiting = [name for name in needed if name in lab.missing]
     if waiting:
         print(f"Left out: this cell needs {', '.join(waiting)} of notebook 02.")
     return not waiting
@@ -104,7 +105,7 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # %%
 #| exercise: configure_optimizers
 def configure_optimizers(model, lr, total_steps, warmup_steps, eta_min=0.0):
-    """AdamW and its learning rate: linear warm-up, then half a cosine; the scheduler is stepped once a batch.
+    """AdamW and its learning rate: linear warm-up, then half a cosine, stepped once a batch.
 
     Args:
         model: an nn.Module.
@@ -123,7 +124,8 @@ def configure_optimizers(model, lr, total_steps, warmup_steps, eta_min=0.0):
     if total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, not {total_steps}")
     if not 0 <= warmup_steps <= total_steps:
-        raise ValueError(f"warmup_steps must lie in 0 ... total_steps ({total_steps}), not {warmup_steps}")
+        raise ValueError(
+            f"warmup_steps must lie in 0 ... total_steps ({total_steps}), not {warmup_steps}")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95))
 
     def factor(s):
@@ -147,7 +149,8 @@ lab.check("configure_optimizers")
 # %% tags=["nbval-check-output"]
 def factors(steps, **settings):
     """The factor that each of so many batches is trained with, from your scheduler."""
-    optimizer, scheduler = configure_optimizers(nn.Linear(1, 1), 1.0, **settings)  # lr 1: the learning rate is the factor
+    # lr 1: the learning rate is the factor
+    optimizer, scheduler = configure_optimizers(nn.Linear(1, 1), 1.0, **settings)
     found = []
     for _ in range(steps):
         found.append(scheduler.get_last_lr()[0])
@@ -173,9 +176,12 @@ print([round(factor, 3) for factor in factors(8, total_steps=6, warmup_steps=2, 
 # %%
 from lab3 import plots
 
-plots.curves({"factor of the learning rate": {
-    f"warmup_steps = {warmup_steps}": (range(850), factors(850, total_steps=750, warmup_steps=warmup_steps, eta_min=0.01))
-    for warmup_steps in (0, 94, 375)}}, "batch", "Warm-up, half a cosine down to 0.01, and level from batch 750 on.")
+lines = {}
+for warmup_steps in (0, 94, 375):
+    heights = factors(850, total_steps=750, warmup_steps=warmup_steps, eta_min=0.01)
+    lines[f"warmup_steps = {warmup_steps}"] = (range(850), heights)
+plots.curves({"factor of the learning rate": lines}, "batch",
+             "Warm-up, half a cosine down to 0.01, and level from batch 750 on.")
 
 # %% [markdown]
 # ## Mixed precision
@@ -198,8 +204,8 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
     for _ in range(100):
         weight = weight - 0.001
     gradient, after_one = torch.tensor(1e-8).to(dtype), 1 + torch.finfo(dtype).eps
-    print(f"{str(dtype):15s} next after 1: {after_one:<10.8g} weight: {weight:.4f}  gradient: {gradient:.1e}",
-          f" largest: {torch.finfo(dtype).max:.1e}")
+    print(f"{str(dtype):15s} next after 1: {after_one:<10.8g} weight: {weight:.4f} ",
+          f"gradient: {gradient:.1e}  largest: {torch.finfo(dtype).max:.1e}")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -219,7 +225,8 @@ layer = nn.Linear(4, 4)
 with torch.autocast("cpu", dtype=torch.bfloat16):
     y = layer(torch.ones(2, 4))
 y.float().sum().backward()  # after the context: backward uses the types that forward used
-print("weight", layer.weight.dtype, "| product", y.dtype, "| gradient of the weight", layer.weight.grad.dtype)
+print("weight", layer.weight.dtype, "| product", y.dtype,
+      "| gradient of the weight", layer.weight.grad.dtype)
 
 # %% [markdown]
 # **What is a GradScaler for?** For float16, which older GPUs have to use. Small gradients would become 0 in it, as you saw. So a
@@ -297,7 +304,8 @@ for _ in range(3):
 
 # %%
 #| exercise: train_one_epoch
-def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id, device, scaler=None, generator=None):
+def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id, device,
+                    scaler=None, generator=None):
     """Train on every batch of the loader once.
 
     Args:
@@ -367,11 +375,16 @@ if ready():
     steps, model = 15 if small else 100, tiny_model()
     optimizer, scheduler = configure_optimizers(model, 1e-2, total_steps=steps, warmup_steps=5)
     generator = torch.Generator(lab.device).manual_seed(0)
-    losses = [train_one_epoch(model, [train_tokens[:16]], optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=lab.device,
-                              generator=generator) for _ in range(steps)]
-    print(f"first loss {losses[0]:.3f}, guessing among 1,024 codes ln 1024 = {math.log(1024):.3f}, last loss {losses[-1]:.3f}")
-    display(plots.curves({"loss (nats)": {"16 pictures": (range(1, steps + 1), losses)}}, "times seen",
-                         "The same 16 pictures again and again, hidden differently each time."))
+    losses = []
+    for _ in range(steps):
+        losses.append(train_one_epoch(
+            model, [train_tokens[:16]], optimizer, scheduler,
+            mask_token_id=MASK_TOKEN_ID, device=lab.device, generator=generator))
+    print(f"first loss {losses[0]:.3f}, guessing among 1,024 codes",
+          f"ln 1024 = {math.log(1024):.3f}, last loss {losses[-1]:.3f}")
+    display(plots.curves(
+        {"loss (nats)": {"16 pictures": (range(1, steps + 1), losses)}}, "times seen",
+        "The same 16 pictures again and again, hidden differently each time."))
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -468,7 +481,8 @@ shipped = lab.shipped()
 
 
 def val_loss(transformer, generator):
-    return eval_one_epoch(transformer, val_loader, mask_token_id=MASK_TOKEN_ID, device=lab.device, generator=generator)
+    return eval_one_epoch(transformer, val_loader, mask_token_id=MASK_TOKEN_ID,
+                          device=lab.device, generator=generator)
 
 
 def seeded(seed):
@@ -477,7 +491,9 @@ def seeded(seed):
 
 if ready():
     used = seeded(0)
-    for label, generator in {"seed 0": seeded(0), "seed 0 again": used, "that generator, used": used, "seed 1": seeded(1)}.items():
+    generators = {"seed 0": seeded(0), "seed 0 again": used,
+                  "that generator, used": used, "seed 1": seeded(1)}
+    for label, generator in generators.items():
         print(f"{label:22s}{val_loss(shipped, generator):.6f}")
 
 # %% [markdown]
@@ -584,29 +600,38 @@ steps_an_epoch = pictures // batch_size
 
 
 def short_training(every, **settings):
-    """Train a tiny model for three short epochs: its learning rates, and its losses, each over four batches."""
+    """Train a tiny model for three short epochs.
+
+    Gives its learning rates, and its losses, each over four batches.
+    """
     model, generator, losses = tiny_model(), seeded(0), []
     optimizer, scheduler = configure_optimizers(model, lr, **settings)
     scheduler = Stepped(scheduler, every)
     for _ in range(epochs):
         for part in train_tokens[:pictures].split(4 * batch_size):
-            losses.append(train_one_epoch(model, part.split(batch_size), optimizer, scheduler, mask_token_id=MASK_TOKEN_ID,
-                                          device=lab.device, generator=generator))
+            losses.append(train_one_epoch(
+                model, part.split(batch_size), optimizer, scheduler,
+                mask_token_id=MASK_TOKEN_ID, device=lab.device, generator=generator))
     return scheduler.rates, losses
 
 
 if ready():
     trainings = {
-        "counted in steps": short_training(1, total_steps=epochs * steps_an_epoch, warmup_steps=steps_an_epoch // 4),
-        "counted in epochs": short_training(steps_an_epoch, total_steps=epochs, warmup_steps=1),
+        "counted in steps": short_training(
+            1, total_steps=epochs * steps_an_epoch, warmup_steps=steps_an_epoch // 4),
+        "counted in epochs": short_training(
+            steps_an_epoch, total_steps=epochs, warmup_steps=1),
     }
+    panels = {"learning rate": {}, "loss (nats)": {}}
     for label, (rates, losses) in trainings.items():
-        print(f"{label:18s} loss at the start {losses[0]:.2f}, after the first epoch {losses[len(losses) // 3 - 1]:.2f},",
-              f"at the end {losses[-1]:.2f}")
-    display(plots.curves({
-        "learning rate": {label: (range(len(rates)), rates) for label, (rates, _) in trainings.items()},
-        "loss (nats)": {label: (range(2, 4 * len(losses), 4), losses) for label, (_, losses) in trainings.items()},
-    }, "batch", "Counted in epochs, the learning rate of the whole first epoch is 0: nothing is learnt."))
+        after_first = losses[len(losses) // 3 - 1]
+        print(f"{label:18s} loss at the start {losses[0]:.2f},",
+              f"after the first epoch {after_first:.2f}, at the end {losses[-1]:.2f}")
+        panels["learning rate"][label] = (range(len(rates)), rates)
+        panels["loss (nats)"][label] = (range(2, 4 * len(losses), 4), losses)
+    display(plots.curves(
+        panels, "batch",
+        "Counted in epochs, the learning rate of the whole first epoch is 0: nothing is learnt."))
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -624,7 +649,7 @@ if ready():
 
 # %%
 def steps_of(epochs, warmup_epochs, pictures, batch_size):
-    """The settings for configure_optimizers, counted in batches: (total_steps, warmup_steps), both ints.
+    """The settings for configure_optimizers, in batches: (total_steps, warmup_steps), both ints.
 
     `warmup_epochs` may be a part of an epoch, such as 0.25; round warmup_steps to a whole number.
     """
@@ -636,13 +661,17 @@ def steps_of(epochs, warmup_epochs, pictures, batch_size):
 # %% tags=["nbval-check-output"]
 for settings, expected in {(2, 0.25, 12_000, 32): (750, 94), (3, 1, 100, 32): (12, 4)}.items():
     found = steps_of(*settings)
-    assert found == expected, f"epochs, warmup_epochs, pictures, batch_size {settings}: expected {expected}, got {found}"
-assert all(isinstance(number, int) for number in steps_of(2, 0.3, 100, 7)), "steps are whole numbers"
+    assert found == expected, (
+        f"epochs, warmup_epochs, pictures, batch_size {settings}: "
+        f"expected {expected}, got {found}")
+assert all(isinstance(count, int) for count in steps_of(2, 0.3, 100, 7)), "steps are whole numbers"
 total_steps, warmup_steps = steps_of(3, 0.25, 1024, 16)
 repaired = factors(total_steps, total_steps=total_steps, warmup_steps=warmup_steps)
-assert repaired[1] > 0 and max(repaired[:64]) == 1, "the learning rate has to reach its full height in the first epoch"
+assert repaired[1] > 0 and max(repaired[:64]) == 1, (
+    "the learning rate has to reach its full height in the first epoch")
 assert repaired[-1] < 0.01, "the learning rate has to be down again at the end"
-print(f"{total_steps} steps, {warmup_steps} of them warm-up, full learning rate at step {repaired.index(1)}")
+print(f"{total_steps} steps, {warmup_steps} of them warm-up,",
+      f"full learning rate at step {repaired.index(1)}")
 
 # %% [markdown]
 # **Its sibling: a GradScaler made anew each epoch.** The same public solutions write `scaler = GradScaler()` inside

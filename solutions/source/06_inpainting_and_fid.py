@@ -4,7 +4,7 @@
 # | | |
 # |---|---|
 # | **You will be able to** | write the Fréchet distance so that it holds also with few pictures; fill a test set and score it; tell a difference between two settings from chance |
-# | **Time** | about 60 minutes for you; five to six minutes for the machine on a CPU, about one on a GPU |
+# | **Time** | about 60 minutes for you; 5 minutes for the machine, on two CPU cores. On a GPU the same code runs; it was not timed there |
 # | **Needs** | all earlier notebooks. Without your model (03) the kit's stands in, without your decoding (05) one pass that keeps everything at once |
 
 # %%
@@ -125,13 +125,16 @@ def frechet_distance(mu1, sigma1, mu2, sigma2):
         ValueError: shapes that do not match.
     """
     ### BEGIN SOLUTION
-    mu1, sigma1, mu2, sigma2 = (np.asarray(value, dtype=np.float64) for value in (mu1, sigma1, mu2, sigma2))
+    mu1, sigma1, mu2, sigma2 = (
+        np.asarray(value, dtype=np.float64) for value in (mu1, sigma1, mu2, sigma2))
     d = len(mu1) if mu1.ndim == 1 else -1
     if mu1.shape != (d,) or mu2.shape != (d,):
         raise ValueError(f"mu1 and mu2 must both have shape (d,), not {mu1.shape} and {mu2.shape}")
     if sigma1.shape != (d, d) or sigma2.shape != (d, d):
-        raise ValueError(f"sigma1 and sigma2 must have shape ({d}, {d}), not {sigma1.shape} and {sigma2.shape}")
-    # The eigenvalues of sigma1 sigma2 are those of the symmetric root1 sigma2 root1, which never are complex.
+        raise ValueError(f"sigma1 and sigma2 must have shape ({d}, {d}), "
+                         f"not {sigma1.shape} and {sigma2.shape}")
+    # The eigenvalues of sigma1 sigma2 are those of the symmetric root1 sigma2 root1,
+    # which never are complex.
     values, vectors = np.linalg.eigh(sigma1)
     root1 = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     eigenvalues = np.linalg.eigvalsh(root1 @ sigma2 @ root1)
@@ -164,8 +167,11 @@ extractor = load_extractor("lite0")
 name = NAMES[extractor.kind]
 
 real = cached_features(test, extractor, cache_folder(), f"{lab.data.key}-{n_test}", progress=True)
-sets = {"floor: reconstructions": features(lab.tokenizer.decode(lab.tokenizer.encode(test)), extractor, progress=True),
-        "holes unfilled": features(masked, extractor, progress=True)}
+sets = {
+    "floor: reconstructions": features(
+        lab.tokenizer.decode(lab.tokenizer.encode(test)), extractor, progress=True),
+    "holes unfilled": features(masked, extractor, progress=True),
+}
 
 
 def statistics(found):
@@ -176,7 +182,8 @@ def statistics(found):
 
 print(f"{name} to the originals, N = {n_test}      yours      the kit's")
 for label, found in sets.items():
-    print(f"  {label:32s} {frechet_distance(*statistics(found), *statistics(real)):12.6f} {distance(found, real):12.6f}")
+    yours = frechet_distance(*statistics(found), *statistics(real))
+    print(f"  {label:32s} {yours:12.6f} {distance(found, real):12.6f}")
 floor, unfilled = (distance(found, real) for found in sets.values())
 
 # %% [markdown]
@@ -203,10 +210,13 @@ counts = [n for n in (16, 32, 64, 128, 256, 373) if 2 * n <= n_test]
 halves = []
 for n in counts:
     orders = [generator.permutation(n_test) for _ in range(3)]
-    halves.append(np.mean([distance(first(real, order[:n]), first(real, order[n:2 * n])) for order in orders]))
+    halves.append(np.mean([distance(first(real, order[:n]), first(real, order[n:2 * n]))
+                           for order in orders]))
 print({n: round(float(value), 1) for n, value in zip(counts, halves)})
-plots.lines({f"{name} between two halves of the originals": {"mean of 3 draws": halves}}, "pictures in each half",
-            "Two samples of one distribution. The distance should be 0, and is far from it.", x=counts)
+plots.lines({f"{name} between two halves of the originals": {"mean of 3 draws": halves}},
+            "pictures in each half",
+            "Two samples of one distribution. The distance should be 0, and is far from it.",
+            x=counts)
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -233,7 +243,8 @@ from lab3.inpaint import fill, save_pictures
 from lab3.score import Reference, score
 
 if "iterative_decode" in lab.missing:
-    print("Without your iterative_decode (notebook 05) every decoding below is one pass: schedule, steps, sweet spot,\n"
+    print("Without your iterative_decode (notebook 05) every decoding below is one pass: "
+          "schedule, steps, sweet spot,\n"
           "temperature and seed then change nothing, and curves and maps are flat.")
 models = {"kit's model": lab.shipped()}
 mine = lab.trained()  # says so where there is none
@@ -244,22 +255,26 @@ reference = Reference(test, holes, extractor, real, distance_floor=floor, distan
 filled, scores = {}, {}
 for label, transformer in models.items():
     began = time.perf_counter()
-    filled[label] = fill(masked, holes, lab.tokenizer, transformer, lab.answers, lab.preset.decoding, seed=0)
+    filled[label] = fill(masked, holes, lab.tokenizer, transformer, lab.answers,
+                         lab.preset.decoding, seed=0)
     print(f"{label}: {time.perf_counter() - began:.0f} s")
 
 # %%
 table = [f"{f'{name}, N = {n_test}, seed 0':26s} course  pasted     KID  PSNR known, hole (dB)"]
 for label in models:
     scores[label] = one = score(filled[label], reference)
-    table.append(f"{label:26s} {one.distance:6.2f} {one.distance_pasted:7.2f} {one.kid:7.4f} {one.psnr_known:11.2f} {one.psnr_hole:6.2f}")
+    table.append(f"{label:26s} {one.distance:6.2f} {one.distance_pasted:7.2f} {one.kid:7.4f} "
+                 f"{one.psnr_known:11.2f} {one.psnr_hole:6.2f}")
 table += [f"{'floor':26s} {floor:6.2f}", f"{'holes unfilled':26s} {unfilled:6.2f}"]
 print("\n".join(table))
 
 shown = slice(0, 10)
 plots.comparison(
-    {"masked": masked[shown]} | {label.replace(" ", "\n"): filled[label].decoded[shown] for label in models}
+    {"masked": masked[shown]}
+    | {label.replace(" ", "\n"): filled[label].decoded[shown] for label in models}
     | {"kit's,\npasted": filled["kit's model"].pasted[shown], "original": test[shown]},
-    "Masked pictures and results. Rows of models: whole decoded pictures, as the course scores them.")
+    "Masked pictures and results. "
+    "Rows of models: whole decoded pictures, as the course scores them.")
 
 # %% [markdown]
 # Two epochs teach a model the outlines, and it blurs what it is unsure of; the kit's model, after fourteen, draws most of
@@ -280,16 +295,18 @@ print("python -m lab3 fid work/pictures/filled work/pictures/originals --feature
 # ### The threshold
 #
 # Is your decoding right? With the kit's model, the preset's setting and all 747 pictures, a right one stays below a
-# threshold, which is measured, not guessed (`lab3/score.py` says how). The grader uses the same measure on fresh holes.
+# threshold, which is measured, not guessed (`lab3/score.py` says how). It finds gross mistakes only: the checks find the others.
 
 # %%
 from lab3.score import THRESHOLD
 
 found = scores["kit's model"].distance
 if n_test < 747:
-    print(f"{found:.2f} with {n_test} pictures. The threshold of {THRESHOLD:.1f} holds for 747 only: fewer give higher numbers.")
+    print(f"{found:.2f} with {n_test} pictures. "
+          f"The threshold of {THRESHOLD:.1f} holds for 747 only: fewer give higher numbers.")
 else:
-    print(f"{found:.2f}, threshold {THRESHOLD:.1f}: {'passed' if found < THRESHOLD else 'not passed'}")
+    verdict = "passed" if found < THRESHOLD else "not passed"
+    print(f"{found:.2f}, threshold {THRESHOLD:.1f}: {verdict}")
 
 # %% [markdown]
 # ## Which setting is best?
@@ -309,18 +326,20 @@ from lab3.presets import SCHEDULES
 from lab3.progress import progress_bar
 
 small = lab.preset.name == "smoke"
-n_study = 16 if small else 64
+n_study = 8 if small else 64
 study = slice(n_study)
 real_study = first(real, study)
 shipped = models["kit's model"]
 
 
 def decode(transformer, seed=0, **changes):
-    """Fill the pictures of the study, at the preset's setting but for `changes`; all steps where no sweet spot is named."""
+    """Fill the pictures of the study, at the preset's setting but for `changes`;
+    all steps where no sweet spot is named."""
     setting = replace(lab.preset.decoding, **changes)
     if "sweet_spot" not in changes:
         setting = replace(setting, sweet_spot=setting.total_iter)
-    return fill(masked[study], holes[study], lab.tokenizer, transformer, lab.answers, setting, seed, progress=False)
+    return fill(masked[study], holes[study], lab.tokenizer, transformer, lab.answers,
+                setting, seed, progress=False)
 
 
 def score_tokens(tokens):
@@ -329,18 +348,21 @@ def score_tokens(tokens):
 
 
 parts = (0.25, 0.5, 0.75, 1.0)
-iterations = (1, 2, 4) if small else (1, 2, 4, 8, 16)
+iterations = (1, 4) if small else (1, 2, 4, 8, 16)
 tables = {schedule: np.full((len(iterations), len(parts)), np.nan) for schedule in SCHEDULES}
 results = {}  # (schedule, total_iter, sweet_spot) -> distance
-for schedule, total_iter in progress_bar([(s, t) for s in SCHEDULES for t in iterations], desc="settings"):
-    predictions = decode(shipped, schedule=schedule, total_iter=total_iter).predictions  # (n, T, 256)
+settings = [(s, t) for s in SCHEDULES for t in iterations]
+for schedule, total_iter in progress_bar(settings, desc="settings"):
+    predictions = decode(
+        shipped, schedule=schedule, total_iter=total_iter).predictions  # (n, T, 256)
     for column, part in enumerate(parts):
         if (sweet_spot := part * total_iter) == int(sweet_spot):
             found = score_tokens(predictions[:, int(sweet_spot) - 1])
             results[schedule, total_iter, int(sweet_spot)] = found
             tables[schedule][iterations.index(total_iter), column] = found
 
-plots.heat_maps(tables, iterations, ["1/4", "1/2", "3/4", "all"], ("total_iter", "steps taken (sweet_spot / total_iter)"),
+plots.heat_maps(tables, iterations, ["1/4", "1/2", "3/4", "all"],
+                ("total_iter", "steps taken (sweet_spot / total_iter)"),
                 f"{name} of {n_study} pictures, one seed; lower is better.")
 
 # %% [markdown]
@@ -361,10 +383,12 @@ plots.heat_maps(tables, iterations, ["1/4", "1/2", "3/4", "all"], ("total_iter",
 # %%
 stages = {f"yours, {part}": transformer for part, transformer in lab.milestones().items()}
 stages |= {label: models[label] for label in reversed(models)}
-by_stage = {label: [score_tokens(decode(transformer, seed).tokens) for seed in (0, 1)] for label, transformer in stages.items()}
+by_stage = {label: [score_tokens(decode(transformer, seed).tokens) for seed in (0, 1)]
+            for label, transformer in stages.items()}
 study_floor, study_holes = (distance(first(found, study), real_study) for found in sets.values())
 plots.distance_bars(by_stage, study_floor, study_holes, name,
-                    f"{n_study} pictures, two seeds. The longer a model was trained, the nearer it comes.")
+                    f"{n_study} pictures, two seeds. "
+                    "The longer a model was trained, the nearer it comes.")
 
 # %% [markdown]
 # Nothing in the maps moves the distance as far as training does. If your model stopped after two epochs, more of them will
@@ -382,9 +406,11 @@ plots.distance_bars(by_stage, study_floor, study_holes, name,
 one_step = {"sweet_spot": 1, "sampling": "argmax"}
 base = decode(shipped, **one_step).tokens
 for label, changes in {"linear": {"schedule": "linear"}, "square": {"schedule": "square"},
-                       "temperature 0": {"choice_temperature": 0.0}, "temperature 15": {"choice_temperature": 15.0},
+                       "temperature 0": {"choice_temperature": 0.0},
+                       "temperature 15": {"choice_temperature": 15.0},
                        "another seed": {"seed": 1}}.items():
-    print(f"{label:15s} tokens changed: {int((decode(shipped, **one_step, **changes).tokens != base).sum())}")
+    changed = decode(shipped, **one_step, **changes).tokens != base
+    print(f"{label:15s} tokens changed: {int(changed.sum())}")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -405,15 +431,20 @@ for label, changes in {"linear": {"schedule": "linear"}, "square": {"schedule": 
 
 # %%
 total_iter = lab.preset.decoding.total_iter
-by_setting = {f"{schedule}, {total_iter} steps": [results[schedule, total_iter, total_iter]]
-              + [score_tokens(decode(shipped, seed, schedule=schedule).tokens) for seed in (1, 2)] for schedule in SCHEDULES}
+by_setting = {
+    f"{schedule}, {total_iter} steps":
+        [results[schedule, total_iter, total_iter]]
+        + [score_tokens(decode(shipped, seed, schedule=schedule).tokens) for seed in (1, 2)]
+    for schedule in SCHEDULES
+}
 best = min(results, key=results.get)
 best_setting = dict(zip(("schedule", "total_iter", "sweet_spot"), best))
 fresh = [score_tokens(decode(shipped, seed, **best_setting).tokens) for seed in (1, 2, 3)]
 by_setting[f"best: {best[0]}, {best[2]} of {best[1]}"] = fresh
 print(f"best of {len(results)} settings with seed 0: {results[best]:.2f}; with seeds 1, 2, 3: "
       f"{np.mean(fresh):.2f} ± {np.std(fresh, ddof=1):.2f}")
-plots.dots(by_setting, f"{name}, {n_study} pictures", "Dots: seeds. Bars: mean and standard deviation over them.")
+plots.dots(by_setting, f"{name}, {n_study} pictures",
+           "Dots: seeds. Bars: mean and standard deviation over them.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -434,7 +465,8 @@ plots.dots(by_setting, f"{name}, {n_study} pictures", "Dots: seeds. Bars: mean a
 def compare(a, b):
     """Compare two settings by their distances, one a seed.
 
-    Returns the difference of their means (a - b), its standard error, and whether it exceeds two of them.
+    Returns the difference of their means (a - b), its standard error,
+    and whether it exceeds two of them.
     One seed tells no spread: a ValueError.
     """
     ### BEGIN SOLUTION
@@ -451,7 +483,8 @@ assert math.isclose(difference, -1), f"the means are 2 and 3, their difference -
 assert math.isclose(error, math.sqrt(2 / 3)), \
     f"both variances (with n - 1) are 1, so the error is √(1/3 + 1/3) = 0.816, not {error:.3f}"
 assert not differ, "1 is less than two errors of 0.816: no difference is shown"
-assert compare([1.0, 1.1, 1.2], [2.0, 2.1, 2.2])[2], "here the means are 1 apart and the error is 0.08: they differ"
+assert compare([1.0, 1.1, 1.2], [2.0, 2.1, 2.2])[2], \
+    "here the means are 1 apart and the error is 0.08: they differ"
 try:
     compare([31.4], [31.6, 32.0])
 except ValueError:
@@ -463,7 +496,8 @@ else:
 def judge(label_a, a, label_b, b):
     """Print what `compare` says of two settings."""
     difference, error, differ = compare(a, b)
-    print(f"{label_a} less {label_b}: {difference:.2f}, error {error:.2f}: {'they differ' if differ else 'no difference shown'}")
+    verdict = "they differ" if differ else "no difference shown"
+    print(f"{label_a} less {label_b}: {difference:.2f}, error {error:.2f}: {verdict}")
 
 
 five = np.array([-1, -1, 0, 1, 1])  # five seeds with mean 0 and standard deviation 1
@@ -476,7 +510,17 @@ for a, b in [(0, 1), (2, 1), (3, 1)]:
     judge(labels[a], by_setting[labels[a]], labels[b], by_setting[labels[b]])
 
 # %% [markdown]
-# SEEN
+# The student's five decodings show no difference between schedules, as that student said. Nor do yours say that the best
+# setting of the maps beats the preset's. Square may be worse than cosine here; with three seeds and three comparisons, be
+# slow to believe it. It takes more seeds and more pictures to tell: all 747 and five seeds give cosine 38.98 ± 0.22, linear
+# 39.58 ± 0.45, square 39.56 ± 0.40 (`python -m benchmarks.threshold`). What do you conclude from these?
+#
+# <details><summary>What <code>compare</code> says</summary>
+#
+# Cosine is ahead of both by 0.6, with an error of 0.2: a difference, but one of less than 2 %. Training for fourteen epochs
+# instead of two takes away more than half.
+#
+# </details>
 #
 # ## What goes wrong: sets of different size
 #
@@ -488,11 +532,12 @@ for a, b in [(0, 1), (2, 1), (3, 1)]:
 # %%
 found = features(filled["kit's model"].decoded, extractor, progress=True)
 counts = [n for n in (16, 32, 64, 128, 256, 512, 747) if n <= n_test]
-by_count = {"one decoding": [distance(first(found, slice(n)), first(real, slice(n))) for n in counts],
-            "floor": [distance(first(sets["floor: reconstructions"], slice(n)), first(real, slice(n))) for n in counts]}
+scored = {"one decoding": found, "floor": sets["floor: reconstructions"]}
+by_count = {label: [distance(first(these, slice(n)), first(real, slice(n))) for n in counts]
+            for label, these in scored.items()}
 print({n: round(value, 1) for n, value in zip(counts, by_count["one decoding"])})
 plots.lines({f"{name} to the originals": by_count}, "pictures scored",
-            "The same decoding throughout. The more pictures are scored, the lower it comes out.", x=counts)
+            "The same decoding throughout: with many more pictures, a far lower number.", x=counts)
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -515,7 +560,8 @@ from IPython.display import Markdown
 from lab3.files import read_json
 from lab3.places import SHIPPED
 
-own, kit, decoding = lab.preset.training, read_json(SHIPPED / "maskgit.json")["training"], lab.preset.decoding
+own, decoding = lab.preset.training, lab.preset.decoding
+kit = read_json(SHIPPED / "maskgit.json")["training"]
 whole = {label: f"{one.distance:.2f}" for label, one in scores.items()}
 table = [
     ("", "your model, preset", "kit's model, preset", "kit's model, best of the study"),
@@ -527,10 +573,13 @@ table = [
     ("sweet_spot", decoding.sweet_spot, decoding.sweet_spot, best[2]),
     ("choice temperature", *[decoding.choice_temperature] * 3),
     ("sampling", *[decoding.sampling] * 3),
-    (f"{name}, N = {n_test}, seed 0", whole.get("your model", "no model yet"), whole["kit's model"], "not measured"),
+    (f"{name}, N = {n_test}, seed 0",
+     whole.get("your model", "no model yet"), whole["kit's model"], "not measured"),
     (f"{name}, N = {n_study}", *(
-        f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} ({len(values)} seeds)" if values else "no model yet"
-        for values in (by_stage.get("your model"), by_setting[f"{decoding.schedule}, {total_iter} steps"], fresh))),
+        f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} ({len(values)} seeds)"
+        if values else "no model yet"
+        for values in (by_stage.get("your model"),
+                       by_setting[f"{decoding.schedule}, {total_iter} steps"], fresh))),
 ]
 lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in table]
 Markdown("\n".join([lines[0], "|---|---|---|---|", *lines[1:]]))
@@ -552,4 +601,4 @@ plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels p
 # * A model could remember its training pictures and score well where test pictures stand among them, as in the data of the
 #   original course. How would you notice?
 #
-# This was the last notebook. `python -m lab3 report` writes your lab report from what you have in `work/`.
+# This was the last notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.

@@ -10,7 +10,21 @@ import lab3
 
 #| exercise: eval_one_epoch
 def eval_one_epoch(transformer, loader, *, mask_token_id, device, generator=None):
-    """The mean loss over the batches (B, T) of the loader; leaves the model as it was, its modes included."""
+    """The mean loss over the batches of the loader; leaves the model as it was, its modes included.
+
+    Args:
+        transformer: maps (B, T) tokens to (B, T, V + 1) logits; it is not changed.
+        loader: yields (B, T) long tokens.
+        mask_token_id: V.
+        device: where the transformer is.
+        generator: a torch.Generator on the device, for the masks.
+
+    Returns:
+        The mean of the batch losses, a float.
+
+    Raises:
+        ValueError: loader holds no batch.
+    """
     modes = [(module, module.training) for module in transformer.modules()]
     losses = []
     try:

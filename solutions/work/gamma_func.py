@@ -10,7 +10,18 @@ import lab3
 
 #| exercise: gamma_func
 def gamma_func(mode="cosine"):
-    """The schedule of that name: a function of progress in [0, 1], a float or an array, same kind back."""
+    """A schedule: how much of a hole is still hidden after a share of the steps.
+
+    Args:
+        mode: "linear", 1 - r; "cosine", cos(pi r / 2); or "square", 1 - r ** 2.
+
+    Returns:
+        gamma, a function of progress r in [0, 1]: a float gives a float,
+            a numpy array an array of its shape.
+
+    Raises:
+        ValueError: mode is none of these.
+    """
     schedules = {
         "linear": lambda r: 1 - r,
         "cosine": lambda r: np.cos(np.pi * r / 2),

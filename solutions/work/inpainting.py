@@ -10,15 +10,36 @@ import lab3
 
 #| exercise: inpainting
 @torch.no_grad()
-def inpainting(transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_temperature, mask_token_id,
-               sampling="categorical", generator=None):
-    """One step: predicted tokens (B, T), and the mask (B, T) of those that stay hidden."""
+def inpainting(transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_temperature,
+               mask_token_id, sampling="categorical", generator=None):
+    """One step: predict all hidden tokens, keep the surest, hide the others again.
+
+    Args:
+        transformer: a callable, (B, T) -> logits (B, T, V + 1).
+        z_indices: (B, T) long.
+        mask: (B, T) bool, True means hidden.
+        ratio: r in (0, 1], the progress after this step.
+        n_hidden: (B,), how many tokens each row's original mask hid.
+        gamma: the schedule, a function of progress.
+        choice_temperature: how much noise the order gets.
+        mask_token_id: V.
+        sampling: "categorical" or "argmax".
+        generator: a torch.Generator for all that is drawn.
+
+    Returns:
+        z_predict (B, T) long, every hidden token predicted,
+        and next_mask (B, T) bool, what stays hidden.
+
+    Raises:
+        ValueError: `ratio` or `sampling` is none of these.
+    """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], not {ratio}")
     if sampling not in ("categorical", "argmax"):
         raise ValueError(f"sampling must be 'categorical' or 'argmax', not {sampling!r}")
     logits = transformer(z_indices.masked_fill(mask, mask_token_id))
-    log_p = logits[mask][:, :mask_token_id].float().log_softmax(dim=-1)  # (n, V), n hidden tokens in all rows
+    # (n, V), n hidden tokens in all rows
+    log_p = logits[mask][:, :mask_token_id].float().log_softmax(dim=-1)
     if sampling == "argmax" or len(log_p) == 0:
         chosen = log_p.argmax(dim=-1)
     else:
@@ -37,5 +58,6 @@ def inpainting(transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_t
     stay = torch.minimum(stay, hidden_now - 1).clamp(min=0)
     if ratio == 1:
         stay = torch.zeros_like(stay)
-    rank = confidence.argsort(dim=1, stable=True).argsort(dim=1)  # 0 is the least sure; known tokens come last
+    # 0 is the least sure; known tokens come last
+    rank = confidence.argsort(dim=1, stable=True).argsort(dim=1)
     return z_predict, (rank < stay[:, None]) & mask

@@ -10,7 +10,13 @@ import lab3
 
 #| exercise: multi_head_attention
 class MultiHeadAttention(nn.Module):
-    """Self-attention over all places, without a ready-made attention: (B, T, dim) -> (B, T, dim)."""
+    """Self-attention over all tokens, without a ready-made attention.
+
+    Args:
+        dim: D, the width of a token.
+        num_heads: H, how many heads; dim must be a multiple of it.
+        attn_drop: the share of attention weights that is dropped in training.
+    """
 
     def __init__(self, dim=768, num_heads=16, attn_drop=0.1):
         super().__init__()
@@ -24,6 +30,7 @@ class MultiHeadAttention(nn.Module):
         self.attn_drop = nn.Dropout(attn_drop)
 
     def forward(self, x):
+        """x (B, T, dim) -> (B, T, dim)."""
         B, T, D = x.shape
         d = D // self.num_heads
 

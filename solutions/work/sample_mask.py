@@ -10,7 +10,23 @@ import lab3
 
 #| exercise: sample_mask
 def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, device=None):
-    """Choose which tokens to hide: a bool tensor (batch, tokens), True means hidden."""
+    """Choose which tokens to hide.
+
+    Args:
+        batch, tokens: how many rows, and how many tokens in each.
+        prob_type: "topk" hides exactly max(1, ceil(ratio * tokens)) in each row, "bernoulli" each
+            token with probability ratio.
+        ratio: the share to hide, in [0, 1]: a number, or a tensor (batch,); None draws one for
+            each row from U(0, 1).
+        generator: a `torch.Generator` on `device`; all that is random comes from it.
+        device: where the mask lies; None: where the generator is, else the CPU.
+
+    Returns:
+        (batch, tokens) bool, True means hidden.
+
+    Raises:
+        ValueError: another `prob_type`, or a `ratio` outside [0, 1].
+    """
     if prob_type not in ("topk", "bernoulli"):
         raise ValueError(f"prob_type must be 'topk' or 'bernoulli', not {prob_type!r}")
     if device is None:
@@ -19,7 +35,8 @@ def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, 
         ratio = torch.rand(batch, generator=generator, device=device)
     ratio = torch.as_tensor(ratio, dtype=torch.float64, device=device)
     if ratio.shape not in ((), (batch,)):
-        raise ValueError(f"ratio must be one number or one a row, ({batch},), not of shape {tuple(ratio.shape)}")
+        raise ValueError(f"ratio must be one number or one a row, ({batch},), "
+                         f"not of shape {tuple(ratio.shape)}")
     if not ((ratio >= 0) & (ratio <= 1)).all():
         raise ValueError("ratio must lie in [0, 1]")
     ratio = ratio.expand(batch)[:, None]  # (B, 1)

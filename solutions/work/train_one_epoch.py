@@ -9,8 +9,25 @@ import lab3
 
 
 #| exercise: train_one_epoch
-def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id, device, scaler=None, generator=None):
-    """Train on every batch (B, T) of the loader once; returns the mean of the batch losses."""
+def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id, device,
+                    scaler=None, generator=None):
+    """Train on every batch of the loader once.
+
+    Args:
+        transformer: maps (B, T) tokens to (B, T, V + 1) logits; it is trained.
+        loader: yields (B, T) long tokens; the last batch may be smaller.
+        optimizer, scheduler: what configure_optimizers gives; both step once a batch.
+        mask_token_id: V.
+        device: where the transformer is.
+        scaler: a GradScaler, or None.
+        generator: a torch.Generator on the device, for the masks.
+
+    Returns:
+        The mean of the batch losses, a float.
+
+    Raises:
+        ValueError: loader holds no batch.
+    """
     transformer.train()
     losses = []
     for z_indices in loader:
