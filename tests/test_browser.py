@@ -36,6 +36,7 @@ def jupyter(tmp_path_factory):
     """A JupyterLab server on a copy of the starters, with a work folder of its own: (its address, the folder)."""
     home = tmp_path_factory.mktemp("jupyter")
     shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(ROOT / "solutions", home / "notebooks" / "solved", ignore=shutil.ignore_patterns("[!0-9]*"))
     settings(home / "settings", "notebook-extension/tracker", windowingMode="none")  # cells out of sight exist, too
     labconfig = home / "config" / "labconfig"
     labconfig.mkdir(parents=True)
@@ -87,6 +88,7 @@ def open_notebook(page, address, name):
     page.goto(f"{address}/lab/tree/{name}?reset")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.locator(".jp-Notebook .jp-MarkdownOutput").last.wait_for()  # the text is set, not only the code
 
 
 def run_all(page):
@@ -154,3 +156,18 @@ def test_a_student_answers_01_and_finds_the_answer_in_02(jupyter, page, theme):
     run_all(page)
     expect(outputs.filter(has_text="[OK]   multi_head_attention (notebook 01): yours")).to_be_visible()
     assert not [error for error in page.errors if "favicon" not in error], page.errors
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "solutions").glob("*.ipynb")))
+def test_a_solved_notebook_can_be_read_as_a_page(jupyter, page, name):
+    address, home = jupyter
+    settings(home / "settings", "apputils-extension/themes", theme="JupyterLab Light")
+    open_notebook(page, address, f"solved/{name}")
+    assert page.locator(".jp-OutputArea-output img").count() >= 2
+    assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, "a formula that cannot be set"
+    assert cut_off(page) == []
+    code = page.evaluate("""() => [...document.querySelectorAll('.jp-InputArea-editor .cm-scroller')]
+        .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.textContent.slice(0, 60))""")
+    assert code == [], "code wider than its cell"
+    screenshots(page, name.removesuffix(".ipynb"))

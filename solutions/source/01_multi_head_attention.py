@@ -282,8 +282,10 @@ page
 hidden = mask[:16].cpu()
 print(f"share of tokens that is hidden: {hidden.float().mean():.2f}")
 for depth, weights in enumerate(kept):
-    on_hidden = (weights * hidden[:, None, None, :]).sum(dim=-1).mean(dim=1)  # (16, T), mean of heads
-    print(f"layer {depth + 1}: {on_hidden[hidden].mean():.2f} of the weight of hidden tokens on hidden tokens")
+    # (16, T), mean of heads
+    on_hidden = (weights * hidden[:, None, None, :]).sum(dim=-1).mean(dim=1)
+    print(f"layer {depth + 1}: weight of hidden tokens on hidden tokens "
+          f"{on_hidden[hidden].mean():.2f}")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
