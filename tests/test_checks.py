@@ -552,6 +552,8 @@ MISTAKES = [
     (STEP, "one number for all rows|flattened", ("n_hidden.to(mask.device, torch.float64)", "n_hidden[:1].double()"),
      ("torch.minimum(stay, hidden_now - 1)", "torch.minimum(stay.expand(len(mask)), hidden_now - 1)")),
     (STEP, "float32 holds seven digits", ("torch.float64)", "torch.float32)")),
+    (STEP, "the confidence is a logit", (
+        "sure = log_p.gather", "sure = logits[mask][:, :mask_token_id].float().gather")),
     (STEP, "the most confident are hidden", (RANK, (
         "    rank = confidence.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True).argsort(dim=1)\n"))),
     (STEP, "a threshold takes all equals", ("return z_predict, (rank < stay[:, None]) & mask", (

@@ -33,6 +33,7 @@ from lab3.checks.tools import (
     untouched,
 )
 
+RAW = "the confidence is a logit, which compares the codes of one token only: log p compares tokens with each other"
 SURE = "the most confident are hidden: they are the ones to keep"
 DRIFT = "tokens change between steps: carry tokens and mask forward, never predict or encode what is known anew"
 
@@ -141,9 +142,12 @@ def step_codes(inpainting):
     for own, reason in (((-60.0, -60.0), SURE), ((50.0, -50.0), f"{kept}, else it takes its share of the probability")):
         stub = Stub(one_of([1, 4]))
         stub.logits[:, V] = torch.tensor(own)  # the mask token's
-        _, next_mask = _step(inpainting, stub, torch.zeros(1, 2, dtype=torch.long), row_mask(2, 2))
+        z, mask = torch.zeros(1, 2, dtype=torch.long), row_mask(2, 2)
+        _, next_mask = _step(inpainting, stub, z, mask)
+        stub.logits[0] += 20  # moves logits, but no probability
+        _, shifted = _step(inpainting, stub, z, mask)
         expect(next_mask.tolist() != [[True, False]], "the token with probability 1 kept, the one with 1/4 hidden",
-               "the other way round", reason)
+               "the other way round", RAW if shifted.tolist() != next_mask.tolist() else reason)
 
 
 def step_draws(inpainting):

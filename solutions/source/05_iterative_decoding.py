@@ -140,7 +140,8 @@ for n_hidden in (85, 3):
 # * Hidden tokens are drawn from the softmax over the $V$ codes (`sampling="categorical"`) or are its maximum (`"argmax"`).
 #   The mask token's own logit is no code: leave it out. Known tokens come back as they were.
 # * Confidence of a hidden token: `log p(chosen) + choice_temperature * (1 - ratio) * Gumbel noise`, drawn for each token on
-#   its own.
+#   its own. A logit will not do in place of `log p`: the logits of each token have an additive constant of their own, and here
+#   different tokens are compared.
 # * `next_mask` hides, in each row, the `floor(gamma(ratio) * n_hidden)` least confident of the tokens hidden now; at least
 #   one fewer than are hidden now; none at `ratio == 1`. `n_hidden` is `(B,)`: what each row's *original* mask hid. Take the
 #   product in float64.
