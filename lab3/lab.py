@@ -305,19 +305,15 @@ class Lab:
         """A function that draws the training's curve anew each time, in one place; outside a notebook, nothing."""
         if self._shell is None:
             return lambda run: None
-        from IPython.display import display
+        from IPython.display import HTML, display
 
         from lab3.plots import training_curve
 
-        place = None
+        place = display(HTML(""), display_id=True)  # above the bar, whatever is drawn later
 
         def draw(run):
-            nonlocal place
-            page = training_curve(read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes.")
-            if place is None:
-                place = display(page, display_id=True)
-            else:
-                place.update(page)
+            place.update(training_curve(
+                read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes."))
         return draw
 
 
