@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import lab3
 from lab3 import lab as lab_module
+from lab3 import progress
 from lab3.exercises import EXERCISES, answer_file
 from lab3.files import InputError, load_tensors, read_json
 from lab3.places import SHIPPED, SOLUTIONS
@@ -288,3 +289,20 @@ def test_a_check_sees_what_was_mended_since(shell, work, capsys):
         lab.check("iterative_decode")
     shell.run_cell(cell("inpainting"))
     lab.check("iterative_decode")
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_bars_go_where_jupyter_does_not_paint_them_red(kernel, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "in_notebook", lambda: kernel)
+    assert list(progress.progress_bar(range(3), desc="counting")) == [0, 1, 2]
+    out, err = capsys.readouterr()
+    assert "counting" in (out if kernel else err) and not (err if kernel else out)
+
+
+def test_milestones_are_copies_of_the_weights_on_the_way(shell, work):
+    lab = lab3.start("04", "smoke", work)
+    last = lab.train().state_dict()
+    found = [one.state_dict() for one in lab.milestones().values()]
+    steps = [row["step"] for row in lab.metrics()]
+    assert steps[-1] == 16 and 4 in steps and 8 in steps, "parts end where milestones are due"
+    assert not torch.equal(found[0]["bias"], found[1]["bias"]) and not torch.equal(found[1]["bias"], last["bias"])
