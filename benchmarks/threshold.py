@@ -17,6 +17,7 @@ from lab3.cats import Cats
 from lab3.distance import distance, features, load_extractor
 from lab3.exercises import EXERCISES, link, run_answer
 from lab3.files import write_json
+from lab3.fit import WEIGHTS
 from lab3.inpaint import fill
 from lab3.machine import best_device
 from lab3.places import SHIPPED, SOLUTIONS, TOKENIZER
@@ -76,7 +77,7 @@ def measure(names, seeds, n):
     for name in names:
         settings, changes = CASES[name]
         answers = answers_with(changes, tokenizer)
-        transformer = load_transformer(SHIPPED / "maskgit.safetensors", answers.MultiHeadAttention).to(device)
+        transformer = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
         began = time.perf_counter()
         found[name] = [
             distance(features(fill(masked, holes, tokenizer, transformer, answers, replace(decoding, **settings), seed,

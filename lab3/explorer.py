@@ -18,7 +18,7 @@ from lab3.exercises import load_answers
 from lab3.files import InputError
 from lab3.masks import hidden_tokens
 from lab3.places import SOLUTIONS
-from lab3.plots import COLOURS, bare, figure, mask_picture, show
+from lab3.plots import COLOURS, bare, figure, half_frame, mask_picture, show
 from lab3.presets import SCHEDULES
 
 TOTAL_ITER, MOST_STEPS = 8, 21
@@ -107,7 +107,7 @@ def draw(gamma, name, total_iter, sweet_spot, picture, hole):
     bars.set_ylabel("tokens")
     bars.legend(fontsize=8, frameon=False)
     for axes in (curve, bars):
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
 
     places = list(below.subplots(rows, IN_A_ROW, squeeze=False).flat)
     for step, (axes, masked) in enumerate(zip(places, masks_after(mask, hidden))):

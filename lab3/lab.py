@@ -22,7 +22,7 @@ from lab3.cats import Cats
 from lab3.checks import Report, check
 from lab3.exercises import EXERCISES, answer_file, exercise_of, link, read_answer, run_answer
 from lab3.files import InputError, SaveError, content_key, read_json, write_text
-from lab3.fit import WEIGHTS, fit, milestone_file
+from lab3.fit import SUMMARY, WEIGHTS, fit, milestone_file
 from lab3.machine import autocast, best_device, bfloat16_pays
 from lab3.places import ROOT, SHIPPED, TOKENIZER
 from lab3.presets import CODES, TOKENS, preset
@@ -162,8 +162,7 @@ class Lab:
         rows = read_metrics(self.run)
         if rows:
             return rows
-        about = read_json((SHIPPED / WEIGHTS).with_suffix(".json"))
-        return [row | {"train_loss": row["epoch_loss"]} for row in about["curve"]]
+        return [row | {"train_loss": row["epoch_loss"]} for row in read_json(SHIPPED / SUMMARY)["curve"]]
 
     def trained(self):
         """The transformer that the student trained; without one, says so and gives the kit's own."""

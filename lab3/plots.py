@@ -40,6 +40,11 @@ def bare(axes, title=None):
         axes.set_title(title, fontsize=9)
 
 
+def half_frame(axes):
+    """Leave a chart its left and lower edge."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def mask_picture(mask):
     """A mask in the latent domain, (256,) bool, as a (3, 16, 16) uint8 picture: dark where hidden."""
     side = math.isqrt(len(mask))
@@ -121,7 +126,7 @@ def training_curve(metrics, caption):
     rate.set_xlabel("epoch")
     rate.set_ylabel("learning rate")
     for axes in (loss, rate):
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -143,7 +148,7 @@ def schedule_curves(schedules, total_iter, caption):
     axes.set_xlabel("progress r = (t + 1) / total_iter")
     axes.set_ylabel("gamma(r): share still hidden")
     axes.legend(fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -170,7 +175,7 @@ def distance_bars(rows, floor, holes, name, caption):
     axes.invert_yaxis()
     axes.set_xlabel(f"{name} to the originals (lower is better)")
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2)
-    axes.spines[["top", "right"]].set_visible(False)
+    half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -190,7 +195,7 @@ def shares(panels, expected, labels, caption):
         axes.plot(range(len(labels)), expected[title], "o", color=COLOURS["orange"], label="expected")
         axes.set_title(title, fontsize=9)
         axes.set_xticks(range(len(labels)), labels)
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
     page.axes[0].set_ylabel("share of draws")
     page.axes[-1].legend(fontsize=8, frameon=False)
     page.supxlabel(caption, fontsize=9)
@@ -234,7 +239,7 @@ def lines(panels, x_label, caption, x=None):
                       markersize=4)
         axes.set_xlabel(x_label)
         axes.set_title(measured, fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
     page.axes[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     page.supxlabel(caption, fontsize=9)
     return page
@@ -326,7 +331,7 @@ def hole_shares(holes, mask, caption):
     shares.legend(fontsize=8, frameon=False, loc="upper left")
     shares.set_xlim(0, 35)
     shares.set_ylim(0, 60)
-    shares.spines[["top", "right"]].set_visible(False)
+    half_frame(shares)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -346,7 +351,7 @@ def curves(panels, x_label, caption):
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -370,7 +375,7 @@ def step_bars(revealed, caption):
     axes.set_xlabel("step")
     axes.set_ylabel("tokens revealed")
     axes.legend(fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -411,7 +416,7 @@ def hidden_counts(panels, caption):
                       color=colour, alpha=0.55, label=label)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("hidden tokens of 256")
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
         axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # room for the legend
         axes.legend(fontsize=8, frameon=False, loc="upper left")
     grid[0].set_ylabel("rows (%)")
@@ -433,7 +438,7 @@ def loss_by_share(ratios, losses, accuracies, caption):
     right.set_ylim(0, 100)
     for axes in (left, right):
         axes.set_xlabel("share hidden")
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 
@@ -452,7 +457,7 @@ def shares_by_batch(panels, caption):
         axes.plot(place.flatten(), 100 * shares.flatten().numpy(), ".", color=COLOURS["blue"], markersize=3)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("batch")
-        axes.spines[["top", "right"]].set_visible(False)
+        half_frame(axes)
     grid[0].set_ylabel("hidden (%)")
     page.supxlabel(caption, fontsize=9)
     return page
@@ -506,7 +511,7 @@ def dots(rows, x_label, caption):
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(x_label)
-    axes.spines[["top", "right"]].set_visible(False)
+    half_frame(axes)
     page.supxlabel(caption, fontsize=9)
     return page
 

@@ -91,13 +91,17 @@ def answers(notebook):
     return found
 
 
-def run(notebook, work, preset="cpu"):
-    """Run a notebook as a student would, with its answers in `work`; returns it with outputs."""
-    environment = {"LAB3_WORK": str(work), "LAB3_PRESET": preset, "LAB3_STATIC": "1"}
-    began = time.perf_counter()
-    client = NotebookClient(copy.deepcopy(notebook), timeout=1800, kernel_name="python3", record_timing=False,
+def execute(notebook, work, preset):
+    """Run a notebook as a student would, with its answers in `work`; its outputs go into it, also where it stops."""
+    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", record_timing=False,
                             resources={"metadata": {"path": str(STARTERS)}})
-    notebook = client.execute(env=os.environ | environment)
+    client.execute(env=os.environ | {"LAB3_WORK": str(work), "LAB3_PRESET": preset, "LAB3_STATIC": "1"})
+
+
+def run(notebook, work, preset="cpu"):
+    """A notebook with the outputs of a run, as it is kept."""
+    notebook, began = copy.deepcopy(notebook), time.perf_counter()
+    execute(notebook, work, preset)
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -127,16 +131,15 @@ def text(notebook):
 
 def build(again=()):
     """Build everything; `again` holds numbers of notebooks to run in any case."""
-    found = {}
-    for source in sources():
-        notebook = solved(source)
+    found, notebooks = {}, {source: solved(source) for source in sources()}
+    for source, notebook in notebooks.items():
         write_text(STARTERS / f"{source.stem}.ipynb", text(starter(notebook)))
         found |= answers(notebook)
     assert found.keys() == EXERCISES.keys(), found.keys() ^ EXERCISES.keys()
     for name, answer in found.items():
         write_text(SOLUTIONS / "work" / f"{name}.py", answer)
-    for source in sources():
-        notebook, path = solved(source), SOLUTIONS / f"{source.stem}.ipynb"
+    for source, notebook in notebooks.items():
+        path = SOLUTIONS / f"{source.stem}.ipynb"
         if source.stem[:2] in again or not (path.is_file() and _take_outputs(notebook, path)):
             notebook = run(notebook, SCRATCH)
             print(f"{path.relative_to(ROOT)}: {notebook.metadata.lab3.seconds} s", flush=True)

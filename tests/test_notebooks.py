@@ -14,7 +14,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 sys.path.insert(0, str(ROOT / "solutions"))
@@ -136,13 +135,6 @@ def test_all_public_checks_pass_on_the_solutions():
         assert report.passed, report.message
 
 
-def run_client(notebook, work, **environment):
-    """Run a notebook with the preset `smoke`, answers in `work`."""
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3",
-                            resources={"metadata": {"path": str(build.STARTERS)}})
-    client.execute(env=os.environ | {"LAB3_WORK": str(work), "LAB3_PRESET": "smoke", "LAB3_STATIC": "1"} | environment)
-
-
 def outputs(notebook):
     return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
 
@@ -163,7 +155,7 @@ def test_the_solved_lab_runs_from_first_to_last_and_gives_its_released_outputs(t
 @pytest.mark.parametrize("source", SOURCES[2:], ids=NUMBERS[2:])
 def test_a_solved_notebook_runs_alone(source, tmp_path):
     notebook = build.solved(source)
-    run_client(notebook, tmp_path)
+    build.execute(notebook, tmp_path, "smoke")
     said = outputs(notebook)
     assert "stands in" in said and "[FAIL]" not in said
     assert not any(output.get("name") == "stderr" for cell in notebook.cells for output in cell.get("outputs", []))
@@ -174,10 +166,10 @@ def test_a_solved_notebook_runs_alone(source, tmp_path):
 def test_a_starter_stops_only_where_an_answer_is_missing(source, tmp_path):
     notebook = kept(source, build.STARTERS)
     if source.stem.startswith("00"):
-        run_client(notebook, tmp_path)
+        build.execute(notebook, tmp_path, "smoke")
         return
     with pytest.raises(CellExecutionError) as stopped:
-        run_client(notebook, tmp_path)
+        build.execute(notebook, tmp_path, "smoke")
     assert stopped.value.ename == "NotImplementedError"
     asked = [name for name, (_, number) in EXERCISES.items() if number == source.stem[:2]]
     assert f"[TODO] {asked[0]}: not written yet" in outputs(notebook)

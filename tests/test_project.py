@@ -49,6 +49,13 @@ def test_make_installs_the_extras_that_exist():
     assert set(extras.split(",")) <= set(EXTRAS)
 
 
+def test_the_benchmark_of_mistakes_finds_their_places_in_the_answers():
+    from benchmarks.threshold import CASES, answers_with
+
+    for _, changes in CASES.values():
+        answers_with(changes, tokenizer=None)
+
+
 def test_the_package_holds_no_answer():
     from lab3.exercises import EXERCISES
 
