@@ -4,13 +4,15 @@ VENV ?= .venv
 PRESET ?= cpu
 OUT ?= out/demo
 WORKERS ?= 2
+GRADES ?= grades
 RUN = $(VENV)/bin/python
 
-.PHONY: help install lab demo test notebooks clean
+.PHONY: help install lab demo grade test notebooks clean
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
 	@echo "make demo       train, fill the holes, score: out/demo/report.html"
+	@echo "make grade      SUBMISSIONS=folder: marks and feedback in grades/"
 	@echo "make test       every test"
 	@echo "make install    set up .venv alone"
 	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"
@@ -22,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lab3 needs Python 3.11 or later; name one with make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,grader,test]'
 	@touch $@
 
 lab: install
@@ -30,6 +32,10 @@ lab: install
 
 demo: install
 	$(RUN) -m lab3 demo --preset $(PRESET) --out $(OUT)
+
+grade: install
+	@test -n "$(SUBMISSIONS)" || { echo "name the folder with the submissions: make grade SUBMISSIONS=folder"; exit 2; }
+	$(RUN) -m grader grade "$(SUBMISSIONS)" --out "$(GRADES)"
 
 test: install
 	$(RUN) -m pytest -n $(WORKERS)

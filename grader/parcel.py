@@ -1,0 +1,192 @@
+"""The files of what a student handed in, a folder, a zip or one notebook, under limits that no claim of theirs moves.
+
+In: a path. Out: a list of `Entry`, each to be read block by block. Links are not followed, nothing is unpacked here.
+"""
+
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+MB = 1_000_000
+MAX_ENTRIES = 20_000  # files, hidden ones aside; 1500 are the pictures that notebook 06 saves
+MAX_DIRECTORY = 16 * MB  # a zip's list of what it holds
+MAX_DEPTH = 12  # folders in folders
+BLOCK = 1 << 20
+LINK = "is a link or no ordinary file. Hand in the file itself"
+
+
+class Unusable(Exception):
+    """Something that cannot be read; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file.
+
+    Attributes:
+        place: its path within what was handed in.
+        size: in bytes, as claimed.
+        open: gives it opened for reading.
+        path: where it lies; None in a zip.
+        reason: why it must not be read, else empty.
+    """
+
+    place: PurePosixPath
+    size: int = 0
+    open: Callable | None = None
+    path: Path | None = None
+    reason: str = ""
+
+    @property
+    def kind(self):
+        return self.place.suffix.lower()
+
+    def blocks(self, most, remedy):
+        """Its content, block by block; in a damaged file some blocks may come before the error.
+
+        Args:
+            most: how many bytes it may have.
+            remedy: what to do where it has more.
+
+        Raises:
+            Unusable: it is larger, damaged, or must not be read.
+        """
+        large = Unusable(f"is larger than the {most / MB:.0f} MB that are read. {remedy}")
+        if self.reason:
+            raise Unusable(self.reason)
+        if self.size > most:
+            raise large
+        try:
+            with self.open() as file:
+                while block := file.read(BLOCK):
+                    most -= len(block)
+                    if most < 0:
+                        raise large
+                    yield block
+        except Unusable:
+            raise
+        except Exception as error:  # zipfile and zlib raise all sorts of things at damaged data
+            reason = getattr(error, "strerror", None) or error
+            raise Unusable(f"cannot be read ({shown(reason)}). Hand it in again") from None
+
+
+def shown(text, most=100):
+    """A text from outside, fit for a message of one line."""
+    text = "".join(char if char.isprintable() else "?" for char in str(text))
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def hidden(name):
+    """Whether programs, not people, made a file or folder of this name."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+@contextmanager
+def unpacked(path, note):
+    """The files of a folder, a zip or a single notebook; of a folder that holds one zip and no notebook, the zip's.
+
+    Args:
+        path: where it lies.
+        note: is called with what the student should know.
+
+    Yields:
+        A list of `Entry`, hidden ones left out.
+
+    Raises:
+        Unusable: nothing of it can be read.
+        OSError: it does not exist or must not be looked into.
+    """
+    if path.is_dir():
+        entries = _folder(path, note)
+        zips = [entry for entry in entries if entry.kind == ".zip" and not entry.reason]
+        if len(zips) != 1 or any(entry.kind == ".ipynb" for entry in entries):
+            yield entries
+            return
+        note(f"{shown(zips[0].place)}: there are no notebooks beside it, so it is what counts.")
+        path = zips[0].path
+    with _open(path.resolve()) as file:
+        if path.suffix.lower() == ".ipynb":
+            size = os.fstat(file.fileno()).st_size
+            yield [Entry(PurePosixPath(path.name), size, lambda: _open(path.resolve()), path)]
+        else:
+            yield _zip(file)
+
+
+def _folder(path, note):
+    entries = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        if len(Path(folder).relative_to(path).parts) == MAX_DEPTH and folders:
+            note(f"{shown(Path(folder).relative_to(path))}: its folders are not looked into, they are nested too deep.")
+            folders.clear()
+        entries += [_file(Path(folder, name), path) for name in sorted(files) if not hidden(name)]
+        if len(entries) > MAX_ENTRIES:
+            raise _too_many()
+    return entries
+
+
+def _file(path, root):
+    place, found = PurePosixPath(path.relative_to(root)), path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        return Entry(place, reason=LINK)
+    return Entry(place, found.st_size, lambda: _open(path), path)
+
+
+def _open(path):
+    """Open a file for reading, but none that is a link or makes one wait."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Unusable(LINK)
+    return os.fdopen(handle, "rb")
+
+
+class _Frugal:
+    """A file that gives no large piece at once: a zip's list of what it holds must not fill the memory."""
+
+    def __init__(self, file):
+        self.file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
+
+    def read(self, size=-1):
+        if size > MAX_DIRECTORY:
+            raise _too_many()
+        return self.file.read(size)
+
+
+def _zip(file):
+    try:
+        archive = zipfile.ZipFile(_Frugal(file))
+    except Unusable:
+        raise
+    except Exception as error:  # zipfile raises all sorts of things at nonsense
+        file.seek(0)
+        what = "the zip is cut off or damaged" if file.read(2) == b"PK" else "it is no zip"
+        raise Unusable(f"{what} ({shown(error)}). Pack your notebooks as a zip again and hand it in again") from None
+    entries, seen = [], set()
+    for info in archive.infolist():
+        place = PurePosixPath(info.filename.replace("\\", "/"))  # as some Windows programs write it
+        outside = place.is_absolute() or ".." in place.parts or re.match("[A-Za-z]:", info.filename)
+        if info.is_dir() or any(map(hidden, place.parts)) and not outside:
+            continue
+        reason = (
+            "has a path that leads out of the zip. Pack it again" if outside else
+            "is nested too deep. Pack it again with fewer folders" if len(place.parts) > MAX_DEPTH + 1 else
+            LINK if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) else
+            "is encrypted. Pack it again without a password" if info.flag_bits & 0x41 else
+            "is packed in an unusual way. Pack it again as an ordinary zip"
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else  # others unpack without limits
+            "is in the zip twice. The first one counts" if place in seen else "")
+        entries.append(Entry(place, info.file_size, lambda info=info: archive.open(info), reason=reason))
+        seen.add(place)
+        if len(entries) > MAX_ENTRIES:
+            raise _too_many()
+    return entries
+
+
+def _too_many():
+    return Unusable(f"it holds more than {MAX_ENTRIES} files. Hand in notebooks and work/maskgit.safetensors alone")

@@ -1,0 +1,1074 @@
+"""The probes of decoding: gamma_func, inpainting and iterative_decode.
+
+In: what an answer and the reference did with transformers whose logits are known. Out: nothing where the answer keeps
+its contract, else `Wrong`. Whatever is random is judged as a share of thousands of rows: a right answer fails a probe
+by chance less than once in 10^9 runs.
+"""
+
+import itertools
+import math
+import random
+
+import numpy as np
+
+from grader.probes.inside import ByContext, ByToken, Stub, attempt, torch
+from grader.probes.probe import Wrong, array, expect, probe, refused, same
+
+FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
+KEPT = "the mask token's logit is kept: drop it before the softmax"
+DRIFT = "tokens must be carried forward: what is known is never predicted or encoded anew"
+CHANCE = 26  # a share strays by chance farther than `stray` = CHANCE with a probability below 2 exp(-CHANCE), 10^-11
+
+
+def pair(seen, names):
+    """Two results, as a list."""
+    got = "nothing (None)" if seen is None else f"{len(seen)}" if isinstance(seen, list) else "another type"
+    expect(isinstance(seen, list) and len(seen) == 2, f"two results, {names}", got, "a return is missing or short")
+    return seen
+
+
+def tokens(seen, shape, name):
+    """A tensor of tokens, as int64."""
+    return array(seen, shape, "int", name).astype(np.int64)
+
+
+def step(seen, shape):
+    """z_predict and next_mask."""
+    z_predict, next_mask = pair(seen, "z_predict and next_mask")
+    return tokens(z_predict, shape, "z_predict"), array(next_mask, shape, "bool", "next_mask")
+
+
+def softmax(logits):
+    """The probabilities of the codes: the last logit, the mask token's, is left out."""
+    w = np.exp(logits[:, :-1].astype(np.float64))
+    return w / w.sum(axis=1, keepdims=True)
+
+
+def wrong_shares(z, p):
+    """How many codes have another share in z (R, T) than p (T, V) says, beyond chance."""
+    return sum(stray(int((z[:, i] == code).sum()), len(z), p[i, code]) > CHANCE for i, code in np.ndindex(*p.shape))
+
+
+def stray(count, n, p):
+    """How far `count` of n is from a share p: n times the Kullback-Leibler divergence (Chernoff's bound)."""
+    q = count / n
+    return n * sum(a * math.log(a / b) for a, b in ((q, p), (1 - q, 1 - p)) if a > 0)
+
+
+def hidden_sets(log_w, stay):
+    """P(the set of `stay` tokens that is left) where tokens are taken one by one, in proportion to exp(log_w).
+
+    That is the order of log_w + Gumbel noise. A set is the sum of 2 ** place.
+    """
+    w, chances = np.exp(np.asarray(log_w) - np.max(log_w)), {}
+    for order in itertools.permutations(range(len(w))):
+        chance = math.prod(w[i] / w[list(order[n:])].sum() for n, i in enumerate(order))
+        left = sum(2**i for i in order[len(order) - stay:])
+        chances[left] = chances.get(left, 0) + chance
+    return chances
+
+
+def off(next_mask, log_w, stay):
+    """How far the shares of the hidden sets are from those of `hidden_sets`; up to CHANCE is chance."""
+    left = next_mask @ (2 ** np.arange(next_mask.shape[1]))
+    chances = hidden_sets(log_w, stay)
+    return max(stray(int((left == one).sum()), len(left), p) for one, p in chances.items())
+
+
+def rows_differ(found, right):
+    """In how many rows two arrays differ."""
+    return int((found != right).any(axis=1).sum())
+
+
+# gamma_func
+
+
+@probe("gamma_func", 1)
+def linear_curve(gamma_func, draw):
+    """The schedule "linear" has its values."""
+    ratio = [0.0, 1.0, *(draw.number(0.05 + 0.1 * i, 0.15 + 0.1 * i) for i in range(9))]
+    gamma = gamma_func("linear")
+    return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
+
+
+@probe("gamma_func", 2)
+def cosine_curve(gamma_func, draw):
+    """The schedule "cosine" has its values."""
+    ratio = [0.0, 1.0, *(draw.number(0.05 + 0.1 * i, 0.15 + 0.1 * i) for i in range(9))]
+    gamma = gamma_func(mode="cosine")
+    return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
+
+
+@probe("gamma_func", 1)
+def square_curve(gamma_func, draw):
+    """The schedule "square" has its values."""
+    ratio = [0.0, 1.0, *(draw.number(0.05 + 0.1 * i, 0.15 + 0.1 * i) for i in range(9))]
+    gamma = gamma_func("square")
+    return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
+
+
+@probe("gamma_func", 1)
+def default_curve(gamma_func, draw):
+    """Without a mode the schedule is the cosine."""
+    ratio = [draw.number(0.1 * i, 0.1 + 0.1 * i) for i in range(1, 9)]
+    gamma = gamma_func()
+    return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
+
+
+@linear_curve.judge
+@cosine_curve.judge
+@square_curve.judge
+@default_curve.judge
+def judge_curve(seen, right):
+    r, values = np.array(right["ratio"]), np.array(right["values"])
+    found = np.array([float(one) for one in seen["values"]])
+    expect(len(found) == len(r), "a value for each ratio", "another number of them")
+    likely = next((text for other, text in (
+        (1 - values, "gamma rises: it is the share still hidden"), (r, "gamma rises: it falls where ratio grows"),
+        (np.cos(np.pi * r), "the cosine makes half a turn: a quarter is wanted"), (np.cos(r / 2), "the angle lacks pi"),
+        (np.cos(90 * r), "the angle is in degrees, not radians"), ((1 - r) ** 2, "the square is of the ratio alone"),
+        (np.sqrt((1 - r**2).clip(0)), "a root was taken"), (1 - r, "this is the schedule linear"),
+        (1 - r**2, "this is the schedule square"), (np.cos(np.pi * r / 2), "this is the schedule cosine"),
+    ) if np.allclose(found, other, rtol=1e-4, atol=1e-5)), "")
+    near = np.isclose(found, values, rtol=1e-4, atol=1e-5)
+    expect(near.all(), "the formula's values at ratios from 0 to 1",
+           f"others at {int((~near).sum())} of {len(r)} ratios", likely)
+
+
+@probe("gamma_func", 2)
+def same_kind(gamma_func, draw):
+    """A float gives a float, and a numpy array an array of its shape."""
+    ratio = np.array([draw.number(0.02, 0.98) for _ in range(12)])
+    arrays = [ratio, ratio.reshape(3, 4), ratio[:1], ratio[::-2], ratio.reshape(2, 1, 6), np.array([0.0, 1.0])]
+    return [[gamma_func(mode)(one) for one in (draw.number(0.1, 0.9), *arrays)]
+            for mode in ("linear", "cosine", "square")]
+
+
+@same_kind.judge
+def judge_kind(seen, right):
+    expect(isinstance(seen, list) and len(seen) == len(right), "three schedules", "another number")
+    for found, wanted in zip(seen, right, strict=True):
+        number, *arrays = found
+        expect(isinstance(number, float), "a float for a float",
+               "an array or tensor" if isinstance(number, np.ndarray) else "another type", "the same kind is owed back")
+        for one, other in zip(arrays, wanted[1:], strict=True):
+            array(one, other.shape, "float", "gamma of an array")
+        same(found, wanted, what="values")
+
+
+@probe("gamma_func", 1)
+def input_kept(gamma_func, draw):
+    """The array given is left as it is."""
+    ratio = np.array([draw.number(0.1, 0.9) for _ in range(9)])
+    found = []
+    for mode in draw.shuffled(["linear", "cosine", "square"]):
+        gamma = gamma_func(mode)
+        found.append(gamma(ratio).copy())
+        found.append(gamma(ratio).copy())
+    return {"values, each schedule called twice": found, "the array given, afterwards": ratio}
+
+
+@probe("gamma_func", 1)
+def schedules_apart(gamma_func, draw):
+    """Schedules that were made one after the other keep their own curves."""
+    modes = draw.shuffled(["linear", "cosine", "square"])
+    gammas = [gamma_func(mode) for mode in modes]
+    ratio = [draw.number(0.2, 0.8) for _ in range(6)]
+    return [float(gammas[i](r)) for r in ratio for i in draw.shuffled(range(3))]
+
+
+@schedules_apart.judge
+def judge_apart(seen, right):
+    found = np.array([float(one) for one in seen])
+    expect(found.shape == (len(right),), "a value for each call", "another number of them")
+    wrong = int((~np.isclose(found, right, rtol=1e-4, atol=1e-5)).sum())
+    expect(wrong == 0, "each schedule's own values, called in any order", f"{wrong} of {len(right)} differ",
+           "is the mode looked up when gamma is called, or kept in a global name? Each gamma keeps its own")
+
+
+@probe("gamma_func", 1)
+def mode_refused(gamma_func, draw):
+    """Any other mode is a ValueError that names mode."""
+    names = ["linear", "cosine", "square", "other", "exponential", "", "linear, cosine", None]
+    ratio, names = draw.number(0.2, 0.8), draw.shuffled(names)
+    return {"modes": names, "calls": [attempt(lambda mode=mode: float(gamma_func(mode)(ratio))) for mode in names]}
+
+
+@mode_refused.judge
+def judge_mode(seen, right):
+    for mode, found, wanted in zip(right["modes"], seen["calls"], right["calls"], strict=True):
+        if "error" in wanted:
+            refused(found, "mode", "a mode that does not exist")
+        else:
+            same(found, wanted, what=f"the schedule {mode}")
+
+
+# inpainting
+
+
+@probe("inpainting", 2)
+def one_pass(inpainting, draw):
+    """The transformer is called once, and sees the mask token where hidden and the real tokens elsewhere."""
+    calls = []
+    for B in (1, draw.integer(3, 6)):
+        T, V = draw.integer(9, 17), draw.integer(7, 40)
+        mask = draw.mask(T, *(draw.integer(2, T - 2) for _ in range(B)))
+        z = draw.tokens(B, T, V=V)
+        whatever = draw.tokens(B, T, V=V + 2) - 1  # -1 and the mask token too
+        stub = Stub(draw.normal(T, V + 1))
+        inpainting(stub, torch.where(mask, whatever, z), mask, draw.number(0.2, 0.8), mask.sum(dim=1),
+                   gamma=lambda r: 0.5 + 0 * r, choice_temperature=1.0, mask_token_id=V, generator=draw.generator())
+        calls.append({"z": z, "mask": mask, "V": V, "seen": stub.seen})
+    return calls
+
+
+@one_pass.judge
+def judge_pass(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        mask, z, V = one["mask"], one["z"], one["V"]
+        count = len(found["seen"])
+        expect(count == 1, "one call of the transformer", f"{count}",
+               "all rows go through it together" if count == len(mask) > 1 else "")
+        shown = array(found["seen"][0], mask.shape, "int", "the transformer's input")
+        hidden, known = shown[mask], shown[~mask]
+        likely = "hidden places must hold mask_token_id, whatever stood there" if (hidden != V).any() else ""
+        if (known == V).all():
+            likely = "the mask is inverted: True means hidden"
+        elif (known != z[~mask]).any():
+            likely = "known tokens must reach the transformer as they are"
+        expect((hidden == V).all() and (known == z[~mask]).all(), "the mask token where hidden, the tokens elsewhere",
+               f"{int((hidden != V).sum())} hidden and {int((known != z[~mask]).sum())} known places with other tokens",
+               likely)
+
+
+@probe("inpainting", 2)
+def known_tokens(inpainting, draw):
+    """Known tokens come back unchanged and stay known, also where a row or the whole batch hides nothing."""
+    T, V = draw.integer(16, 24), draw.integer(9, 30)
+    table = torch.zeros(V + 1, V + 1)  # known places: as unsure as can be
+    table[V] = draw.alike(1, V=V)[0]  # hidden places: sure of one code
+    table[:, V] = -60.0
+    calls = []
+    for counts in draw.shuffled([(10, 0, 7, T - 2), (0, 0, 0), (0,), (9,), (0, 13)]):
+        z, mask = draw.tokens(len(counts), T, V=V), draw.mask(T, *counts)
+        n_hidden = mask.sum(dim=1)
+        given = z.clone(), mask.clone(), n_hidden.clone()
+        result = inpainting(ByToken(table), *given[:2], 0.4, given[2], gamma=lambda r: 0.5 + 0 * r,
+                            choice_temperature=1.0, mask_token_id=V, generator=draw.generator())
+        calls.append({"result": result, "given": given, "z": z, "mask": mask, "n_hidden": n_hidden})
+    return calls
+
+
+@known_tokens.judge
+def judge_known(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        z, mask = one["z"], one["mask"]
+        for now, name in zip(found["given"], ("z", "mask", "n_hidden"), strict=True):
+            now = array(now, one[name].shape, "bool" if name == "mask" else "int", name)
+            expect((now == one[name]).all(), "arguments as they were before the call", f"{name} changed in place",
+                   "work on a copy")
+        expect(pair(found["result"], "z_predict and next_mask")[0].dtype == np.int64, "z_predict of type torch.long",
+               "another type")
+        (z_predict, next_mask), (filled, wanted) = (step(result, mask.shape) for result in (found["result"], one["result"]))
+        changed = int((z_predict != z)[~mask].sum())
+        expect(changed == 0, "known tokens unchanged", f"{changed} of {int((~mask).sum())} known tokens changed",
+               "only hidden tokens take the prediction")
+        again = int((next_mask & ~mask).sum())
+        expect(again == 0, "next_mask within mask", f"{again} known tokens hidden",
+               "known tokens must count as the surest of all")
+        wrong = int((z_predict != filled).sum())
+        expect(wrong == 0, "the one likely code at hidden places", f"another at {wrong} of {int(mask.sum())}")
+        other = int((next_mask.sum(axis=1) != wanted.sum(axis=1)).sum())
+        expect(other == 0, "as many tokens hidden as the contract says", f"another number in {other} rows",
+               "do known tokens compete with the hidden ones? They were made unsure here")
+
+
+@probe("inpainting", 3)
+def choice_of_tokens(inpainting, draw):
+    """Hidden tokens are drawn from the softmax over the codes, each on its own, or are its maximum with argmax."""
+    V, R = draw.integer(5, 8), 2048
+    logits = draw.normal(2, V + 1, scale=1.2)[torch.tensor([0, 0, 1])]  # two places alike
+    logits[:, V] = -60.0
+    found = {"logits": logits}
+    for sampling, rows in (("categorical", R), ("argmax", 16)):
+        mask = torch.ones(rows, 3, dtype=torch.bool)
+        found[sampling] = inpainting(
+            Stub(logits), draw.tokens(rows, 3, V=V), mask, 0.4, mask.sum(dim=1), gamma=lambda r: 0.5 + 0 * r,
+            choice_temperature=4.5, mask_token_id=V, sampling=sampling, generator=draw.generator())
+    return found
+
+
+@choice_of_tokens.judge
+def judge_choice(seen, right):
+    p = softmax(right["logits"])
+    V, likeliest = p.shape[1], p.argmax(axis=1)
+    best, _ = step(seen["argmax"], (16, 3))
+    expect((best == likeliest).all(), "the most probable code everywhere, with sampling='argmax'", "other codes too",
+           "argmax draws nothing" if (best == likeliest).any() else "")
+    z, _ = step(seen["categorical"], (2048, 3))
+    expect(((z >= 0) & (z < V)).all(), "codes at all hidden places", "the mask token or no token",
+           KEPT if (z == V).any() else "")
+    wrong, likely = wrong_shares(z, p), "argmax is taken where the contract samples" if (z == likeliest).all() else ""
+    expect(wrong == 0, "codes drawn with the shares of the softmax, with sampling='categorical'",
+           f"other shares for {wrong} of {p.size} codes", likely)
+    equal = (p**2).sum(axis=1)
+    expect(stray(int((z[:, 0] == z[:, 1]).sum()), len(z), equal[0]) < CHANCE, "two tokens of a row drawn on their own",
+           "tokens that depend on one another", "one draw serves several tokens")
+    for i in range(3):
+        alike = int((z[::2, i] == z[1::2, i]).sum())
+        expect(stray(alike, len(z) // 2, equal[i]) < CHANCE, "rows drawn on their own",
+               "rows that depend on one another", "one draw serves several rows")
+
+
+@probe("inpainting", 2)
+def mask_token_left_out(inpainting, draw):
+    """The mask token's own logit plays no part: neither in what is drawn nor in the confidence."""
+    V = draw.integer(20, 30)
+    logits, R = draw.normal(2, V + 1), 1024
+    logits[:, V] = 3.0 + draw.number(0, 1)
+    found = {"logits": logits}
+    for sampling in ("categorical", "argmax"):
+        mask = torch.ones(R, 2, dtype=torch.bool)
+        found[sampling] = inpainting(
+            Stub(logits), draw.tokens(R, 2, V=V), mask, 0.5, mask.sum(dim=1), gamma=lambda r: 0.5 + 0 * r,
+            choice_temperature=1.0, mask_token_id=V, sampling=sampling, generator=draw.generator())
+    counts = draw.shuffled([1, 2, 4, 7, 12, 20])
+    logits = draw.alike(*counts, V=V)
+    logits[:, V] = torch.tensor([15.0 - 3 * sorted(counts).index(count) for count in counts])  # most where it is sure
+    mask = torch.ones(16, 6, dtype=torch.bool)
+    found["order"] = inpainting(
+        Stub(logits), draw.tokens(16, 6, V=V), mask, 0.5, mask.sum(dim=1), gamma=lambda r: 0.6 + 0 * r,
+        choice_temperature=0.0, mask_token_id=V, sampling="categorical", generator=draw.generator())
+    return found
+
+
+@mask_token_left_out.judge
+def judge_mask_token(seen, right):
+    p = softmax(right["logits"])
+    V = p.shape[1]
+    for sampling in ("argmax", "categorical"):
+        z, _ = step(seen[sampling], (1024, 2))
+        expect(((z >= 0) & (z < V)).all(), f"codes alone, with sampling='{sampling}'",
+               f"the mask token in {int((z == V).any(axis=1).sum())} rows" if (z == V).any() else "no codes", KEPT)
+        wrong = int((z != p.argmax(axis=1)).sum()) if sampling == "argmax" else wrong_shares(z, p)
+        expect(wrong == 0, f"what the softmax over the codes gives, with sampling='{sampling}'", "other codes",
+               "drop the mask token's logit, the last of the V + 1, before the softmax")
+    wanted, (_, found) = array(right["order"][1], (16, 6), "bool", "next_mask"), step(seen["order"], (16, 6))
+    expect(rows_differ(found, wanted) <= 1, "the least confident hidden, confidence without the mask token",
+           f"others in {rows_differ(found, wanted)} of 16 rows", f"{KEPT}, else it takes its share of the probability")
+
+
+@probe("inpainting", 3)
+def counts(inpainting, draw):
+    """In each row floor(gamma(ratio) * n_hidden) tokens stay hidden."""
+    calls = []
+    for low, high in draw.shuffled([(0.22, 0.38), (0.62, 0.78), (0.22, 0.78)]):
+        T, V = draw.integer(46, 60), draw.integer(5, 12)
+        while True:  # until each wrong count differs in some row, and no product is near a whole number
+            ratio, power = draw.number(0.15, 0.85), draw.number(0.6, 2.5)
+            share = 1 - ratio**power
+            n = np.array([draw.integer(10, 13), draw.integer(14, 17), *(draw.integer(30, 44) for _ in range(4))])
+            part = share * n % 1
+            apart = min(abs(share - one) for one in (ratio, 1 - ratio, 0.5, 1 - (1 - ratio) ** power))
+            if low < share < high and apart > 0.11 and 0.02 < part.min() < 0.4 and 0.6 < part.max() < 0.98:
+                break
+        logits, rank = draw.ladder(T, V)
+        now = n.copy()
+        now[2] = int(share * n[2]) + 1
+        now[3] = draw.integer(int(share * n[3]) + 1, int(n[3]))
+        mask = draw.mask(T, *now.tolist())
+        mask[0], mask[1] = rank >= T - int(n[0]), rank < int(n[1])  # the surest places, the least sure
+        calls.append({
+            "result": inpainting(
+                Stub(logits), draw.tokens(6, T, V=V), mask, ratio, torch.from_numpy(n),
+                gamma=lambda r, power=power: 1 - r**power, choice_temperature=draw.one_of([0.0, 1.0]),
+                mask_token_id=V, sampling=draw.one_of(["argmax", "categorical"]), generator=draw.generator()),
+            "mask": mask, "n_hidden": n, "ratio": ratio, "power": power})
+    return calls
+
+
+@counts.judge
+def judge_counts(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        mask, n, ratio = one["mask"], one["n_hidden"], one["ratio"]
+        share, now = 1 - ratio ** one["power"], one["mask"].sum(axis=1)
+        count = step(found["result"], mask.shape)[1].sum(axis=1)
+        wanted = array(one["result"][1], mask.shape, "bool", "next_mask").sum(axis=1)
+        rule = "the product is rounded down, and is that of gamma(ratio) and n_hidden"
+        likely = next((text for other, text in (
+            (np.ceil(share * n), "the product is rounded up, not down"),
+            (np.round(share * n), "the product is rounded to the nearest, not down"),
+            (np.floor(share * now), "n_hidden is what the row's first mask hid, not what is hidden now"),
+            (np.floor(ratio * n), "ratio is used for gamma(ratio)"),
+            (np.floor((1 - ratio) * n), "1 - ratio is used for gamma(ratio)"),
+            (np.floor((1 - (1 - ratio) ** one["power"]) * n), "gamma is given 1 - ratio: ratio is progress already"),
+            (np.floor((1 - share) * n), "hidden and revealed are exchanged"),
+            (now - np.floor(share * n), "hidden and revealed are exchanged"),
+        ) if (count == np.clip(other, 0, now - 1)).all() or (count == other).all()), "")
+        if count.sum() == wanted.sum() and (count != wanted).any():
+            likely = FLAT
+        elif len(set(count.tolist())) == 1:
+            likely = "one number for all rows: each row has its own n_hidden"
+        expect((count == wanted).all(), "floor(gamma(ratio) * n_hidden) tokens hidden in each row",
+               f"another number in {int((count != wanted).sum())} of {len(count)} rows", likely or rule)
+
+
+@probe("inpainting", 2)
+def at_least_one(inpainting, draw):
+    """Each step hides at least one token fewer in a row that hides any, and none at ratio 1."""
+    calls = []
+    for ratio, share in draw.shuffled([(draw.number(0.1, 0.9), 1.0), (draw.number(0.1, 0.9), 0.9), (1.0, 0.7),
+                                       (1.0, 1.0), (draw.number(0.2, 0.6), 0.01)]):
+        T, V = draw.integer(12, 20), draw.integer(4, 9)
+        n_hidden = torch.tensor(draw.shuffled([T, T - 1, 8, 5, 1, 0, 1, 2]))
+        now = [min(int(n), 6) if share == 0.9 else int(n) for n in n_hidden]
+        mask, z = draw.mask(T, *now), draw.tokens(8, T, V=V)
+        calls.append({"mask": mask, "ratio": ratio, "result": inpainting(
+            Stub(draw.normal(T, V + 1)), z, mask, ratio, n_hidden, gamma=lambda r, share=share: share + 0 * r,
+            choice_temperature=2.0, mask_token_id=V, generator=draw.generator())})
+    return calls
+
+
+@at_least_one.judge
+def judge_at_least_one(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        mask, last = one["mask"], one["ratio"] == 1
+        now, count = mask.sum(axis=1), step(found["result"], mask.shape)[1].sum(axis=1)
+        wanted = array(one["result"][1], mask.shape, "bool", "next_mask").sum(axis=1)
+        if last:
+            expect((count == 0).all(), "no token hidden at ratio 1, whatever gamma gives",
+                   f"hidden tokens in {int((count > 0).sum())} of 8 rows", "at ratio 1 all is revealed")
+        more = int((count > np.maximum(now - 1, 0)).sum())
+        expect(more == 0, "at least one token fewer hidden in a row that hides any", f"not so in {more} of 8 rows",
+               "no clamp on how many stay hidden: floor(gamma * n_hidden) may be as many as are hidden now")
+        expect((count == wanted).all(), "the smaller of floor(gamma(ratio) * n_hidden) and one fewer than now, never "
+               "below 0", f"another number in {int((count != wanted).sum())} of 8 rows",
+               "a row of one hidden token must come to 0, a row of none stay at 0")
+
+
+@probe("inpainting", 3)
+def least_sure(inpainting, draw):
+    """At temperature 0 the least confident of the tokens drawn stay hidden, row by row, and each row as if alone."""
+    T, V, B = 20, draw.integer(30, 40), 12
+    logits, _ = draw.ladder(T, V)
+    levels = draw.alike(*draw.shuffled(range(1, T + 1)), V=V) + draw.normal(T, 1, scale=5)
+    levels[:, V] = -60.0
+    mask, z, found = draw.mask(T, *(draw.integer(5, T) for _ in range(B))), draw.tokens(B, T, V=V), {}
+    options = dict(gamma=lambda r: 0.52 + 0 * r, choice_temperature=0.0, mask_token_id=V)
+    for sampling, stub in (("argmax", Stub(logits)), ("categorical", Stub(levels))):
+        found[sampling] = inpainting(stub, z, mask, 0.5, mask.sum(dim=1), sampling=sampling,
+                                     generator=draw.generator(), **options)[1]
+    found["alone"] = torch.cat([inpainting(
+        Stub(logits), z[b:b + 1], mask[b:b + 1], 0.5, mask[b:b + 1].sum(dim=1), sampling="argmax",
+        generator=draw.generator(), **options)[1] for b in range(B)])
+    # In one place a code of probability 0.4 and six of 0.1, in the other four codes of 0.25.
+    first, p = draw.integer(0, 1), torch.full((2, 9), 1e-20)
+    codes = draw.shuffled(range(8))
+    p[first, codes[:7]], p[1 - first, codes[:4]] = torch.tensor([0.4, *[0.1] * 6]), torch.tensor(0.25)
+    mask = torch.ones(512, 2, dtype=torch.bool)
+    result = inpainting(Stub(p.log()), draw.tokens(512, 2, V=8), mask, 0.5, mask.sum(dim=1), generator=draw.generator(),
+                        **options | {"mask_token_id": 8})
+    return found | {"chosen": result, "first": first, "common": codes[0]}
+
+
+@least_sure.judge
+def judge_least_sure(seen, right):
+    texts = {"argmax": " with argmax", "categorical": " with categorical", "alone": " in a batch of one row"}
+    for name, text in texts.items():
+        wanted = array(right[name], (12, 20), "bool", "next_mask")
+        found = array(seen[name], (12, 20), "bool", "next_mask")
+        wrong, counts_differ = rows_differ(found, wanted), (found.sum(axis=1) != wanted.sum(axis=1)).any()
+        likely = FLAT if counts_differ and name != "alone" else (
+            "is the confidence log p of the token drawn? Logits of different places cannot be compared; and the least "
+            "confident are to be hidden, not the most confident")
+        expect(wrong <= 1, f"the least confident hidden{text}", f"others in {wrong} of 12 rows", likely)
+    z, next_mask = step(seen["chosen"], (512, 2))
+    rare = z[:, right["first"]] != right["common"]
+    expect(0.3 < rare.mean() < 0.9, "codes drawn from the softmax", "others")
+    agree = (next_mask[:, right["first"]] == rare) & (next_mask.sum(axis=1) == 1)
+    expect(agree.mean() > 0.98, "the confidence of the code that was drawn: rare codes hidden, common ones kept",
+           f"another order in {int((~agree).sum())} of 512 rows",
+           "the confidence is the largest probability, not that of the code drawn"
+           if len(np.unique(next_mask, axis=0)) == 1 else "")
+
+
+@probe("inpainting", 3)
+def gumbel_noise(inpainting, draw):
+    """Confidence is log p plus Gumbel noise, drawn for each token on its own."""
+    R, found = 3072, []
+    for levels, share in (([1, 8, 8, 8, 8, 8], 0.9), ([8, 1, 1, 1, 1], 0.25)):  # all but one stay hidden, or one alone
+        V, T, ratio, scale = 12, len(levels), draw.number(0.3, 0.6), draw.number(0.95, 1.05)
+        levels = draw.shuffled(levels)
+        mask = torch.ones(R, T, dtype=torch.bool)
+        _, next_mask = inpainting(
+            Stub(draw.alike(*levels, V=V)), draw.tokens(R, T, V=V), mask, ratio, mask.sum(dim=1),
+            gamma=lambda r, share=share: share + 0 * r, choice_temperature=scale / (1 - ratio), mask_token_id=V,
+            sampling=draw.one_of(["categorical", "argmax"]), generator=draw.generator())
+        found.append({"next_mask": next_mask, "levels": levels, "scale": scale, "stay": int(share * T)})
+    return found
+
+
+@gumbel_noise.judge
+def judge_noise(seen, right):
+    def fits(log_w):
+        """How far what came is from noise on such confidences."""
+        return max(off(next_mask, log_w(np.array(one["levels"]), one["scale"]), one["stay"])
+                   for next_mask, one in zip(masks, right, strict=True))
+
+    masks = [array(found["next_mask"], (3072, len(one["levels"])), "bool", "next_mask")
+             for found, one in zip(seen, right, strict=True)]
+    for next_mask, one in zip(masks, right, strict=True):
+        expect((next_mask.sum(axis=1) == one["stay"]).all(), "floor(gamma(ratio) * n_hidden) tokens hidden", "others")
+    likely = "the noise is of another distribution or scale, or added to something else than log p"
+    if all(len(np.unique(one, axis=0)) == 1 for one in masks):
+        likely = "there is no noise, or rows or tokens share one draw"
+    elif fits(lambda levels, scale: 1 / levels / scale) < 2 * CHANCE:
+        likely = "Gumbel noise is added to probabilities: it belongs on log-probabilities"
+    expect(fits(lambda levels, scale: -np.log(levels) / scale) < CHANCE,
+           "tokens hidden with the shares that log p + temperature * Gumbel noise gives", "other shares", likely)
+
+
+@probe("inpainting", 2)
+def noise_fades(inpainting, draw):
+    """The noise has the scale choice_temperature * (1 - ratio)."""
+    R, found, V = 2048, [], 12
+    for low, high in draw.shuffled([(0.74, 0.85), (0.12, 0.22), (0.4, 0.6)]):
+        ratio, scale, share = draw.number(low, high), draw.number(0.8, 1.2), draw.number(0.86, 0.97)
+        levels = draw.shuffled([1, 8, 8, 8, 8, 8])
+        mask = torch.ones(R, 6, dtype=torch.bool)
+        _, next_mask = inpainting(
+            Stub(draw.alike(*levels, V=V)), draw.tokens(R, 6, V=V), mask, ratio, mask.sum(dim=1),
+            gamma=lambda r, share=share: share + 0 * r, choice_temperature=scale / (1 - ratio), mask_token_id=V,
+            generator=draw.generator())
+        found.append({"next_mask": next_mask, "surest": levels.index(1), "ratio": ratio, "scale": scale,
+                      "share": share})
+    return found
+
+
+@noise_fades.judge
+def judge_fades(seen, right):
+    kept = []
+    for found, one in zip(seen, right, strict=True):
+        next_mask = array(found["next_mask"], (2048, 6), "bool", "next_mask")
+        expect((next_mask.sum(axis=1) == 5).all(), "floor(gamma(ratio) * n_hidden) tokens hidden", "others")
+        kept.append(int((~next_mask[:, one["surest"]]).sum()))
+
+    def fits(factor):
+        """How far what came is from noise whose scale is choice_temperature times a factor."""
+        worst = 0
+        for count, one in zip(kept, right, strict=True):
+            scale = one["scale"] / (1 - one["ratio"]) * factor(one)
+            worst = max(worst, stray(count, 2048, 1 / (1 + 5 * math.exp(-min(math.log(8) / scale, 30)))))
+        return worst
+
+    suspects = (
+        (lambda one: one["ratio"], "the temperature grows: noise shrinks where ratio, the progress, grows"),
+        (lambda one: 1 - one["share"], "1 - gamma(ratio) is used for 1 - ratio: the temperature then grows"),
+        (lambda one: one["share"], "the temperature is multiplied by gamma(ratio), not by 1 - ratio"),
+        (lambda one: 1.0, "the temperature does not fade: 1 - ratio is missing"),
+        (lambda one: (1 - one["ratio"]) ** 2 / one["scale"], "choice_temperature is not used"),
+    )
+    least, likely = min((fits(factor), text) for factor, text in suspects)
+    expect(fits(lambda one: 1 - one["ratio"]) < CHANCE, "noise of the scale choice_temperature * (1 - ratio), early "
+           "and late", "noise of another scale", likely if least < 2 * CHANCE else "")
+
+
+def likely_codes(z, mask, allowed):
+    """Which hidden tokens are among the codes that `allowed` (T, V) names for their places."""
+    places, z = np.nonzero(mask)[1], z[mask]
+    return (z >= 0) & (z < allowed.shape[1]) & allowed[places, z.clip(0, allowed.shape[1] - 1)]
+
+
+@probe("inpainting", 2)
+def generator_decides(inpainting, draw):
+    """The generator's state decides all that is drawn, whatever the global random state."""
+    T, V, B, found = draw.integer(30, 40), draw.integer(12, 20), 4, {}
+    logits, mask = draw.alike(*[draw.integer(3, 9) for _ in range(T)], V=V), draw.mask(T, T, 20, 15, T)
+    found["allowed"], found["mask"] = logits[:, :V] == 0, mask
+    z, n_hidden = draw.tokens(B, T, V=V), mask.sum(dim=1)
+
+    def call(generator, **options):
+        seed = draw.integer(0, 2**31)
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        return inpainting(Stub(logits), z, mask, 0.4, n_hidden, gamma=lambda r: 0.5 + 0 * r, choice_temperature=3.0,
+                          mask_token_id=V, generator=generator, **options)
+
+    for sampling in ("categorical", "argmax"):
+        generator, again = draw.generator(), torch.Generator()
+        again.set_state(generator.get_state())
+        found[sampling] = [call(one, sampling=sampling) for one in (generator, again, again, draw.generator())]
+    state, again = draw.generator(), torch.Generator()
+    again.set_state(state.get_state())
+    return found | {"default": [call(state), call(again, sampling="categorical")]}
+
+
+@generator_decides.judge
+def judge_generator(seen, right):
+    mask, allowed = right["mask"], right["allowed"]
+
+    def same_result(one, two):
+        return all((a == b).all() for a, b in zip(one, two, strict=True))
+
+    for sampling in ("categorical", "argmax"):
+        one, again, later, other = (step(result, mask.shape) for result in seen[sampling])
+        for z_predict, _ in (one, again, later, other):
+            expect(likely_codes(z_predict, mask, allowed).all(), "likely codes at hidden places", "others")
+        expect(same_result(one, again), f"the same result from the same generator state, with {sampling}",
+               "two results", "a draw is made without the generator")
+        for result, text in ((later, "a later state of the generator"), (other, "another generator")):
+            expect((one[1] != result[1]).any(), f"other noise from {text}, with {sampling}", "the same",
+                   "the generator given is not used, or is seeded anew at each call")
+            if sampling == "categorical":
+                expect((one[0] != result[0]).any(), f"other codes from {text}", "the same",
+                       "the generator given is not used, or is seeded anew at each call")
+    expect(same_result(*(step(result, mask.shape) for result in seen["default"])), "sampling='categorical' by default",
+           "another result without it")
+
+
+@probe("inpainting", 1)
+def exact_counts(inpainting, draw):
+    """Counts are exact: products in float64, whatever the ties, and with logits in bfloat16 under autocast."""
+    T, V, calls = 256, 4, []
+    while len(calls) < 8:  # whole products and products just beside one, where float32 rounds to the other side
+        n, beside = draw.integer(100, T), draw.one_of([0, 3e-6, -3e-6])
+        share = (draw.integer(n // 4, n - 2) + beside) / n
+        clear = abs(share * n - round(share * n))
+        if np.floor(np.float32(share) * np.float32(n)) == np.floor(share * n) or 0 < clear < 2e-6:
+            continue
+        mask = draw.mask(T, n)
+        calls.append(inpainting(
+            Stub(torch.zeros(T, V + 1)), draw.tokens(1, T, V=V), mask, 0.5, torch.tensor([n]),
+            gamma=lambda r, share=share: share + 0 * r, choice_temperature=0.0, mask_token_id=V,
+            sampling=draw.one_of(["categorical", "argmax"]), generator=draw.generator())[1].sum())
+    n = torch.tensor([draw.integer(140, T) for _ in range(6)])
+    while True:
+        share = draw.number(0.3, 0.6)
+        exact, part = (share * n.double()).floor(), share * n.double() % 1
+        if ((share * n.bfloat16()).floor() != exact).any() and part.min() > 0.01 and part.max() < 0.99:
+            break
+    rank = torch.from_numpy(draw.rng.permutation(T))
+    logits = draw.alike(*[1 if one < 60 else 8 for one in rank.tolist()], V=10)
+    mask = draw.mask(T, *n.tolist())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = inpainting(
+            Stub(logits.bfloat16()), draw.tokens(6, T, V=10), mask, 0.5, n, gamma=lambda r: share + 0 * r,
+            choice_temperature=0.2, mask_token_id=10, generator=draw.generator())
+    return {"counts": calls, "bfloat16": result, "mask": mask, "surest": rank < 60, "allowed": logits[:, :10] == 0}
+
+
+@exact_counts.judge
+def judge_exact(seen, right):
+    wrong = sum(int(one) != int(two) for one, two in zip(seen["counts"], right["counts"], strict=True))
+    expect(wrong == 0, "exact counts for products that are whole or just beside a whole number, all tokens equally "
+           "sure", f"another number in {wrong} of {len(right['counts'])} rows", "float32 holds seven digits: take the "
+           "product in float64. And where all are equally sure, hide by rank, not by a threshold")
+    mask = right["mask"]
+    z, next_mask = step(seen["bfloat16"], mask.shape)
+    wanted = array(right["bfloat16"][1], mask.shape, "bool", "next_mask")
+    differ = int((next_mask.sum(axis=1) != wanted.sum(axis=1)).sum())
+    expect(differ == 0, "exact counts also with logits in bfloat16", f"another number in {differ} of {len(mask)} rows",
+           "the product must not take the type of the logits")
+    expect(likely_codes(z, mask, right["allowed"]).mean() > 0.9, "likely codes with logits in bfloat16", "others")
+    expect((next_mask & right["surest"]).sum() < 0.1 * next_mask.sum(), "the least confident hidden, with logits in "
+           "bfloat16", "others")
+
+
+@probe("inpainting", 1)
+def impossible_arguments(inpainting, draw):
+    """An impossible ratio or sampling is a ValueError that names it, and any callable will do as transformer."""
+    T, V = draw.integer(7, 11), draw.integer(5, 9)
+    logits = draw.alike(*[1] * T, V=V)
+    mask, z = draw.mask(T, T, 3, 1), draw.tokens(3, T, V=V)
+    cases = draw.shuffled([
+        ("", 1.0, "categorical"), ("", 1e-3, "argmax"), ("", 0.5, "categorical"), ("ratio", 0.0, "categorical"),
+        ("ratio", 1 + 1e-3, "argmax"), ("ratio", -0.5, "categorical"), ("ratio", 2.0, "categorical"),
+        ("sampling", 0.5, "greedy"), ("sampling", 0.25, ""), ("sampling", 1.0, "gumbel")])
+    return {"names": [name for name, _, _ in cases], "calls": [attempt(
+        inpainting, lambda tokens: logits.expand(len(tokens), -1, -1).clone(), z, mask, ratio, mask.sum(dim=1),
+        gamma=lambda r: 0.5 + 0 * r, choice_temperature=1.0, mask_token_id=V, sampling=sampling,
+        **draw.one_of([{}, {"generator": draw.generator()}])) for _, ratio, sampling in cases]}
+
+
+@impossible_arguments.judge
+def judge_impossible(seen, right):
+    for name, found, wanted in zip(right["names"], seen["calls"], right["calls"], strict=True):
+        if name:
+            refused(found, name, f"a {name} that the contract excludes")
+            continue
+        possible(found)
+        z = wanted["value"][0]
+        expect((step(found["value"], z.shape)[0] == z).all(), "the one likely code at hidden places, for a legal call",
+               "others")
+
+
+def possible(found):
+    """A legal call must give a value."""
+    if "value" not in found:
+        raise Wrong("a result for a legal call, with a plain function as transformer",
+                    f"a {str(found['error'].get('type'))[:40]}", "only impossible arguments are refused, and the "
+                    "transformer may be any callable")
+
+
+# iterative_decode
+
+
+def history_of(seen, right, steps):
+    """z_final and the entries of history, checked for shapes and number."""
+    z_final, history = pair(seen, "z_final and history")
+    z_final = tokens(z_final, right["mask"].shape, "z_final")
+    expect(isinstance(history, list), "history: a list", "another type")
+    expect(len(history) == steps, "one entry in history for each step", f"{len(history)} entries for {steps} steps",
+           "the start is no step" if len(history) == steps + 1 else "")
+    return z_final, [step(entry, right["mask"].shape) for entry in history]
+
+
+def predicted(z, hidden, right):
+    """What the transformer holds most likely in each hidden place, known tokens elsewhere. For `ByContext`."""
+    shown = torch.from_numpy(np.where(hidden, right["V"], z))
+    return np.where(hidden, right["best"][ByContext.key(shown, len(right["best"])).numpy()], z)
+
+
+@probe("iterative_decode", 3)
+def carried_forward(iterative_decode, draw):
+    """Tokens revealed at one step are known, and the same, at every later step and in z_final."""
+    T, V, K = draw.integer(14, 20), draw.integer(7, 12), 31
+    tables = draw.normal(K, T, V + 1, scale=3)
+    tables[:, :, V] = -60.0
+    mask, z = draw.mask(T, T, 11, 7, 3), draw.tokens(4, T, V=V)
+    result = iterative_decode(ByContext(tables), z, mask, gamma=lambda r: 1 - r, total_iter=5, mask_token_id=V,
+                              sampling="argmax", generator=draw.generator())
+    return {"result": result, "z": z, "mask": mask, "V": V, "best": tables[:, :, :V].argmax(dim=2)}
+
+
+@carried_forward.judge
+def judge_carried(seen, right):
+    z_final, history = history_of(seen["result"], right, 5)
+    z, hidden = right["z"], right["mask"]
+    for t, (z_predict, next_mask) in enumerate(history, 1):
+        changed = int((z_predict != z)[~hidden].sum())
+        expect(changed == 0, "known and revealed tokens the same at each step", f"{changed} changed at step {t}", DRIFT)
+        expect(not (next_mask & ~hidden).any(), "masks that only shrink", f"tokens hidden again at step {t}",
+               "each step starts from the mask that the last one gave")
+        wrong = int((z_predict != predicted(z, hidden, right)).sum())
+        expect(wrong == 0, "the prediction of a transformer that sees what is known and revealed, and the mask token "
+               "where tokens are still hidden", f"another at {wrong} of {int(hidden.sum())} places, at step {t}",
+               f"{DRIFT}; what is still hidden is masked again" if t > 1 else "")
+        z, hidden = z_predict, next_mask
+    expect((z_final == z).all(), "z_final as the last step left the tokens", f"{int((z_final != z).sum())} others")
+
+
+@probe("iterative_decode", 3)
+def schedule(iterative_decode, draw):
+    """After step t each row hides gamma((t + 1) / total_iter) of what its first mask hid."""
+    T, V, calls = draw.integer(50, 64), draw.integer(5, 9), []
+    for total_iter, sweet_spot in draw.shuffled([(6, None), (8, 4), (1, None), (draw.integer(9, 12), 3)]):
+        while True:
+            power, n = draw.number(0.8, 1.5), [T, *(draw.integer(25, T) for _ in range(2)), draw.integer(3, 9)]
+            ratio = np.arange(1, total_iter)[:, None] / total_iter
+            part = (1 - ratio**power) * np.array(n) % 1
+            if total_iter == 1 or part.min() > 0.01 and part.max() < 0.99:
+                break
+        mask, z = draw.mask(T, *n), draw.tokens(4, T, V=V)
+        calls.append({"mask": mask, "n": n, "total_iter": total_iter, "steps": sweet_spot or total_iter, "power": power,
+                      "result": iterative_decode(
+                          Stub(draw.normal(T, V + 1)), z, mask, gamma=lambda r, power=power: 1 - r**power,
+                          total_iter=total_iter, sweet_spot=sweet_spot, mask_token_id=V, generator=draw.generator())})
+    return calls
+
+
+@schedule.judge
+def judge_schedule(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        n, total, steps = np.array(one["n"]), one["total_iter"], one["steps"]
+        counts = np.stack([next_mask.sum(axis=1) for _, next_mask in history_of(found["result"], one, steps)[1]])
+        wanted = np.stack([next_mask.sum(axis=1) for _, next_mask in history_of(one["result"], one, steps)[1]])
+
+        def after(ratio, n=n, power=one["power"]):
+            return np.minimum(np.floor((1 - ratio**power) * n), n - 1)
+
+        likely = ""
+        if steps < total and (counts[0] == after(1 / steps)).all():
+            likely = "the schedule is squeezed into sweet_spot steps: total_iter alone sets it"
+        elif (counts[0] == n - 1).all() and (counts[0] != wanted[0]).any():
+            likely = "is progress counted from 0? It is the progress after the step, (t + 1) / total_iter"
+        elif (counts[0] == wanted[0]).all():
+            likely = "is n_hidden counted anew at each step? It is the number that the first mask hid"
+        expect((counts == wanted).all(), "gamma((t + 1) / total_iter) of each row's n_hidden tokens hidden, rounded "
+               "down, after step t", f"another number in {int((counts != wanted).any(axis=1).sum())} of {steps} steps "
+               f"(total_iter {total})", likely)
+
+
+@probe("iterative_decode", 2)
+def stops_at_sweet_spot(iterative_decode, draw):
+    """With sweet_spot so many steps are made, and tokens still hidden take the last prediction."""
+    T, V, K, calls = draw.integer(14, 20), draw.integer(7, 12), 31, []
+    tables = draw.normal(K, T, V + 1, scale=3)
+    tables[:, :, V] = -60.0
+    for total_iter, sweet_spot in draw.shuffled([(5, 1), (7, 3), (4, 4), (1, 1)]):
+        mask, z = draw.mask(T, T, 9, 5), draw.tokens(3, T, V=V)
+        result = iterative_decode(ByContext(tables), z, mask, gamma=lambda r: 1 - r, total_iter=total_iter,
+                                  sweet_spot=sweet_spot, mask_token_id=V, sampling="argmax", generator=draw.generator())
+        calls.append({"result": result, "z": z, "mask": mask, "V": V, "best": tables[:, :, :V].argmax(dim=2),
+                      "steps": sweet_spot})
+    return calls
+
+
+@stops_at_sweet_spot.judge
+def judge_sweet_spot(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        mask, V, steps = one["mask"], one["V"], one["steps"]
+        z_final, _ = pair(found["result"], "z_final and history")
+        z_final = tokens(z_final, mask.shape, "z_final")
+        expect(((z_final >= 0) & (z_final < V)).all(), "codes everywhere in z_final", "the mask token or no token",
+               "tokens still hidden at the end must take the last prediction")
+        z_final, history = history_of(found["result"], one, steps)
+        expect((history[0][0] == predicted(one["z"], mask, one)).all(), "the transformer's prediction in the first "
+               "step", "others")
+        expect((z_final == history[-1][0]).all(), "z_final as the last prediction left it",
+               f"{int((z_final != history[-1][0]).sum())} other tokens",
+               "tokens still hidden at the end must take the last prediction")
+
+
+@probe("iterative_decode", 2)
+def history_has_each_step(iterative_decode, draw):
+    """history has one entry (z_predict, next_mask) for each step, also when nothing is left to hide."""
+    T, V, calls = draw.integer(9, 14), draw.integer(5, 9), []
+    logits, _ = draw.ladder(T, V)
+    for n, total_iter, sweet_spot in draw.shuffled([
+            ((3, 1, 2), 7, None), ((3,), 9, 5), ((0, 0), 4, None), ((0,), 6, 2), ((T, 0), 3, None), ((5,), 5, 2)]):
+        mask, z = draw.mask(T, *n), draw.tokens(len(n), T, V=V)
+        result = iterative_decode(Stub(logits), z, mask, gamma=lambda r: (1 - r)**2, total_iter=total_iter,
+                                  sweet_spot=sweet_spot, mask_token_id=V, sampling="argmax", generator=draw.generator())
+        calls.append({"result": result, "z": z, "mask": mask, "best": logits[:, :V].argmax(dim=1),
+                      "steps": sweet_spot or total_iter})
+    return calls
+
+
+@history_has_each_step.judge
+def judge_history(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        mask, steps = one["mask"], one["steps"]
+        made = pair(found["result"], "z_final and history")[1]
+        expect(isinstance(made, list), "history: a list", "another type")
+        expect(len(made) >= steps, "one entry in history for each step", f"{len(made)} entries for {steps} steps",
+               "steps count also when nothing is left to hide: break leaves them out")
+        z_final, history = history_of(found["result"], one, steps)
+        filled = np.where(mask, one["best"], one["z"])
+        for z_predict, next_mask in history:
+            expect((z_predict == filled).all(), "z_predict in history: each hidden token predicted, known ones as "
+                   "they are", f"{int((z_predict != filled).sum())} others", "tokens that are hidden again have their "
+                   "predictions there, too")
+            expect(not (next_mask & ~mask).any(), "next_mask in history within the mask", "more")
+        expect((z_final == filled).all(), "z_final filled, known tokens unchanged", "others")
+        left = [next_mask for _, next_mask in one["result"][1]]
+        wrong = sum((next_mask.sum(axis=1) != other.sum(axis=1)).any()
+                    for (_, next_mask), other in zip(history, left, strict=True))
+        expect(wrong == 0, "next_mask in history: what is hidden after its step",
+               f"another number in {wrong} of {steps} entries")
+
+
+@probe("iterative_decode", 2)
+def temperature_reaches(iterative_decode, draw):
+    """choice_temperature reaches every step, fades with progress, and is 4.5 by default."""
+    R, T, V, found = 2048, 5, 12, {}
+    options = dict(gamma=lambda r: 1 - r, total_iter=4, mask_token_id=V)
+    mask, z = torch.ones(R, T, dtype=torch.bool), draw.tokens(R, T, V=V)
+    for name, scale in (("lower", draw.number(0.8, 1.0)), ("higher", draw.number(1.8, 2.4))):
+        levels = draw.shuffled([1, 3, 6, 9, 12])
+        _, history = iterative_decode(Stub(draw.alike(*levels, V=V)), z, mask, choice_temperature=scale,
+                                      generator=draw.generator(), **options)
+        found[name] = {"masks": [next_mask for _, next_mask in history], "levels": levels, "scale": scale}
+    logits, state = draw.alike(*[draw.integer(1, 12) for _ in range(40)], V=V), draw.generator().get_state()
+    mask, z, found["default"] = torch.ones(32, 40, dtype=torch.bool), draw.tokens(32, 40, V=V), []
+    for given in ({}, {"choice_temperature": 4.5}):
+        generator = torch.Generator()
+        generator.set_state(state)
+        _, history = iterative_decode(Stub(logits), z, mask, generator=generator, **given, **options)
+        found["default"].append([next_mask for _, next_mask in history])
+    return found
+
+
+@temperature_reaches.judge
+def judge_temperature(seen, right):
+    for name in ("lower", "higher"):
+        log_p, scale = -np.log(np.array(right[name]["levels"])), right[name]["scale"]
+        first, second, third, _ = [array(one, (2048, 5), "bool", "next_mask") for one in seen[name]["masks"]]
+        expect((first.sum(axis=1) == 3).all() and (second.sum(axis=1) == 2).all() and (third.sum(axis=1) == 1).all(),
+               "as many hidden as the schedule says", "others")
+        expect(off(first, log_p / (0.75 * scale), 3) < CHANCE, "noise of the scale choice_temperature * (1 - ratio) in "
+               "the first step", "other shares of the tokens hidden", "does choice_temperature reach the steps?")
+        left = np.argwhere(second)[:, 1].reshape(-1, 2)  # the two that the third step chooses between
+        low = log_p[left].min(axis=1)
+        p = 1 / (1 + np.exp((low - log_p[left].max(axis=1)) / (0.25 * scale)))  # the less sure one stays
+        stays = (log_p[third.argmax(axis=1)] == low).sum()
+        expect(abs(stays - p.sum()) < math.sqrt(CHANCE / 2 * len(p)), "less noise in the third step, as 1 - ratio says",
+               "another scale of the noise", "it fades with progress")
+    by_default, given = seen["default"]
+    wanted = right["default"][0]
+    for one, other, like in zip(by_default, given, wanted, strict=True):
+        one, other = (array(part, like.shape, "bool", "next_mask") for part in (one, other))
+        expect((one == other).all(), "the same without choice_temperature as with 4.5, from the same generator state",
+               "another result", "its default is 4.5")
+    expect((array(given[0], wanted[0].shape, "bool", "next_mask").any(axis=0)).all(), "an order that noise decides",
+           "the same order in all rows")
+
+
+@probe("iterative_decode", 2)
+def sampling_reaches(iterative_decode, draw):
+    """sampling reaches every step, is categorical by default, and hidden tokens are predicted anew at each step."""
+    R, V, found = 2048, draw.integer(5, 8), {}
+    logits = draw.normal(2, V + 1, scale=1.2)
+    logits[:, V] = -60.0
+    mask, z = torch.ones(R, 2, dtype=torch.bool), draw.tokens(R, 2, V=V)
+    for name, options in (("default", {}), ("categorical", {"sampling": "categorical"}),
+                          ("argmax", {"sampling": "argmax"})):
+        found[name], _ = iterative_decode(Stub(logits), z, mask, gamma=lambda r: 1 - r, total_iter=3, sweet_spot=1,
+                                          mask_token_id=V, generator=draw.generator(), **options)
+    mask, z = torch.ones(R, 4, dtype=torch.bool), draw.tokens(R, 4, V=V)
+    _, history = iterative_decode(Stub(draw.alike(V, V, V, V, V=V)), z, mask, gamma=lambda r: 1 - r, total_iter=2,
+                                  mask_token_id=V, generator=draw.generator())
+    return found | {"logits": logits, "history": history}
+
+
+@sampling_reaches.judge
+def judge_sampling(seen, right):
+    p = softmax(right["logits"])
+    z = tokens(seen["argmax"], (2048, 2), "z_final")
+    expect((z == p.argmax(axis=1)).all(), "the most probable codes, with sampling='argmax'", "others",
+           "does sampling reach the steps?")
+    for name, text in (("categorical", "with sampling='categorical'"), ("default", "without sampling given")):
+        z = tokens(seen[name], (2048, 2), "z_final")
+        likely = "argmax is taken where the contract samples" if (z == p.argmax(axis=1)).all() else ""
+        wrong = wrong_shares(z, p)
+        expect(wrong == 0, f"codes with the shares of the softmax, {text}", f"other shares for {wrong} of {p.size}", likely)
+    (first, hidden), (second, _) = (step(entry, (2048, 4)) for entry in pair(seen["history"], "for total_iter=2"))
+    expect((hidden.sum(axis=1) == 2).all(), "as many hidden as the schedule says", "others")
+    again = int((first == second)[hidden].sum())
+    expect(stray(again, int(hidden.sum()), 1 / p.shape[1]) < CHANCE, "tokens still hidden drawn anew at the next step",
+           "predictions that depend on the last step's", "a step's draws must not be used twice")
+
+
+@probe("iterative_decode", 1)
+def decode_generator(iterative_decode, draw):
+    """The generator's state decides the result, whatever the global random state."""
+    T, V = draw.integer(30, 40), draw.integer(12, 20)
+    logits, mask = draw.alike(*[draw.integer(3, 9) for _ in range(T)], V=V), draw.mask(T, T, 20, 15)
+    z, generator, again = draw.tokens(3, T, V=V), draw.generator(), torch.Generator()
+    again.set_state(generator.get_state())
+    results = []
+    for one in (generator, again, again, draw.generator()):
+        seed = draw.integer(0, 2**31)
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        z_final, history = iterative_decode(Stub(logits), z, mask, gamma=lambda r: 1 - r, total_iter=3, mask_token_id=V,
+                                            generator=one)
+        results.append([z_final, *(next_mask for _, next_mask in history)])
+    return {"results": results, "allowed": logits[:, :V] == 0, "mask": mask}
+
+
+@decode_generator.judge
+def judge_decode_generator(seen, right):
+    mask, results = right["mask"], []
+    for z_final, *masks in seen["results"]:
+        z_final = tokens(z_final, mask.shape, "z_final")
+        expect(likely_codes(z_final, mask, right["allowed"]).all(), "likely codes at hidden places", "others")
+        expect(len(masks) == 3, "one entry in history for each step", f"{len(masks)} entries for 3 steps")
+        results.append(np.stack([z_final, *(array(one, mask.shape, "bool", "next_mask") for one in masks)]))
+    one, again, later, other = results
+    expect((one == again).all(), "the same result from the same generator state", "two results",
+           "a draw is made without the generator")
+    for result, text in ((later, "a later state of the generator"), (other, "another generator")):
+        expect((one[0] != result[0]).any() and (one[1] != result[1]).any(), f"another result from {text}", "the same",
+               "the generator given is not used, or is seeded anew at each call")
+
+
+@probe("iterative_decode", 1)
+def hidden_content(iterative_decode, draw):
+    """What stands in hidden places of z_indices does not matter, and the arguments are left as they are."""
+    T, V, K = draw.integer(14, 20), draw.integer(7, 12), 31
+    tables = draw.normal(K, T, V + 1, scale=3)
+    tables[:, :, V] = -60.0
+    mask, z, state = draw.mask(T, T, 9, 0, 4), draw.tokens(4, T, V=V), draw.generator().get_state()
+    found = {"z": z, "mask": mask, "V": V, "best": tables[:, :, :V].argmax(dim=2), "results": [], "given": []}
+    contents = [z, torch.full_like(z, -1), torch.full_like(z, V), draw.tokens(4, T, V=V), torch.full_like(z, 10**6)]
+    for content in draw.shuffled(contents):
+        given, generator = [torch.where(mask, content, z), mask.clone()], torch.Generator()
+        generator.set_state(state)
+        before = given[0].clone()
+        found["results"].append(iterative_decode(
+            ByContext(tables), *given, gamma=lambda r: 1 - r, total_iter=4, mask_token_id=V, sampling="argmax",
+            generator=generator))
+        found["given"].append({"before": before, "z": given[0], "mask": given[1]})
+    return found
+
+
+@hidden_content.judge
+def judge_content(seen, right):
+    z, mask = right["z"], right["mask"]
+    for given, was in zip(seen["given"], right["given"], strict=True):
+        now = array(given["z"], z.shape, "int", "z_indices"), array(given["mask"], z.shape, "bool", "mask")
+        expect((now[0] == was["before"]).all() and (now[1] == mask).all(), "z_indices and mask as they were before the "
+               "call", "one of them changed in place", "work on a copy")
+    finals = []
+    for result in seen["results"]:
+        z_final, history = history_of(result, right, 4)
+        expect((z_final == z)[~mask].all(), "known tokens unchanged", "others", DRIFT)
+        expect((history[0][0] == predicted(z, mask, right)).all(), "the transformer's prediction in hidden places, "
+               "whatever stood there", "others", "the mask tells what is hidden, not the tokens")
+        finals.append(z_final)
+    wrong = sum((one != finals[0]).any() for one in finals)
+    expect(wrong == 0 and len(finals) == len(right["results"]), "the same result whatever stands in hidden places",
+           "different results", "the mask tells what is hidden, not the tokens")
+
+
+@probe("iterative_decode", 1)
+def decode_refuses(iterative_decode, draw):
+    """An impossible total_iter, sweet_spot or sampling is a ValueError that names it."""
+    T, V = draw.integer(7, 11), draw.integer(5, 9)
+    stub, mask, z = Stub(draw.alike(*[1] * T, V=V)), draw.mask(T, T, 3, 1), draw.tokens(3, T, V=V)
+    cases = draw.shuffled([
+        ("", dict(total_iter=1)), ("", dict(total_iter=3, sweet_spot=3)), ("", dict(total_iter=4, sweet_spot=1)),
+        ("", dict(total_iter=2, sweet_spot=None)), ("total_iter", dict(total_iter=0)),
+        ("total_iter", dict(total_iter=-draw.integer(1, 5))), ("sweet_spot", dict(total_iter=4, sweet_spot=0)),
+        ("sweet_spot", dict(total_iter=4, sweet_spot=5)), ("sweet_spot", dict(total_iter=3, sweet_spot=-1)),
+        ("sampling", dict(total_iter=3, sampling="greedy")), ("sampling", dict(total_iter=1, sampling=""))])
+    return {"names": [name for name, _ in cases], "calls": [attempt(
+        iterative_decode, stub, z, mask, gamma=lambda r: 1 - r, mask_token_id=V, **options) for _, options in cases]}
+
+
+@decode_refuses.judge
+def judge_decode_refuses(seen, right):
+    for name, found, wanted in zip(right["names"], seen["calls"], right["calls"], strict=True):
+        if name:
+            refused(found, name, f"a {name} that the contract excludes")
+            continue
+        possible(found)
+        z = wanted["value"][0]
+        found, _ = pair(found["value"], "z_final and history")
+        expect((tokens(found, z.shape, "z_final") == z).all(), "the one likely code at hidden places, for a legal call", "others")
+
+
+@probe("iterative_decode", 1)
+def any_callable(iterative_decode, draw):
+    """Any callable will do as transformer, with logits in bfloat16 under autocast, for pictures of any size."""
+    calls = []
+    for T, V, B in ((draw.integer(5, 9), draw.integer(3, 6), 1), (64, 28, 3)):
+        best = draw.tokens(67, T, V=V)
+        tables = torch.nn.functional.one_hot(best, V + 1).float() * 30
+        mask, z = draw.mask(T, *(draw.integer(2, T) for _ in range(B))), draw.tokens(B, T, V=V)
+        model = ByContext(tables.bfloat16())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = iterative_decode(lambda tokens, model=model: model(tokens), z, mask, gamma=lambda r: 1 - r * r,
+                                      total_iter=4, mask_token_id=V, generator=draw.generator())
+        calls.append({"result": result, "z": z, "mask": mask, "V": V, "best": best})
+    return calls
+
+
+@any_callable.judge
+def judge_callable(seen, right):
+    for found, one in zip(seen, right, strict=True):
+        mask = one["mask"]
+        z_final, history = history_of(found["result"], one, 4)
+        expect((z_final == one["z"])[~mask].all(), "known tokens unchanged", "others", DRIFT)
+        agree = (history[0][0] == predicted(one["z"], mask, one))[mask].mean()
+        expect(agree > 0.9, "the transformer's prediction in the first step", "others")
+        expect(((z_final >= 0) & (z_final < one["V"])).all(), "codes everywhere in z_final", "others")

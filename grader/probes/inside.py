@@ -1,0 +1,314 @@
+"""What runs inside the kernel that holds a student's answer: inputs from a seed, observations, how they are sent.
+
+In: the text of an answer, the text of a probe, a seed. Out: what the answer did, as data. Nothing here knows what is
+right or judges, and nothing that comes out of a kernel is trusted. The kernel has this file as module `lab3_probes`;
+the grader runs the reference answers through the same functions.
+"""
+
+import base64
+import contextlib
+import itertools
+import json
+import math
+import os
+import random
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import lab3
+from lab3.exercises import EXERCISES, answer_file, link, run_answer
+from lab3.files import InputError
+
+__all__ = ["EXERCISES", "F", "lab3", "math", "nn", "np", "torch"]
+
+MIME = "application/vnd.lab3.observation"
+namespaces = {}  # of the answers in this kernel, by exercise
+current = {}  # the namespace of the answer that is being observed
+observed = None  # its exercise
+
+
+class Draw:
+    """Inputs of a probe: the same seed gives the same ones."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def integer(self, low, high):
+        """An int in low ... high."""
+        return int(self.rng.integers(low, high + 1))
+
+    def number(self, low, high):
+        """A float in [low, high)."""
+        return float(self.rng.uniform(low, high))
+
+    def one_of(self, options):
+        """One item of a sequence."""
+        return options[self.integer(0, len(options) - 1)]
+
+    def shuffled(self, items):
+        """A list of the items in another order."""
+        items = list(items)
+        return [items[i] for i in self.rng.permutation(len(items))]
+
+    def normal(self, *shape, scale=1.0):
+        """A float32 tensor of normal draws."""
+        return torch.from_numpy(self.rng.normal(scale=scale, size=shape).astype(np.float32))
+
+    def tokens(self, *shape, V):
+        """A long tensor of codes 0 ... V - 1."""
+        return torch.from_numpy(self.rng.integers(V, size=shape))
+
+    def mask(self, tokens, *counts):
+        """A mask (len(counts), tokens) that hides so many tokens in each row, at random places."""
+        ranks = torch.from_numpy(np.stack([self.rng.permutation(tokens) for _ in counts]))
+        return ranks < torch.tensor(counts)[:, None]
+
+    def alike(self, *counts, V):
+        """Logits (T, V + 1): each of T places chooses among so many random codes, all equally likely.
+
+        log p(chosen) of a place is then -log(count), whatever is drawn.
+        """
+        logits = torch.full((len(counts), V + 1), -60.0)
+        for place, count in enumerate(counts):
+            logits[place, torch.from_numpy(self.rng.permutation(V)[:count])] = 0.0
+        return logits
+
+    def ladder(self, T, V):
+        """Logits (T, V + 1) with one likeliest code a place, and the places' ranks, 0 the one least sure of it.
+
+        Each place has a constant of its own on top, which moves no probability.
+        """
+        rank, best = torch.from_numpy(self.rng.permutation(T)), self.tokens(T, V=V)
+        logits = torch.zeros(T, V + 1)
+        logits[torch.arange(T), best] = 0.5 + 6 * rank / T
+        logits += self.normal(T, 1, scale=5)
+        logits[:, V] = -60.0
+        return logits, rank
+
+    def generator(self):
+        """A torch.Generator in a state of its own."""
+        return torch.Generator().manual_seed(int(self.rng.integers(2**62)))
+
+
+def attempt(call, *args, **options):
+    """What a call gives: {"value": ...}, or {"error": ...} as `describe` gives it."""
+    try:
+        return {"value": call(*args, **options)}
+    except (Exception, SystemExit) as error:
+        return {"error": describe(error)}
+
+
+def describe(error):
+    """An exception as data: its name, whether it is a ValueError, its text, and the line of the answer it left.
+
+    The name is that of the first of its classes that is Python's own.
+    """
+    lines, entry = [], error.__traceback__
+    while entry:
+        if entry.tb_frame.f_code.co_filename == f"{observed}.py":
+            lines.append(entry.tb_lineno)
+        entry = entry.tb_next
+    kind = next(one for one in type(error).__mro__ if one.__module__ == "builtins")
+    return {"type": kind.__name__, "value_error": isinstance(error, ValueError), "text": str(error)[:2000],
+            "line": lines[-1] if lines else None}
+
+
+@contextlib.contextmanager
+def using(**names):
+    """Other globals for the answer inside the block, such as `sample_mask=...`."""
+    before = dict(current)
+    current.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            if name in before:
+                current[name] = before[name]
+            else:
+                current.pop(name, None)
+
+
+def weighted(module, **weights):
+    """A module in eval mode, with these weights in its linear layers of those names, and biases of 0."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            layer = getattr(module, name)
+            layer.weight.copy_(weight)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    return module.eval()
+
+
+def known(name):
+    """What the answer finds under that global name, such as the earlier answer `sample_mask`."""
+    return current[name]
+
+
+def dealt(mask, strict=False):
+    """A `sample_mask` that deals out the rows of a mask (N, T) in their order, over and over.
+
+    Where it is strict, and asked for another prob_type than the default or for one ratio, it inverts them.
+    """
+    rows = itertools.cycle(mask)
+
+    def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, device=None):
+        other = prob_type != "topk" or (ratio is not None and np.ndim(ratio) == 0)
+        return torch.stack([next(rows) for _ in range(batch)]) ^ (strict and other)
+
+    return sample_mask
+
+
+def sloped(slopes, values=None):
+    """An `mvtm_loss` for batches that hold one token n alone: slopes[n] * the mean logit + values[n].
+
+    A step of plain gradient descent then takes lr * slopes[n] off the sum of a `ByToken`'s table, whatever is hidden.
+    """
+    def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):
+        n = int(targets.flatten()[0])
+        return slopes[n] * logits.mean() + (values[n] if values else 0.0)
+
+    return mvtm_loss
+
+
+def watched(model, note):
+    """A list that grows by note(module, z_indices, logits) whenever the model, or a copy of it, makes a pass."""
+    notes = []
+    model.register_forward_hook(lambda module, args, logits: notes.append(note(module, *args, logits)))
+    return notes
+
+
+class Stub(nn.Module):
+    """A transformer with the same logits (T, V + 1) in every row, whatever it sees; it notes what it saw."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits, self.seen = nn.Parameter(logits, requires_grad=False), []
+
+    def forward(self, z_indices):
+        self.seen.append(z_indices.clone())
+        return self.logits.expand(len(z_indices), -1, -1).clone()
+
+
+class ByToken(nn.Module):
+    """A transformer whose logits at a place depend on the token that it sees there alone: a table (V + 1, V + 1)."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table, self.seen = nn.Parameter(table), []
+
+    def forward(self, z_indices):
+        self.seen.append(z_indices.clone())
+        return F.embedding(z_indices, self.table)
+
+
+class ByContext(nn.Module):
+    """A transformer with one of several tables of logits (K, T, V + 1): all that a row shows decides which one.
+
+    Where K is a prime larger than T and V, one other token in a row always leads to another table.
+    """
+
+    def __init__(self, tables):
+        super().__init__()
+        self.tables = nn.Parameter(tables, requires_grad=False)
+
+    @staticmethod
+    def key(z_indices, K):
+        """The table of each row, (B,)."""
+        weights = torch.arange(1, z_indices.shape[1] + 1, device=z_indices.device)
+        return ((z_indices + 1) * weights).sum(dim=1) % K
+
+    def forward(self, z_indices):
+        return self.tables[self.key(z_indices, len(self.tables))]
+
+
+def load(exercise, text):
+    """Run the text of an answer's cell in a namespace of its own, and let the answers of this kernel find it.
+
+    Raises whatever the answer raises, or `InputError` where it does not define its name.
+    """
+    global observed
+    observed = exercise
+    try:
+        namespaces[exercise] = run_answer(exercise, answer_file(text), f"{exercise}.py")
+    except InputError as error:
+        raise error.__cause__ or error from None
+    link(namespaces)
+
+
+def observe(look, exercise, seed, given=None):
+    """Call a probe's function on an answer.
+
+    Args:
+        look: a function (answer, draw) -> an observation.
+        exercise: the answer's id.
+        seed: an int, for `draw` and the global random states.
+        given: the namespaces of answers, by exercise; default: those of this kernel.
+
+    Returns:
+        {"seen": observation}, or {"error": ...} as `describe` gives it.
+    """
+    global current, observed
+    current, observed = (namespaces if given is None else given)[exercise], exercise
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = attempt(look, current[EXERCISES[exercise][0]], Draw(seed))
+    return {"seen": result["value"]} if "value" in result else result
+
+
+def encode(value):
+    """An observation as JSON text: dicts, lists, numbers, texts; arrays and tensors as their bytes."""
+    return json.dumps(value, default=_array, allow_nan=True)
+
+
+def _array(value):
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).contiguous().numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return {"array": [str(value.dtype), list(value.shape), base64.b64encode(np.ascontiguousarray(value)).decode()]}
+    return {"other": type(value).__name__}
+
+
+def load_ipython_extension(shell):
+    """Give a kernel the cells `%%answer EXERCISE`, `%%probe EXERCISE NAME SEED` and `%%check EXERCISE`."""
+    def show(result):
+        display({MIME: encode(result)}, raw=True)
+
+    def answer(line, cell):
+        with quiet():
+            result = attempt(load, line.strip(), cell)
+        show({"seen": None} if "value" in result else result)
+
+    def probe(line, cell):
+        exercise, name, seed = line.split()
+        scope = dict(globals())
+        exec(compile(cell, f"<{name}>", "exec"), scope)
+        with quiet():
+            result = observe(scope[name], exercise, int(seed))
+        show(result)
+
+    def check(line, cell):
+        exercise = line.strip()
+        report = checks.check(exercise, namespaces[exercise])
+        show({"seen": {"passed": report.passed, "message": report.message}})
+
+    from IPython.display import display
+
+    from lab3 import checks
+
+    for magic in (answer, probe, check):
+        shell.register_magic_function(magic, "cell")
+
+
+@contextlib.contextmanager
+def quiet():
+    """What an answer prints costs nothing: it goes nowhere."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield

@@ -1,0 +1,181 @@
+"""A probe: what is looked at in the student's kernel, and how the grader judges what came out.
+
+In: an observation of the student's answer and one of the reference answer on the same inputs. Out: nothing where they
+agree with the contract, else `Wrong`, in words that a student may read. Judging runs in the grader, on plain data.
+"""
+
+import base64
+import inspect
+import json
+import math
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+
+DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
+MAX_ELEMENTS = 20_000_000
+
+
+class Wrong(AssertionError):
+    """What was expected and what came, in words and shapes: never a hidden input or a right value."""
+
+    def __init__(self, expected, got, likely=""):
+        super().__init__(f"expected {expected}, got {got}. {likely}")
+        self.expected, self.got, self.likely = expected, got, likely
+
+
+@dataclass
+class Probe:
+    """One question to an answer.
+
+    Attributes:
+        exercise: the id.
+        weight: its share of the exercise's points, among the weights of all its probes.
+        look: runs in the kernel, (answer, draw) -> observation; its source is what the kernel gets. It uses the names
+            of `grader.probes.inside` and no others.
+        guessable: True where an answer that computes nothing could pass. It then counts only where a probe of the
+            same exercise passes that is not guessable.
+        decisive: where it fails, the exercise gives no points.
+        verdict: (seen, right) -> None or Wrong; default: seen must equal right.
+        source: the text of `look`, without its decorator.
+    """
+
+    exercise: str
+    weight: int
+    look: object
+    guessable: bool = False
+    decisive: bool = False
+    verdict: object = None
+    source: str = ""
+
+    @classmethod
+    def of(cls, look, exercise, weight, **options):
+        """A probe made of a function; its source is read now, lest the file change meanwhile."""
+        text = textwrap.dedent(inspect.getsource(look))
+        return cls(exercise, weight, look, source=text[text.index("def "):], **options)
+
+    @property
+    def name(self):
+        return self.look.__name__
+
+    @property
+    def title(self):
+        """The first sentence of its docstring."""
+        return inspect.getdoc(self.look).splitlines()[0]
+
+    def judge(self, verdict):
+        """Decorator: how to judge, instead of `same`."""
+        self.verdict = verdict
+        return verdict
+
+    def __call__(self, seen, right):
+        """Raise `Wrong` unless `seen` is right. Whatever `seen` is, nothing else is raised."""
+        try:
+            (self.verdict or same)(seen, right)
+        except Wrong:
+            raise
+        except Exception as error:  # data of a shape that the verdict does not expect
+            raise Wrong("a result of the type and shape that the contract names", "another one",
+                        f"({type(error).__name__} when it was read)") from error
+
+
+PROBES = []
+
+
+def probe(exercise, weight=1, *, guessable=False, decisive=False):
+    """Decorator: make a probe of a function `look(answer, draw)` and register it."""
+    def register(look):
+        one = Probe.of(look, exercise, weight, guessable=guessable, decisive=decisive)
+        assert one.name not in [other.name for other in PROBES if other.exercise == exercise], one.name
+        PROBES.append(one)
+        return one
+
+    return register
+
+
+def decode(text):
+    """An observation from the JSON text that a kernel sent. Raises `Wrong` for anything else."""
+    try:
+        return json.loads(text, object_hook=_array)
+    except (ValueError, TypeError, KeyError, RecursionError, MemoryError):
+        raise Wrong("a result that can be read", "one that cannot") from None
+
+
+def _array(value):
+    if set(value) == {"array"}:
+        dtype, shape, data = value["array"]
+        if dtype not in DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise ValueError(dtype)
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise ValueError("too large")
+        return np.frombuffer(base64.b64decode(data), dtype).reshape(shape)
+    return value
+
+
+def array(seen, shape, kind, what):
+    """An array of that shape and kind ("bool", "int", "float"), else `Wrong`.
+
+    Args:
+        seen: part of an observation.
+        what: its name in messages, such as "next_mask".
+    """
+    if seen is None:
+        raise Wrong(f"{what}: a tensor {shape}", "nothing (None)", "a return is missing")
+    if not isinstance(seen, np.ndarray):
+        name = seen.get("other", "dict") if isinstance(seen, dict) else type(seen).__name__
+        raise Wrong(f"{what}: a tensor {shape}", f"a {str(name)[:40]}")
+    if seen.shape != tuple(shape):
+        raise Wrong(f"{what} of shape {tuple(shape)}", f"shape {seen.shape}")
+    if {"b": "bool", "i": "int", "u": "int", "f": "float"}[seen.dtype.kind] != kind:
+        raise Wrong(f"{what} of type {kind}", str(seen.dtype))
+    return seen
+
+
+def expect(holds, expected, got, likely=""):
+    """Raise `Wrong` unless it holds."""
+    if not holds:
+        raise Wrong(expected, got, likely)
+
+
+def same(seen, right, rtol=1e-4, atol=1e-5, what="the result"):
+    """`seen` must have the structure of `right`, arrays of the same shape and kind, and numbers as near."""
+    if isinstance(right, dict):
+        expect(isinstance(seen, dict) and seen.keys() == right.keys(), f"{what}: {', '.join(map(str, right))}",
+               _name(seen))
+        for key in right:
+            same(seen[key], right[key], rtol, atol, str(key))
+    elif isinstance(right, (list, tuple)):
+        expect(isinstance(seen, list) and len(seen) == len(right), f"{what}: {len(right)} of them", _name(seen))
+        for number, (one, other) in enumerate(zip(seen, right, strict=True)):
+            same(one, other, rtol, atol, f"{what} ({number + 1} of {len(right)})")
+    elif isinstance(right, np.ndarray):
+        kind = {"b": "bool", "i": "int", "u": "int", "f": "float"}[right.dtype.kind]
+        seen = array(seen, right.shape, kind, what)
+        near = np.isclose(seen, right, rtol, atol, equal_nan=True) if kind == "float" else seen == right
+        expect(bool(np.all(near)), f"{what} as the formula gives it",
+               f"{int(near.size - near.sum())} of {near.size} values differ")
+    elif isinstance(right, float):
+        number = isinstance(seen, (int, float)) and not isinstance(seen, bool)
+        expect(number and bool(np.isclose(seen, right, rtol, atol, equal_nan=True)),
+               f"{what}: the number that the formula gives", "another number" if number else _name(seen))
+    else:
+        expect(type(seen) is type(right) and seen == right, f"{what} as the contract says", "another one")
+
+
+def _name(seen):
+    if isinstance(seen, dict) and "error" in seen:
+        return f"an exception ({str(seen['error'].get('type'))[:40]})"
+    if isinstance(seen, list):
+        return f"{len(seen)} results"
+    return "nothing (None)" if seen is None else f"a {type(seen).__name__}"
+
+
+def refused(seen, argument, case):
+    """`seen`, what `attempt` gave, must be a ValueError whose text names the argument (or one of several)."""
+    names = (argument,) if isinstance(argument, str) else argument
+    expected = f"a ValueError that names {' or '.join(names)}, for {case}"
+    error = seen.get("error") if isinstance(seen, dict) else None
+    expect(isinstance(error, dict), expected, "no error")
+    expect(error.get("value_error") is True, expected, f"a {str(error.get('type'))[:40]}")
+    expect(any(name in str(error.get("text")) for name in names), expected, "a ValueError that does not name it")

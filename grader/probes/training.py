@@ -1,0 +1,1039 @@
+"""The probes of notebook 03: configure_optimizers, train_one_epoch and eval_one_epoch.
+
+In: the answers. Out: how the learning rate runs, what a step does to a model, how well a training ends, and what an
+evaluation measures and leaves alone. Most of it is seen on models whose logits are a table, and on earlier answers
+that deal out given masks or fix the gradient of each batch; `validation_loss` trains a transformer in earnest.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from grader.probes.inside import ByToken, attempt, dealt, known, sloped, using, watched
+from grader.probes.probe import array, expect, probe, refused
+from lab3.presets import CODES, TransformerConfig
+from lab3.stand_ins import TorchAttention
+from lab3.transformer import BidirectionalTransformer
+
+NEAR = 0.35  # nats that a validation loss may lie above the reference's: other masks alone move it by 0.045 (deviation)
+
+
+def likely(got, suspects, otherwise=""):
+    """The reason of the first suspect (value, reason) that has the values that came."""
+    for value, reason in suspects:
+        if np.shape(value) == np.shape(got) and np.allclose(got, value, rtol=1e-3, atol=1e-5):
+            return reason
+    return otherwise
+
+
+def numbers(seen, count, what):
+    """A list of so many finite numbers, as an array."""
+    whole = isinstance(seen, list) and len(seen) == count
+    expect(whole and all(type(one) in (int, float) and math.isfinite(one) for one in seen),
+           f"{what}: {count} numbers", f"{len(seen)} entries, some no numbers" if whole else "something else")
+    return np.array(seen, dtype=float)
+
+
+def loss(seen, what="the loss"):
+    """A Python number, as an epoch owes it."""
+    if seen is None:
+        expect(False, f"{what}: a float", "nothing (None)", "a return is missing")
+    if isinstance(seen, np.ndarray) or (isinstance(seen, dict) and "other" in seen):
+        expect(False, f"{what}: a float", "a tensor or an array", ".item() makes a float of a tensor")
+    expect(type(seen) in (int, float), f"{what}: a float", f"a {type(seen).__name__}")
+    expect(math.isfinite(seen), f"{what}: a finite number", str(seen))
+    return seen
+
+
+# configure_optimizers
+
+
+@probe("configure_optimizers", weight=2)
+def adamw(configure_optimizers, draw):
+    """The optimizer is AdamW with betas (0.9, 0.95), over all parameters."""
+    model = nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 4), nn.LayerNorm(4))
+    model.place = nn.Parameter(draw.normal(5))
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        for one in parameters:
+            one.copy_(draw.normal(*one.shape))
+    optimizer, _ = configure_optimizers(model, 0.1, 10, 1)
+    moves, lr, weight_decay = [nn.utils.parameters_to_vector(parameters).detach().clone()], 0.1, draw.number(0.2, 0.5)
+    for group in optimizer.param_groups:
+        group.update(lr=lr, weight_decay=weight_decay)  # neither the schedule nor the decay that was chosen matters
+    for _ in range(12):
+        scale = 10 ** draw.number(-1, 1)
+        for one in parameters:
+            one.grad = draw.normal(*one.shape, scale=scale)
+        optimizer.step()
+        moves.append(nn.utils.parameters_to_vector(parameters).detach().clone())
+    return {"moves": torch.stack(moves), "adamw": isinstance(optimizer, torch.optim.AdamW),
+            "betas": [float(beta) for beta in optimizer.param_groups[-1].get("betas", ())]}
+
+
+@adamw.judge
+def judge_adamw(seen, right):
+    moves = array(seen["moves"], right["moves"].shape, "float", "the parameters over 12 steps")
+    expect(np.allclose(moves[0], right["moves"][0]), "parameters that configure_optimizers leaves as they are",
+           "changed ones")
+    still = (np.abs(np.diff(moves, axis=0)) < 1e-7).all(axis=0)
+    expect(not still.any(), "every parameter moved by the optimizer", f"{still.mean():.0%} of them never moved",
+           "model.parameters() holds them all, those of no layer too")
+    reason = "" if seen["adamw"] is True else "the optimizer is another than AdamW"
+    if not reason and seen["betas"] != right["betas"]:
+        reason = f"betas are {', '.join(map(str, numbers(seen['betas'], 2, 'betas')))}"
+    expect(np.allclose(moves, right["moves"], rtol=1e-3, atol=1e-4),
+           "the steps of AdamW with betas (0.9, 0.95)", "other steps", reason)
+
+
+@probe("configure_optimizers")
+def lambda_lr(configure_optimizers, draw):
+    """The scheduler is a LambdaLR of that optimizer, and sets the rate of all its parameters."""
+    lr, total = draw.number(0.01, 0.5), draw.integer(9, 14)
+    optimizer, scheduler = configure_optimizers(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), lr, total, 3)
+    rates = []
+    for _ in range(total):
+        optimizer.step()
+        scheduler.step()
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    return {"kind": isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR),
+            "lowest": [min(some) / lr for some in rates], "highest": [max(some) / lr for some in rates]}
+
+
+@lambda_lr.judge
+def judge_lambda_lr(seen, right):
+    expect(seen["kind"] is True, "a LambdaLR", "another scheduler")
+    count = len(right["lowest"])
+    low, high = numbers(seen["lowest"], count, "learning rates"), numbers(seen["highest"], count, "learning rates")
+    expect(np.ptp(high) > 0, "a learning rate that changes with scheduler.step()", "one that stays",
+           "the scheduler belongs to another optimizer, or its function does not use the step")
+    expect(np.allclose(low, high, rtol=1e-4), "one learning rate for all parameters at each step", "several")
+
+
+@probe("configure_optimizers", weight=2)
+def warmup(configure_optimizers, draw):
+    """During warm-up the factor is s / warmup_steps, whatever eta_min is."""
+    lr, eta_min, count = draw.number(0.01, 0.1), draw.number(0.1, 0.3), draw.integer(5, 12)
+    optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, 3 * count, count, eta_min)
+    factors = []
+    for _ in range(count):
+        factors.append(optimizer.param_groups[0]["lr"] / lr)
+        optimizer.step()
+        scheduler.step()
+    return {"factors": factors, "eta_min": eta_min, "lr": lr}
+
+
+@warmup.judge
+def judge_warmup(seen, right):
+    found, wanted = numbers(seen["factors"], len(right["factors"]), "factors"), np.array(right["factors"])
+    n, eta_min = len(wanted), right["eta_min"]
+    expect(np.allclose(found, wanted, rtol=1e-3, atol=1e-5), "a factor s / warmup_steps during warm-up",
+           "other factors", likely(found, [
+               (wanted + 1 / n, "s is counted from 1: at s = 0 the factor is 0"),
+               (wanted * right["lr"], "the function gives a factor: LambdaLR multiplies by lr itself"),
+               (eta_min + (1 - eta_min) * wanted, "warm-up climbs from eta_min: it climbs from 0"),
+               (np.maximum(wanted, eta_min), "eta_min holds after warm-up only"),
+               (np.arange(n) / (n - 1), "the factor reaches 1 at step warmup_steps, not before"),
+               (np.ones(n), "there is no warm-up"), (np.zeros(n), "the factor stays 0")]))
+
+
+@probe("configure_optimizers", weight=3)
+def cosine(configure_optimizers, draw):
+    """After warm-up half a cosine leads from 1 down to eta_min, a factor of lr."""
+    lr, eta_min, first = draw.number(0.01, 0.1), draw.number(0.1, 0.3), draw.integer(4, 9)
+    total = 3 * first + draw.integer(1, 9)
+    optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, total, first, eta_min)
+    factors = []
+    for _ in range(total):
+        factors.append(optimizer.param_groups[0]["lr"] / lr)
+        optimizer.step()
+        scheduler.step()
+    return {"factors": factors[first:], "eta_min": eta_min, "lr": lr, "total": total, "warmup": first}
+
+
+@cosine.judge
+def judge_cosine(seen, right):
+    found, wanted = numbers(seen["factors"], len(right["factors"]), "factors"), np.array(right["factors"])
+    eta_min, total, first = right["eta_min"], right["total"], right["warmup"]
+    steps = np.arange(first, total)
+
+    def curve(p, low=eta_min):
+        return low + (1 - low) * 0.5 * (1 + np.cos(np.pi * p))
+
+    p = (steps - first) / (total - first)
+    expect(np.allclose(found, wanted, rtol=1e-3, atol=1e-5), "half a cosine from 1 to eta_min, after warm-up",
+           "another curve", likely(found, [
+               (curve(p, 0), "eta_min is not used: the cosine is squeezed between 1 and eta_min"),
+               (np.maximum(curve(p, 0), eta_min), "eta_min is used as a floor: the cosine is squeezed"),
+               (curve(p, eta_min / right["lr"]), "eta_min is a factor of lr, not a learning rate"),
+               (curve(p, 0) + eta_min, "eta_min is added on top: the cosine must shrink to 1 - eta_min"),
+               (2 * wanted - eta_min, "the half of the cosine is missing"),
+               (wanted * right["lr"], "the function gives a factor: LambdaLR multiplies by lr itself"),
+               (curve(steps / total), "p is counted from step 0: it starts when warm-up ends"),
+               (curve((steps - first) / total), "p is divided by the steps after warm-up, not by all"),
+               (1 - (1 - eta_min) * p, "this is a straight line"),
+               (curve((steps + 1 - first) / (total - first)), "s is counted from 1: it is counted from 0")],
+               "the factor hardly falls: angles are in radians, half a turn is pi" if found.min() > 0.95 else ""))
+
+
+@probe("configure_optimizers", weight=2)
+def end(configure_optimizers, draw):
+    """From total_steps on the factor is exactly eta_min, which is 0 by default."""
+    lr, total, first, eta_min = draw.number(0.1, 1), draw.integer(8, 15), draw.integer(1, 4), draw.number(0.05, 0.3)
+    cases = []
+    for options in ({}, {"eta_min": eta_min}):
+        optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, total, first, **options)
+        rates = []
+        for _ in range(3 * total):
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+            scheduler.step()
+        cases.append({"before": rates[total // 2:total], "after": rates[total:]})
+    return {"cases": cases, "lr": lr}
+
+
+@end.judge
+def judge_end(seen, right):
+    for one, other in zip(seen["cases"], right["cases"], strict=True):
+        count = len(other["after"])
+        before, after = (numbers(one[part], len(other[part]), "learning rates") for part in ("before", "after"))
+        wanted = np.array(other["after"])
+        rises = (np.diff(after) > 1e-6 * right["lr"]).any()
+        expect(np.array_equal(after, wanted), f"lr * eta_min, exactly, at each of {count} steps from total_steps on",
+               "nearly that" if np.allclose(after, wanted, rtol=1e-4, atol=1e-7) else "other learning rates",
+               "the cosine goes on and rises again" if rises else
+               "the cosine rounds: take eta_min itself" if np.allclose(after, wanted, rtol=1e-4, atol=1e-7) else "")
+        expect(before[0] > wanted[0] + 0.05 * right["lr"], "higher learning rates before", "the same")
+
+
+@probe("configure_optimizers")
+def edges(configure_optimizers, draw):
+    """Training without warm-up, with warm-up alone, and of one step have their factors."""
+    lr, total, eta_min = draw.number(0.01, 0.5), draw.integer(5, 9), draw.number(0.1, 0.3)
+    cases = []
+    for total_steps, warmup_steps in ((total, 0), (total, total), (total, total - 1), (1, 0), (1, 1)):
+        optimizer, scheduler = configure_optimizers(
+            model=nn.Linear(2, 2), lr=lr, total_steps=total_steps, warmup_steps=warmup_steps, eta_min=eta_min)
+        factors = []
+        for _ in range(total + 3):
+            factors.append(optimizer.param_groups[0]["lr"] / lr)
+            optimizer.step()
+            scheduler.step()
+        cases.append(factors)
+    return {"factors": cases}
+
+
+@edges.judge
+def judge_edges(seen, right):
+    names = ("without warm-up", "with warm-up alone", "with one step after warm-up", "of one step",
+             "of one step of warm-up")
+    for name, one, other in zip(names, seen["factors"], right["factors"], strict=True):
+        found, other = numbers(one, len(other), "factors"), np.array(other)
+        kept = (other == 1) | (other == other[-1])  # where the factor is 1, and from total_steps on
+        expect(np.allclose(found[kept], other[kept], rtol=1e-3, atol=1e-5), f"the factors of a training {name}",
+               "other factors", "from total_steps on it is eta_min, whatever came before" if "alone" in name else "")
+
+
+@probe("configure_optimizers")
+def resumed(configure_optimizers, draw):
+    """The factor depends on the step alone: a training that was saved and goes on has the same learning rates."""
+    lr, total, first, stop = draw.number(0.01, 0.5), draw.integer(12, 20), draw.integer(3, 5), draw.integer(6, 9)
+    found = []
+    for parts in ((total,), (stop, total - stop)):
+        factors, state = [], None
+        for steps in parts:
+            optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, total, first, 0.1)
+            if state:
+                optimizer.load_state_dict(state[0])
+                scheduler.load_state_dict(state[1])
+            for _ in range(steps):
+                factors.append(optimizer.param_groups[0]["lr"] / lr)
+                optimizer.step()
+                scheduler.step()
+            state = optimizer.state_dict(), scheduler.state_dict()
+        found.append(factors)
+    return found
+
+
+@resumed.judge
+def judge_resumed(seen, right):
+    expect(len(seen) == 2, "two trainings", "others")
+    whole, cut = (numbers(one, len(right[0]), "factors") for one in seen)
+    expect(np.ptp(whole) > 0.5, "factors that rise and fall", "factors that hardly change")
+    expect(np.allclose(whole, cut, rtol=1e-3, atol=1e-5), "the same learning rates as without the cut", "others",
+           "the factor counts its own calls: it is a function of s alone")
+
+
+@probe("configure_optimizers")
+def impossible_steps(configure_optimizers, draw):
+    """Impossible numbers of steps are refused."""
+    total = draw.integer(6, 12)
+    cases = draw.shuffled([(0, 0), (-total, 0), (total, -1), (total, total + 1), (2, total), (total, 0), (total, total),
+                           (total, 2), (1, 1), (1, 0)])
+
+    def rates(total_steps, warmup_steps):
+        optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), 1.0, total_steps, warmup_steps, 0.25)
+        found = []
+        for _ in range(total_steps + 2):
+            found.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    return {"cases": cases, "results": [attempt(rates, *case) for case in cases]}
+
+
+@impossible_steps.judge
+def judge_impossible_steps(seen, right):
+    expect(len(seen["results"]) == len(right["cases"]), "as many results as calls", "others")
+    for (total, first), one, other in zip(right["cases"], seen["results"], right["results"], strict=True):
+        if total < 1:
+            refused(one, ("total_steps", "warmup_steps") if first > total else "total_steps", "total_steps below 1")
+        elif first < 0:
+            refused(one, "warmup_steps", "warmup_steps below 0")
+        elif first > total:
+            refused(one, ("warmup_steps", "total_steps"), "warmup_steps above total_steps")
+        else:
+            expect("value" in one, "no error for a possible number of steps", "an error", "the bounds are allowed: "
+                   "warmup_steps may be 0, and may be total_steps")
+            found = numbers(one["value"], len(other["value"]), "learning rates")
+            expect(np.ptp(found) > 0.1, "learning rates that change", "one that stays")
+
+
+# train_one_epoch
+
+
+@probe("train_one_epoch", weight=3)
+def validation_loss(train_one_epoch, draw):
+    """A transformer trained from a given start comes near the validation loss of the reference training."""
+    from lab3.presets import CODES, TransformerConfig
+    from lab3.stand_ins import TorchAttention
+    from lab3.transformer import BidirectionalTransformer
+
+    config, batch, epochs, kinds, used = {"dim": 32, "layers": 1, "hidden": 64, "heads": 4}, 8, 2, 4, 8
+    codes = draw.tokens(kinds, used, V=CODES)  # a picture is made of the few codes of its kind
+
+    def pictures(count):
+        kind = draw.tokens(count, 1, V=kinds)
+        return codes[kind, draw.tokens(count, 256, V=used)]
+
+    model, tokens = BidirectionalTransformer(TransformerConfig(**config), TorchAttention), pictures(9 * batch + 3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.95))
+    total = 10 * epochs
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, s / 4) * max(0.05, 1 - s / total))
+    generator = draw.generator()
+    for _ in range(epochs):
+        train_one_epoch(model, list(tokens.split(batch)), optimizer, scheduler, mask_token_id=CODES, device="cpu",
+                        generator=generator)
+    weights = nn.utils.parameters_to_vector(model.parameters()).detach().half()
+    return {"weights": weights.view(torch.uint8), "config": config, "tokens": pictures(16),
+            "mask": draw.mask(256, *range(8, 256, 16))}
+
+
+def measured(weights, right):
+    """The loss on hidden tokens, and on known ones, of the transformer that has these weights."""
+    model = BidirectionalTransformer(TransformerConfig(**right["config"]), TorchAttention).eval()
+    vector = torch.from_numpy(np.frombuffer(weights.tobytes(), np.float16).astype(np.float32))
+    expect(bool(torch.isfinite(vector).all()), "finite weights", "weights with NaN or infinite ones",
+           "the training blew up")
+    nn.utils.vector_to_parameters(vector, model.parameters())
+    tokens, mask = torch.tensor(right["tokens"]), torch.tensor(right["mask"])
+    with torch.no_grad():
+        logits = model(tokens.masked_fill(mask, CODES))[..., :CODES]
+    return tuple(nn.functional.cross_entropy(logits[part], tokens[part]).item() for part in (mask, ~mask))
+
+
+@validation_loss.judge
+def judge_validation_loss(seen, right):
+    weights = array(seen["weights"], right["weights"].shape, "int", "the trained weights")
+    expect(weights.dtype == np.uint8, "the trained weights", "others")
+    (hidden, shown), (best, _) = measured(weights, right), measured(right["weights"], right)
+    reason = "what is learned is lost to the hidden tokens: does the loss run over the codes of hidden tokens?"
+    if hidden > math.log(CODES) - 0.2:
+        reason = "nothing was learned: does the learning rate leave 0, does the loss run over the codes?"
+    elif shown < best:
+        reason = "known tokens are predicted, hidden ones are not: is the mask handed on, and not inverted?"
+    elif hidden > best + 1:
+        reason = "the training is slow: do optimizer and scheduler step with each batch?"
+    expect(hidden < best + NEAR, "a validation loss near the reference training's",
+           f"one that is {hidden - best:.1f} nats higher", reason)
+
+
+@probe("train_one_epoch", weight=2)
+def hidden_tokens(train_one_epoch, draw):
+    """A step follows the loss on the hidden tokens and no others, without smoothing."""
+    B, T, V, lr = 5, 12, 7, 2.0
+    z, mask = draw.tokens(B, T, V=V), draw.mask(T, *(draw.integer(2, T - 2) for _ in range(B)))
+    before, model = z.clone(), ByToken(draw.normal(V + 1, V + 1))
+    start, parts = model.table.detach().clone(), {}
+    for name, counted, smoothing in (("all", None, 0.0), ("known", ~mask, 0.0), ("smooth", mask, 0.1)):
+        logits, targets = known("masked_forward")(model, z, mask, V)
+        parts[name], = torch.autograd.grad(known("mvtm_loss")(logits, targets, counted, smoothing), model.table)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    with using(sample_mask=dealt(mask)):
+        train_one_epoch(model, [z], optimizer, scheduler, mask_token_id=V, device="cpu", generator=draw.generator())
+    return {"gradient": (start - model.table) / lr, "parts": parts, "tokens": torch.equal(z, before)}
+
+
+@hidden_tokens.judge
+def judge_hidden_tokens(seen, right):
+    wanted, parts = right["gradient"], right["parts"]
+    found = array(seen["gradient"], wanted.shape, "float", "the step")
+    reason = likely(found, [
+        (0 * wanted, "no step was made, or with a gradient that was cleared"),
+        (parts["all"], "the loss counts all tokens: hand mvtm_loss the mask"),
+        (parts["known"], "the mask is inverted: True means hidden"),
+        (parts["smooth"], "the loss is smoothed: label_smoothing stays at 0"),
+        (-wanted, "the step goes uphill")], "other tokens count than those that the mask hides"
+        if np.abs(found[:-1]).max() > 1e-3 else "")
+    expect(np.allclose(found, wanted, rtol=1e-3, atol=1e-4), "a step along the gradient of the loss on hidden tokens",
+           "another step", reason)
+    expect(seen["tokens"] is True, "the loader's tokens as they were", "changed ones", "work on a copy of the batch")
+
+
+@probe("train_one_epoch", weight=2)
+def own_gradients(train_one_epoch, draw):
+    """Each step uses the gradient of its own batch as it is: not clipped, and with none left from before."""
+    V, T, found = 5, 8, {}
+    slopes = [draw.number(1, 9) for _ in range(V)]
+    for case, scale in draw.shuffled([("clean", 100.0), ("left", 100.0), ("huge", 1e36)]):
+        model = nn.Sequential(ByToken(torch.zeros(V + 1, V + 1)))
+        model.unused = nn.Parameter(torch.zeros(3))
+        if case == "left":
+            for one in model.parameters():
+                one.grad = torch.full_like(one, draw.number(100, 900))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1 / scale)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+        with using(mvtm_loss=sloped([scale * slope for slope in slopes])):
+            train_one_epoch(model, [torch.full((draw.integer(1, 4), T), n) for n in range(V)], optimizer, scheduler,
+                            mask_token_id=V, device="cpu")
+        found[case] = [-model[0].table.detach().double().sum().item(), *model.unused.tolist()]
+    return {"found": found, "slopes": slopes}
+
+
+@own_gradients.judge
+def judge_own_gradients(seen, right):
+    slopes = np.array(right["slopes"])
+    clean, left, huge = (numbers(seen["found"][case], 4, "parameters") for case in ("clean", "left", "huge"))
+    expect(np.isclose(clean[0], slopes.sum(), rtol=1e-3), "steps along each batch's own gradient", "other steps",
+           likely(clean[0], [
+               (0.0, "no gradient was there at any step: were they cleared between backward and step?"),
+               (slopes.cumsum().sum(), "gradients add up from batch to batch: they are never cleared"),
+               (slopes[:-1].sum(), "the last batch makes no step"), (slopes[1:].sum(), "the first batch makes no step"),
+               (slopes[-1], "only the last batch makes a step"), (slopes[0], "only the first batch makes a step"),
+               (slopes.mean(), "the loss is divided by the number of batches"),
+               (2 * slopes.sum(), "each gradient counts twice")],
+               "the gradients are clipped or scaled down: the contract has no clipping"
+               if 0 < clean[0] < 0.5 * slopes.sum() else ""))
+    expect(np.isclose(left[0], slopes.sum(), rtol=1e-3) and np.allclose([*clean[1:], *left[1:]], 0),
+           "the same steps where gradients were left from before", "other steps",
+           "they count in the first step: clear them before backward")
+    expect(np.isclose(huge[0], slopes.sum(), rtol=1e-3), "steps of large gradients too", "other steps",
+           "a GradScaler is made in the function, and skips them" if huge[0] == 0 else "")
+
+
+@probe("train_one_epoch", weight=2)
+def steps(train_one_epoch, draw):
+    """With each batch the optimizer makes a step, and then the scheduler."""
+    V, T, epochs = 4, 6, 2
+    slopes = [draw.number(0.2, 0.9) for _ in range(V)]
+    factors = [0.0, *(draw.number(0.1, 1) for _ in range(4 * V))]
+    model, found = ByToken(torch.zeros(V + 1, V + 1)), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: factors[min(s, 4 * V)])
+    model.register_forward_pre_hook(lambda *_: model.zero_grad())  # whether they are cleared is another's question
+    for _ in range(epochs):
+        with using(mvtm_loss=sloped(slopes)):
+            train_one_epoch(model, [torch.full((draw.integer(1, 4), T), n) for n in range(V)], optimizer, scheduler,
+                            mask_token_id=V, device="cpu")
+        found += [-model.table.detach().double().sum().item(), float(scheduler.last_epoch)]
+    return {"found": found, "slopes": slopes, "factors": factors}
+
+
+@steps.judge
+def judge_steps(seen, right):
+    found, slopes, factors = numbers(seen["found"], 4, "steps"), np.array(right["slopes"]), np.array(right["factors"])
+    moved, stepped, n = found[::2], found[1::2], len(slopes)
+    reason = likely(moved[0], [
+        ((factors[1:n + 1] * slopes).sum(), "the scheduler steps first: the first rate of the schedule is skipped"),
+        ((factors[:2 * n:2] * slopes).sum(), "the scheduler steps twice with each batch")])
+    if stepped[0] == 0:
+        reason = "the scheduler is never stepped: the learning rate stays where warm-up begins, at 0"
+    elif list(stepped) == [1, 2]:
+        reason = ("the scheduler is stepped once an epoch: warm-up is then counted in epochs, and the first epoch "
+                  "trains at learning rate 0")
+    expect(list(stepped) == [n, 2 * n], f"{n} steps of the scheduler for {n} batches", f"{stepped[0]:g}", reason)
+    expect(np.allclose(moved, right["found"][::2], rtol=1e-3), "steps at the learning rates of the schedule, in order",
+           "other steps", reason)
+
+
+@probe("train_one_epoch", weight=2)
+def scaler(train_one_epoch, draw):
+    """The scaler that is given scales the loss, makes the steps and is updated."""
+    V, T, init, lr = 4, 4, float(2 * draw.integer(60, 900) + 1), 1e-3
+    slopes, values = [draw.number(0.2, 0.9) for _ in range(V)], [draw.number(2, 9) for _ in range(V)]
+    model, given = ByToken(torch.zeros(V + 1, V + 1)), torch.amp.GradScaler("cpu", init_scale=init, growth_interval=1)
+    optimizer, scales = torch.optim.SGD(model.parameters(), lr=lr), []
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    model.register_forward_pre_hook(lambda *_: model.zero_grad())  # whether they are cleared is another's question
+    model.table.register_hook(lambda grad: scales.append(grad.double().sum().item()))
+    for count in (V, 1):
+        with using(mvtm_loss=sloped(slopes, values)):
+            last = train_one_epoch(model, [torch.full((draw.integer(1, 4), T), n) for n in range(count)], optimizer,
+                                   scheduler, mask_token_id=V, device="cpu", scaler=given)
+    return {"found": [given.get_scale() / init, -model.table.detach().double().sum().item() / lr, float(last)],
+            "scaled": scales[0] / init}
+
+
+@scaler.judge
+def judge_scaler(seen, right):
+    growth, moved, last = numbers(seen["found"], 3, "the scaler's steps")
+    wanted, batches = right["found"], round(math.log2(right["found"][0]))
+    expect(growth == wanted[0], f"a scaler that is updated after each of {batches} batches",
+           "one that was never updated" if growth == 1 else "one that was updated at other times",
+           "the scaler that is given is not used: is one made anew in the function?" if growth == 1 else "")
+    expect(np.isclose(moved, wanted[1], rtol=1e-3), "the same steps with a scaler as without", "other steps",
+           "the optimizer steps with gradients that are still scaled" if abs(moved) > 50 * wanted[1] else "")
+    expect(np.isclose(seen["scaled"], right["scaled"], rtol=1e-3), "a backward pass of the scaled loss",
+           "one of another loss", "scaler.scale(loss).backward()")
+    expect(np.isclose(last, wanted[2], rtol=2e-3), "the loss before it is scaled", "another number")
+
+
+@probe("train_one_epoch")
+def train_mode(train_one_epoch, draw):
+    """The transformer and each of its parts are in train mode in every pass."""
+    V, T = 5, 6
+    model = nn.Sequential(ByToken(draw.normal(V + 1, V + 1)), nn.Dropout(0.3),
+                          nn.Sequential(nn.BatchNorm1d(T), nn.Dropout(0.2)))
+    passes = watched(model, lambda module, z_indices, logits: [one.training for one in module.modules()])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    for start in draw.shuffled(["eval", "train", "part"]):
+        model.train(start == "train")
+        if start == "part":
+            model[2].train()
+        train_one_epoch(model, [draw.tokens(B, T, V=V) for B in (3, 2)], optimizer, scheduler, mask_token_id=V,
+                        device="cpu")
+    return passes
+
+
+@train_mode.judge
+def judge_train_mode(seen, right):
+    judge_modes(seen, right, True, "after an evaluation the model may be in eval mode: train mode must be set")
+
+
+def judge_modes(seen, right, mode, reason):
+    """In each pass, of at least as many as the reference makes, all modules are in that mode."""
+    name = "train" if mode else "eval"
+    expect(isinstance(seen, list) and len(seen) >= len(right), f"a pass for each of {len(right)} batches", "fewer")
+    for modes in seen:
+        expect(len(modes) == len(right[0]), "the modules that the model has", "others")
+        expect(any(one is mode for one in modes), f"{name} mode in every pass", "the other mode", reason)
+        expect(all(one is mode for one in modes), f"{name} mode of every part of the model", "the other one in some",
+               f"transformer.{name}() sets all parts, transformer.training only one")
+
+
+@probe("train_one_epoch")
+def autocast(train_one_epoch, draw):
+    """The forward pass runs under lab3.autocast(device), which knows what the machine does fast."""
+    from unittest.mock import patch
+
+    from lab3 import machine
+
+    V, T, ones, found = 5, 6, torch.ones(2, 2), {}
+    for case in draw.shuffled(["fast", "slow"]):
+        model = ByToken(draw.normal(V + 1, V + 1))
+        passes = watched(model, lambda module, z_indices, logits: (ones @ ones).dtype == torch.bfloat16)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+        with patch.object(machine, "bfloat16_pays", lambda kind, case=case: case == "fast"):
+            train_one_epoch(model, [draw.tokens(B, T, V=V) for B in (3, 2)], optimizer, scheduler, mask_token_id=V,
+                            device=draw.one_of(["cpu", torch.device("cpu")]))
+        found[case] = passes
+    return found
+
+
+@autocast.judge
+def judge_autocast(seen, right):
+    for case, wanted in (("fast", True), ("slow", False)):
+        count, passes = len(right[case]), seen[case]
+        expect(len(passes) >= count, f"a pass for each of {count} batches", f"{len(passes)}")
+        expect(all(one is wanted for one in passes), "the forward pass under lab3.autocast(device)",
+               "a pass outside of it" if wanted else "autocast where the machine is not faster with it",
+               "the with statement is missing, or does not hold the forward pass" if wanted else
+               "another autocast is used")
+
+
+@probe("train_one_epoch", weight=2)
+def masks(train_one_epoch, draw):
+    """The masks come from sample_mask with its defaults: each row has a ratio of its own."""
+    V, T, B, batches = 5, 64, 256, 4
+    mask, model = draw.mask(T, *(draw.integer(1, T) for _ in range(12))), ByToken(torch.zeros(V + 1, V + 1))
+    passes = watched(model, lambda module, z_indices, logits: z_indices == V)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    with using(sample_mask=dealt(mask, strict=True)):
+        train_one_epoch(model, [draw.tokens(n, T, V=V) for n in (5, 4, 3)], optimizer, scheduler, mask_token_id=V,
+                        device="cpu", generator=draw.generator())
+    given = torch.cat(passes)
+    passes.clear()
+    train_one_epoch(model, [draw.tokens(B, T, V=V) for _ in range(batches)], optimizer, scheduler, mask_token_id=V,
+                    device="cpu", generator=draw.generator())
+    return {"given": given, "mask": mask, "counts": [one.sum(dim=1) for one in passes]}
+
+
+@masks.judge
+def judge_masks(seen, right):
+    counts = right["counts"]
+    T, B = right["mask"].shape[1], len(counts[0])
+    found = [array(one, (B,), "int", "hidden tokens of each row") for one in seen["counts"]]
+    expect(len(found) == len(counts), f"{len(counts)} passes for {len(counts)} batches", f"{len(found)}")
+    expect(all(np.ptp(one) > 0 for one in found), "a ratio drawn for each row", "as many hidden tokens in every row",
+           "one ratio for the whole batch: left alone, sample_mask draws a ratio for each row")
+    expect(not any(np.array_equal(one, found[0]) for one in found[1:]), "masks drawn for each batch",
+           "those of the first batch again")
+    shares = np.sort(np.concatenate(found)) / T
+    n = len(shares)
+    far = max(np.abs(shares - np.arange(n) / n).max(), np.abs(shares - np.arange(1, n + 1) / n).max())
+    # Uniform draws get so far once in 1e10 times (Dvoretzky, Kiefer and Wolfowitz); ceil adds 1 / T.
+    expect(far < math.sqrt(math.log(2e10) / (2 * n)) + 1 / T, "ratios drawn evenly from 0 to 1",
+           "ratios of another distribution", "sample_mask is called with its own defaults, without a ratio")
+    given = array(seen["given"], right["given"].shape, "bool", "the mask tokens that the transformer saw")
+    expect(np.array_equal(given, right["mask"]), "mask tokens where sample_mask hides", "mask tokens elsewhere",
+           "the mask is inverted" if np.array_equal(given, ~right["mask"]) else
+           "sample_mask is found by its name and called with its defaults: no masks from elsewhere")
+
+
+@probe("train_one_epoch")
+def generator(train_one_epoch, draw):
+    """The same state of the generator gives the same training, and another state another."""
+    V, T, B, found = 5, 32, 128, []
+    batches, table = [draw.tokens(B, T, V=V) for _ in range(2)], draw.normal(V + 1, V + 1)
+    one, other = draw.generator(), draw.generator()
+    state = one.get_state()
+    for case in ("first", "on", "on", "again", "again", "other", "other"):  # `on` goes on with the generator of `first`
+        model = ByToken(table.clone())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+        torch.manual_seed(draw.integer(0, 10**6))
+        if case == "again":
+            one = torch.Generator()
+            one.set_state(state)
+        train_one_epoch(model, batches, optimizer, scheduler, mask_token_id=V, device="cpu",
+                        generator=other if case == "other" else one)
+        found.append(model.table)
+    return {"tables": found, "start": table}
+
+
+@generator.judge
+def judge_generator(seen, right):
+    expect(len(seen["tables"]) == len(right["tables"]), f"{len(right['tables'])} trainings", "others")
+    tables = [array(one, right["start"].shape, "float", "the parameters") for one in seen["tables"]]
+    expect(all(np.abs(one - right["start"]).max() > 1e-3 for one in tables), "parameters that were trained", "the same")
+    judge_states(tables)
+
+
+def judge_states(results):
+    """Of seven results the first, fourth and fifth had the generator in the same state, the others had other states.
+
+    Losses hardly ever agree by chance, and not twice: they are float32 and spread over 0.01 and more.
+    """
+    first = results[0]
+    expect(all(np.allclose(first, results[n], rtol=2e-6, atol=2e-6) for n in (3, 4)),
+           "the same result from the same state of the generator", "another",
+           "the generator is not handed on to sample_mask: the masks cannot be repeated")
+    for some in ((1, 2), (5, 6)):
+        expect(any(np.abs(results[n] - first).max() > 1e-7 for n in some),
+               "another result from another state of the generator", "the same",
+               "is a generator made, or seeded anew, in the function?")
+
+
+@probe("train_one_epoch")
+def mean(train_one_epoch, draw):
+    """What comes back is the mean of the batch losses, a float, for a loader that can be gone through once."""
+    V, T, model = 5, 6, ByToken(torch.zeros(6, 6))
+    values, sizes = [draw.number(1, 9) for _ in range(V)], [*draw.shuffled([7, 6, 5, 8]), 1]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    with using(mvtm_loss=sloped([0.0] * V, values)):
+        result = train_one_epoch(
+            transformer=model, loader=(torch.full((B, T), n) for n, B in enumerate(sizes)), optimizer=optimizer,
+            scheduler=scheduler, mask_token_id=V, device="cpu", scaler=None, generator=draw.generator())
+    return {"mean": result, "values": values, "sizes": sizes}
+
+
+@mean.judge
+def judge_mean(seen, right):
+    found, values, sizes = loss(seen["mean"]), np.array(right["values"]), np.array(right["sizes"])
+    reason = likely(found, [
+        (values.sum(), "the losses are added, not averaged"), (values[-1], "this is the last batch's loss"),
+        (values[0], "this is the first batch's loss: return after the loop"),
+        ((values * sizes).sum() / sizes.sum(), "each batch counts the same, also a smaller one: no weights by rows"),
+        (values.sum() / sizes.sum(), "the sum is divided by the number of rows, not of batches"),
+        ((values * sizes).sum() / len(sizes), "the losses are multiplied by the batch size"),
+        (np.median(values), "this is the median"), (values[:-1].mean(), "the last batch is left out")])
+    expect(np.isclose(found, right["mean"], rtol=1e-3), "the mean of the batch losses", "another number", reason)
+
+
+@probe("train_one_epoch")
+def names(train_one_epoch, draw):
+    """masked_forward and mvtm_loss are found by name, and get what the contract says."""
+    B, T, V = 4, 8, 6
+    model, mask = ByToken(draw.normal(V + 1, V + 1)), draw.mask(T, *(draw.integer(2, T - 2) for _ in range(B)))
+    forward, mvtm, shift, power = known("masked_forward"), known("mvtm_loss"), draw.integer(1, V - 1), draw.number(2, 3)
+
+    def masked_forward(transformer, z_indices, mask, mask_token_id):
+        logits, targets = forward(transformer, z_indices, mask, mask_token_id)
+        return -logits, (targets + shift) % V
+
+    def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):
+        return mvtm(logits, targets, mask, label_smoothing) ** power
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    with using(sample_mask=dealt(mask), masked_forward=masked_forward, mvtm_loss=mvtm_loss):
+        train_one_epoch(model, [draw.tokens(B, T, V=V)], optimizer, scheduler, mask_token_id=V, device="cpu",
+                        generator=draw.generator())
+    return model.table
+
+
+NAMES = "both are found by their names and called, no copies of them; the targets are those of masked_forward"
+
+
+@names.judge
+def judge_names(seen, right):
+    table = array(seen, right.shape, "float", "the parameters")
+    expect(np.allclose(table, right, rtol=1e-3, atol=1e-4), "a step along the loss that mvtm_loss gives for what "
+           "masked_forward gives", "another step", NAMES)
+
+
+@probe("train_one_epoch")
+def empty_loader(train_one_epoch, draw):
+    """A loader without a batch is refused, and no other."""
+    V, T, results = 5, 6, []
+    cases = draw.shuffled(["list", "iterator", "dataset", "one row", "two batches", "one batch"])
+    for case in cases:
+        loader = {"list": [], "iterator": iter([]), "one row": [draw.tokens(1, T, V=V)],
+                  "dataset": torch.utils.data.DataLoader(draw.tokens(0, T, V=V), batch_size=2),
+                  "two batches": torch.utils.data.DataLoader(draw.tokens(5, T, V=V), batch_size=3),
+                  "one batch": iter([draw.tokens(3, T, V=V)])}[case]
+        model = ByToken(draw.normal(V + 1, V + 1))
+        passes = watched(model, lambda module, z_indices, logits: len(z_indices))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+        result = attempt(train_one_epoch, model, loader, optimizer, scheduler, mask_token_id=V, device="cpu",
+                         generator=draw.generator())
+        results.append({"case": case, "rows": passes, "result": result})
+    return results
+
+
+@empty_loader.judge
+def judge_empty_loader(seen, right):
+    expect(len(seen) == len(right), f"{len(right)} calls", "others")
+    for one, other in zip(seen, right, strict=True):
+        if "error" in other["result"]:
+            refused(one["result"], "loader", "a loader without a batch")
+        else:
+            expect("value" in one["result"], "no error for a loader that has batches", "an error")
+            expect(one["rows"] == other["rows"], f"a pass with each batch of a loader of {other['case']}",
+                   f"{len(one['rows'])} passes")
+
+
+# eval_one_epoch
+
+
+@probe("eval_one_epoch", weight=2)
+def hidden_loss(eval_one_epoch, draw):
+    """The loss of a batch is that on its hidden tokens and no others, without smoothing."""
+    B, T, V = 5, 12, 7
+    z, mask = draw.tokens(B, T, V=V), draw.mask(T, *(draw.integer(2, T - 2) for _ in range(B)))
+    model, before, others = ByToken(draw.normal(V + 1, V + 1, scale=2.0)), z.clone(), {}
+    for name, counted, smoothing in (("all", None, 0.0), ("known", ~mask, 0.0), ("smooth", mask, 0.1)):
+        logits, targets = known("masked_forward")(model, z, mask, V)
+        others[name] = float(known("mvtm_loss")(logits, targets, counted, smoothing))
+    with using(sample_mask=dealt(mask)):
+        result = eval_one_epoch(model, [z], mask_token_id=V, device="cpu", generator=draw.generator())
+    return {"mean": float(result), "others": others, "tokens": torch.equal(z, before)}
+
+
+@hidden_loss.judge
+def judge_hidden_loss(seen, right):
+    found, others = loss(seen["mean"]), right["others"]
+    expect(np.isclose(found, right["mean"], rtol=1e-3), "the loss on hidden tokens", "another number", likely(found, [
+        (others["all"], "the loss counts all tokens: hand mvtm_loss the mask"),
+        (others["known"], "the mask is inverted: True means hidden"),
+        (others["smooth"], "the loss is smoothed: label_smoothing stays at 0"), (0.0, "the loss is 0 for any tokens")]))
+    expect(seen["tokens"] is True, "the loader's tokens as they were", "changed ones", "work on a copy of the batch")
+
+
+@probe("eval_one_epoch", weight=2)
+def batch_mean(eval_one_epoch, draw):
+    """What comes back is the mean over batches, a float, for a loader that can be gone through once."""
+    V, T, model = 5, 6, ByToken(torch.zeros(6, 6))
+    values, sizes = [draw.number(1, 9) for _ in range(V)], [*draw.shuffled([7, 6, 5, 8]), 1]
+    with using(mvtm_loss=sloped([0.0] * V, values)):
+        result = eval_one_epoch(transformer=model, loader=(torch.full((B, T), n) for n, B in enumerate(sizes)),
+                                mask_token_id=V, device="cpu", generator=draw.generator())
+    return {"mean": result, "values": values, "sizes": sizes}
+
+
+batch_mean.judge(judge_mean)
+
+
+@probe("eval_one_epoch", weight=2)
+def eval_mode(eval_one_epoch, draw):
+    """Every part of the model is in eval mode in every pass, so that dropout disturbs nothing."""
+    V, T, means = 5, 6, []
+    model = nn.Sequential(ByToken(draw.normal(V + 1, V + 1)), nn.Dropout(0.5),
+                          nn.Sequential(nn.BatchNorm1d(T), nn.Dropout(0.5)))
+    model[2][0].running_mean.copy_(draw.normal(T))
+    passes = watched(model, lambda module, z_indices, logits: [one.training for one in module.modules()])
+    for start in draw.shuffled(["train", "eval", "part"]):
+        model.train(start == "train")
+        if start == "part":
+            model[2].train()
+        with using(sample_mask=dealt(draw.mask(T, 3, 1, 5, 2, 6))):
+            means.append(float(eval_one_epoch(model, [draw.tokens(5, T, V=V)], mask_token_id=V, device="cpu",
+                                              generator=draw.generator())))
+    return {"passes": passes, "means": means}
+
+
+@eval_mode.judge
+def judge_eval_mode(seen, right):
+    judge_modes(seen["passes"], right["passes"], False, "dropout would disturb the measurement")
+    for one, other in zip(seen["means"], right["means"], strict=True):
+        expect(np.isclose(loss(one), other, rtol=1e-3), "the mean loss of the model in eval mode", "another number")
+
+
+@probe("eval_one_epoch")
+def modes_back(eval_one_epoch, draw):
+    """Each module has the mode afterwards that it had before."""
+    V, T, cases = 5, 6, []
+    for start in draw.shuffled(["train", "eval", "mixed", "parts"]):
+        model = nn.Sequential(ByToken(draw.normal(V + 1, V + 1)), nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.2)),
+                              nn.Sequential(nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.4)))).train(start == "train")
+        if start == "mixed":
+            for module in model.modules():
+                module.training = draw.one_of([True, False])
+        if start == "parts":  # the parts are not as the whole
+            model[1].train()
+            model[2][1].training = True
+        before = [module.training for module in model.modules()]
+        passes = watched(model, lambda module, z_indices, logits: [one.training for one in module.modules()])
+        eval_one_epoch(model, [draw.tokens(B, T, V=V) for B in (3, 2)], mask_token_id=V, device="cpu")
+        cases.append({"start": start, "before": before, "during": passes,
+                      "after": [module.training for module in model.modules()]})
+    return cases
+
+
+@modes_back.judge
+def judge_modes_back(seen, right):
+    expect(len(seen) == len(right), f"{len(right)} evaluations", "others")
+    for one, other in zip(seen, right, strict=True):
+        after, before = one["after"], other["before"]
+        reason = "the modes differ from part to part: note each submodule's own, and put it back"
+        if other["start"] in ("train", "eval"):
+            reason = ("eval mode stays on: training would go on without dropout" if other["start"] == "train" else
+                      "train mode is set in the end, whatever it was before")
+        expect(after == before, "each module's mode as it was before", "other modes", reason)
+        expect(len(one["during"]) >= len(other["during"]) and not any(any(modes) for modes in one["during"]),
+               "passes in eval mode before that", "none" if not one["during"] else "passes in train mode")
+
+
+@probe("eval_one_epoch")
+def modes_back_after_errors(eval_one_epoch, draw):
+    """Each module has its mode back also after an exception, in the transformer or in the loader."""
+    V, T, cases = 5, 6, []
+    for case in draw.shuffled(["transformer", "loader", "empty"]):
+        model = nn.Sequential(ByToken(draw.normal(V + 1, V + 1)), nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.2)),
+                              nn.Dropout(0.3))
+        for module in [model[0], model[1][1], draw.one_of([model[1], model[2]])]:
+            module.training = False
+        before = [module.training for module in model.modules()]
+        passes = watched(model, lambda module, z_indices, logits: [one.training for one in module.modules()])
+
+        def fails(module, args, case=case, passes=passes):
+            if case == "transformer" and len(passes) == 1:
+                raise RuntimeError("raised by the probe")
+
+        def batches(case=case, batch=draw.tokens(3, T, V=V)):
+            if case != "empty":
+                yield batch
+            if case == "transformer":
+                yield batch
+            if case == "loader":
+                raise RuntimeError("raised by the probe")
+
+        model.register_forward_pre_hook(fails)
+        attempt(eval_one_epoch, model, batches(), mask_token_id=V, device="cpu")
+        cases.append({"case": case, "before": before, "during": passes, "grad": torch.is_grad_enabled(),
+                      "after": [module.training for module in model.modules()]})
+        torch.set_grad_enabled(True)
+    return cases
+
+
+@modes_back_after_errors.judge
+def judge_modes_back_after_errors(seen, right):
+    expect(len(seen) == len(right), f"{len(right)} evaluations", "others")
+    for one, other in zip(seen, right, strict=True):
+        place = {"empty": "an empty loader was refused"}.get(other["case"], f"an exception in the {other['case']}")
+        count = len(other["during"]) if other["case"] == "transformer" else 0  # a loader may be read before any pass
+        expect(len(one["during"]) >= count and not any(any(modes) for modes in one["during"]),
+               "passes in eval mode", "none" if not one["during"] else "passes in train mode")
+        expect(one["after"] == other["before"], f"each module's mode as it was, after {place}", "other modes",
+               "an exception skips the lines that put them back: finally is never skipped")
+        expect(one["grad"] is True, f"gradients switched on again after {place}", "gradients off",
+               "an exception skips the line that switches them on: a with statement does not")
+
+
+@probe("eval_one_epoch")
+def untouched(eval_one_epoch, draw):
+    """There are no gradients, and parameters, buffers and what gradients there were stay as they are."""
+    V, T = 5, 6
+    model = nn.Sequential(ByToken(draw.normal(V + 1, V + 1)), nn.BatchNorm1d(T), nn.Dropout(0.2))
+    model[1].running_mean.copy_(draw.normal(T))
+    model[1].bias.requires_grad = False
+    for one in (model[0].table, model[1].weight):
+        one.grad = draw.normal(*one.shape)
+
+    def state():
+        return ({name: one.clone() for name, one in model.state_dict().items()},
+                [None if one.grad is None else one.grad.clone() for one in model.parameters()],
+                [one.requires_grad for one in model.parameters()])
+
+    passes, before = watched(model, lambda module, z_indices, logits: logits.requires_grad), state()
+    with using(sample_mask=dealt(draw.mask(T, 3, 1, 5, 2, 6))):
+        result = eval_one_epoch(model, [draw.tokens(5, T, V=V)], mask_token_id=V, device="cpu",
+                                generator=draw.generator())
+    grad, after = torch.is_grad_enabled(), state()
+    torch.set_grad_enabled(True)
+    return {"mean": float(result), "passes": passes, "grad": grad, "flags": before[2] == after[2],
+            "values": all(torch.equal(one, after[0][name]) for name, one in before[0].items()),
+            "gradients": all((one is None) == (other is None) and (one is None or torch.equal(one, other))
+                             for one, other in zip(before[1], after[1], strict=True))}
+
+
+@untouched.judge
+def judge_untouched(seen, right):
+    expect(len(seen["passes"]) >= len(right["passes"]), "a pass for each batch", "fewer")
+    expect(not any(seen["passes"]), "passes without gradients", "passes with them",
+           "the graph of every batch costs memory and time: torch.no_grad() spares it")
+    expect(seen["values"] is True, "parameters and buffers as they were", "changed ones",
+           "running statistics move in train mode")
+    expect(seen["gradients"] is True, "the gradients that were there as they were", "cleared or changed ones",
+           "an evaluation in the middle of training must not touch them")
+    expect(seen["flags"] is True, "requires_grad of each parameter as it was", "changed")
+    expect(seen["grad"] is True, "gradients switched on again afterwards", "gradients off for all that follows")
+    expect(np.isclose(loss(seen["mean"]), right["mean"], rtol=1e-3), "the mean of the batch losses", "another number")
+
+
+@probe("eval_one_epoch")
+def eval_autocast(eval_one_epoch, draw):
+    """The forward pass runs under lab3.autocast(device), which knows what the machine does fast."""
+    from unittest.mock import patch
+
+    from lab3 import machine
+
+    V, T, ones, found = 5, 6, torch.ones(2, 2), {}
+    for case in draw.shuffled(["fast", "slow"]):
+        model = ByToken(draw.normal(V + 1, V + 1))
+        passes = watched(model, lambda module, z_indices, logits: (ones @ ones).dtype == torch.bfloat16)
+        with patch.object(machine, "bfloat16_pays", lambda kind, case=case: case == "fast"):
+            eval_one_epoch(model, [draw.tokens(B, T, V=V) for B in (3, 2)], mask_token_id=V,
+                           device=draw.one_of(["cpu", torch.device("cpu")]))
+        found[case] = passes
+    return found
+
+
+eval_autocast.judge(judge_autocast)
+
+
+@probe("eval_one_epoch", weight=2)
+def eval_masks(eval_one_epoch, draw):
+    """The masks come from sample_mask with its defaults, as in training: each row has a ratio of its own."""
+    V, T, B, batches = 5, 64, 256, 4
+    mask, model = draw.mask(T, *(draw.integer(1, T) for _ in range(12))), ByToken(torch.zeros(V + 1, V + 1))
+    passes = watched(model, lambda module, z_indices, logits: z_indices == V)
+    with using(sample_mask=dealt(mask, strict=True)):
+        eval_one_epoch(model, [draw.tokens(n, T, V=V) for n in (5, 4, 3)], mask_token_id=V, device="cpu",
+                       generator=draw.generator())
+    given = torch.cat(passes)
+    passes.clear()
+    eval_one_epoch(model, [draw.tokens(B, T, V=V) for _ in range(batches)], mask_token_id=V, device="cpu",
+                   generator=draw.generator())
+    return {"given": given, "mask": mask, "counts": [one.sum(dim=1) for one in passes]}
+
+
+eval_masks.judge(judge_masks)
+
+
+@probe("eval_one_epoch")
+def eval_generator(eval_one_epoch, draw):
+    """The same state of the generator gives the same value, and another state another."""
+    V, T, B, found = 5, 32, 128, []
+    batches, model = [draw.tokens(B, T, V=V) for _ in range(2)], ByToken(draw.normal(V + 1, V + 1))
+    one, other = draw.generator(), draw.generator()
+    state = one.get_state()
+    for case in ("first", "on", "on", "again", "again", "other", "other"):  # `on` goes on with the generator of `first`
+        torch.manual_seed(draw.integer(0, 10**6))
+        if case == "again":
+            one = torch.Generator()
+            one.set_state(state)
+        found.append(float(eval_one_epoch(model, batches, mask_token_id=V, device="cpu",
+                                          generator=other if case == "other" else one)))
+    return found
+
+
+@eval_generator.judge
+def judge_eval_generator(seen, right):
+    found = numbers(seen, len(right), "losses")
+    expect(np.allclose(found, right, atol=0.5), "losses of such tokens", "others")
+    judge_states(found)
+
+
+@probe("eval_one_epoch")
+def eval_names(eval_one_epoch, draw):
+    """masked_forward and mvtm_loss are found by name, and get what the contract says."""
+    B, T, V = 4, 8, 6
+    model, mask = ByToken(draw.normal(V + 1, V + 1)), draw.mask(T, *(draw.integer(2, T - 2) for _ in range(B)))
+    forward, mvtm, shift, power = known("masked_forward"), known("mvtm_loss"), draw.integer(1, V - 1), draw.number(2, 3)
+
+    def masked_forward(transformer, z_indices, mask, mask_token_id):
+        logits, targets = forward(transformer, z_indices, mask, mask_token_id)
+        return -logits, (targets + shift) % V
+
+    def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):
+        return mvtm(logits, targets, mask, label_smoothing) ** power
+
+    with using(sample_mask=dealt(mask), masked_forward=masked_forward, mvtm_loss=mvtm_loss):
+        return float(eval_one_epoch(model, [draw.tokens(B, T, V=V)], mask_token_id=V, device="cpu",
+                                    generator=draw.generator()))
+
+
+@eval_names.judge
+def judge_eval_names(seen, right):
+    expect(np.isclose(loss(seen), right, rtol=1e-3), "the loss that mvtm_loss gives for what masked_forward gives",
+           "another", NAMES)
+
+
+@probe("eval_one_epoch")
+def eval_empty_loader(eval_one_epoch, draw):
+    """A loader without a batch is refused, and no other."""
+    V, T, results = 5, 6, []
+    cases = draw.shuffled(["list", "iterator", "dataset", "one row", "two batches", "one batch"])
+    for case in cases:
+        loader = {"list": [], "iterator": iter([]), "one row": [draw.tokens(1, T, V=V)],
+                  "dataset": torch.utils.data.DataLoader(draw.tokens(0, T, V=V), batch_size=2),
+                  "two batches": torch.utils.data.DataLoader(draw.tokens(5, T, V=V), batch_size=3),
+                  "one batch": iter([draw.tokens(3, T, V=V)])}[case]
+        model = ByToken(draw.normal(V + 1, V + 1))
+        passes = watched(model, lambda module, z_indices, logits: len(z_indices))
+        result = attempt(eval_one_epoch, model, loader, mask_token_id=V, device="cpu", generator=draw.generator())
+        results.append({"case": case, "rows": passes, "result": result})
+    return results
+
+
+eval_empty_loader.judge(judge_empty_loader)

@@ -1,0 +1,61 @@
+"""What the tests of the grader share: probes without kernels, and submissions."""
+
+import json
+from functools import cache
+
+from conftest import ROOT
+
+from grader.probes import PROBES, inside
+from grader.probes.probe import Wrong, decode
+from lab3.exercises import EXERCISES, answer_file, link, run_answer
+
+WORK = ROOT / "solutions" / "work"
+TEXTS = {exercise: (WORK / f"{exercise}.py").read_text() for exercise in EXERCISES}
+
+
+def namespaces(exercise, text):
+    """Each answer in a namespace of its own: `text` for this exercise, the reference answers for the others."""
+    answers = {name: run_answer(name, answer_file(text if name == exercise else TEXTS[name]), f"{name}.py")
+               for name in EXERCISES}
+    link(answers)
+    return answers
+
+
+@cache
+def right(exercise, probe, seed):
+    """What a probe sees of the reference answer."""
+    one = next(one for one in PROBES[exercise] if one.name == probe)
+    found = inside.observe(one.look, exercise, seed, namespaces(exercise, TEXTS[exercise]))
+    assert "seen" in found, found
+    return decode(inside.encode(found["seen"]))
+
+
+def failures(exercise, text, seed, only=None):
+    """What is wrong with an answer: a dict, name of the probe -> `Wrong`; empty where it is right."""
+    answers, found = namespaces(exercise, text), {}
+    for one in PROBES[exercise]:
+        if only and one.name not in only:
+            continue
+        seen = decode(inside.encode(inside.observe(one.look, exercise, seed, answers)))
+        try:
+            if "error" in seen:
+                raise Wrong("no exception", f"{seen['error']['type']}: {seen['error']['text'][:300]}")
+            one(seen["seen"], right(exercise, one.name, seed))
+        except Wrong as wrong:
+            found[one.name] = wrong
+    return found
+
+
+def notebook_of(*cells, kind="code"):
+    """The JSON of a notebook with these cells."""
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
+        {"cell_type": kind, "id": f"c{i}", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
+        for i, text in enumerate(cells)]})
+
+
+def hand_in(folder, texts, helpers=()):
+    """A submission: one notebook with the code of answers, by exercise, after cells of helpers."""
+    cells = [*helpers, *(f"#| exercise: {name}\n{text}" for name, text in texts.items())]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lab.ipynb").write_text(notebook_of(*cells))
+    return folder

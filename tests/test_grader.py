@@ -1,0 +1,318 @@
+"""The grader as instructors and students use it: marks, batches, results on disk, the self-check."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+from probing import TEXTS, hand_in
+
+from grader import batch, grade
+from grader.cli import main
+from grader.kernel import Nursery
+from grader.notebook import Outcome, Sheet, explain
+from grader.probes.probe import Probe
+from grader.results import read_result
+from lab3.exercises import EXERCISES
+from lab3.files import InputError
+
+ANSWERS = tuple(EXERCISES)
+CHEAP = ("gamma_func", "masked_forward", "frechet_distance")
+SHIFTED = TEXTS["gamma_func"].replace('"square": lambda r: 1 - r**2', '"square": lambda r: (1 - r)**2')
+
+
+class Shared(Nursery):
+    """One nursery for all tests of this file: it takes seconds to start."""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def shared():
+    made = Shared()
+    yield made
+    Nursery.close(made)
+
+
+@pytest.fixture(autouse=True)
+def nursery(shared, monkeypatch):
+    monkeypatch.setattr(batch, "Nursery", lambda: shared)
+
+
+def run(paths, out, only=CHEAP, seed=1, **options):
+    """Grade, and give the results by name."""
+    return {one.submission: one for one in batch.grade(paths, out, seed=seed, only=only, jobs=2, say=str, **options)}
+
+
+def untimed(result):
+    """The columns without times."""
+    return [replace(one, seconds=0, probes=tuple(replace(probe, seconds=0) for probe in one.probes))
+            for one in result.exercises]
+
+
+def points(result):
+    """Points by exercise."""
+    return {one.exercise: one.points for one in result.exercises}
+
+
+@pytest.mark.slow
+def test_the_solved_lab_has_full_marks_and_the_starter_none(tmp_path):
+    for name, source in (("solved", "solutions"), ("starter", "notebooks")):
+        (tmp_path / "class" / name).mkdir(parents=True)
+        for notebook in (ROOT / source).glob("*.ipynb"):
+            shutil.copy(notebook, tmp_path / "class" / name)
+    found = run([tmp_path / "class"], tmp_path / "out", only=(*ANSWERS, "fid_decoding"))
+    solved, starter = found["solved"], found["starter"]
+    assert solved.score == solved.max_score == 92
+    assert {one.status for one in solved.exercises} == {"passed"}
+    assert starter.score == 0 and {one.status for one in starter.exercises} == {"not written"}
+    feedback = (tmp_path / "out" / "starter" / "feedback.html").read_text()
+    assert "not written" in feedback and "of 92 points" in feedback
+
+
+@pytest.mark.slow
+def test_each_exercise_is_graded_alone(tmp_path):
+    """One right answer among ten broken ones has its full marks, and the ten have none."""
+    ways = ["raise RuntimeError('broken')", "def {name}(*args, **options):\n    return None", "{name} = 1",
+            "class {name}:\n    def __init__(self, *args, **options):\n        raise ValueError('all wrong')"]
+    for number, right in enumerate(EXERCISES):
+        texts = {name: ways[(number + i) % len(ways)].format(name=EXERCISES[name][0])
+                 for i, name in enumerate(EXERCISES)}
+        hand_in(tmp_path / "class" / right, texts | {right: TEXTS[right]})
+    for name, result in run([tmp_path / "class"], tmp_path / "out", only=ANSWERS).items():
+        wanted = dict.fromkeys(EXERCISES, 0) | {name: grade.read_rubric().points[name]}
+        assert points(result) == wanted, name
+
+
+def test_part_of_an_answer_has_part_of_the_points(tmp_path):
+    hand_in(tmp_path / "ada", {"gamma_func": SHIFTED})
+    [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
+    [marks] = result.exercises
+    assert 0 < marks.points < marks.max_points and marks.status == "partly"
+    wrong = [one for one in marks.probes if not one.passed]
+    assert wrong and all(one.expected and one.got for one in wrong)
+    assert any("square" in one.title for one in wrong)
+
+
+def test_helpers_of_the_notebook_come_along(tmp_path):
+    text = TEXTS["gamma_func"].replace("np.cos(np.pi * r / 2)", "falling(r)")
+    helper = "from math import pi\nimport numpy\ndef falling(r):\n    return numpy.cos(pi * r / 2)\nprint(1)\n1 / 0"
+    hand_in(tmp_path / "ada", {"gamma_func": text}, [helper])
+    [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
+    assert result.score == result.max_score
+
+
+def test_the_same_seed_gives_the_same_marks_and_is_recorded(tmp_path):
+    hand_in(tmp_path / "class" / "ada", {"gamma_func": SHIFTED, "masked_forward": TEXTS["masked_forward"]})
+    first, again = (run([tmp_path / "class"], tmp_path / out)["ada"] for out in ("one", "two"))
+    assert untimed(first) == untimed(again)
+    assert first.seed == 1 and json.loads((tmp_path / "one" / "run.json").read_text())["seed"] == 1
+    [row] = csv.DictReader((tmp_path / "one" / "grades.csv").open())
+    assert row["seed"] == "1" and row["sandbox"] == first.sandbox and float(row["score"]) == first.score
+
+
+def test_what_is_unchanged_is_not_graded_again(tmp_path):
+    names = ("ada", "ben")
+    for name in names:
+        hand_in(tmp_path / "class" / name, {"gamma_func": TEXTS["gamma_func"]})
+    out = tmp_path / "out"
+    run([tmp_path / "class"], out)
+    before = {name: (out / name / "results.json").stat().st_mtime_ns for name in names}
+    hand_in(tmp_path / "class" / "ben", {"gamma_func": SHIFTED})
+    found = run([tmp_path / "class"], out, seed=None)
+    after = {name: (out / name / "results.json").stat().st_mtime_ns for name in names}
+    assert after["ada"] == before["ada"] and after["ben"] != before["ben"]
+    assert points(found["ben"])["gamma_func"] < points(found["ada"])["gamma_func"]
+    run([tmp_path / "class"], out, seed=2)
+    assert read_result(out / "ada").seed == 2
+
+
+def test_columns_graded_one_after_the_other_come_together(tmp_path):
+    hand_in(tmp_path / "ada", {name: TEXTS[name] for name in CHEAP})
+    run([tmp_path / "ada"], tmp_path / "out", only=["04"])
+    assert list(points(read_result(tmp_path / "out" / "ada"))) == ["gamma_func"]
+    run([tmp_path / "ada"], tmp_path / "out", only=["masked_forward"])
+    assert list(points(read_result(tmp_path / "out" / "ada"))) == ["masked_forward", "gamma_func"]
+
+
+def test_a_damaged_result_is_made_again(tmp_path):
+    hand_in(tmp_path / "ada", {"gamma_func": TEXTS["gamma_func"]})
+    run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"])
+    (tmp_path / "out" / "ada" / "results.json").write_text("{")
+    [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
+    assert result.score == result.max_score == read_result(tmp_path / "out" / "ada").score
+
+
+def test_an_unreadable_submission_costs_itself_alone(tmp_path):
+    hand_in(tmp_path / "class" / "ada", {"gamma_func": TEXTS["gamma_func"]})
+    (tmp_path / "class" / "ben.zip").write_bytes(b"no zip")
+    found = run([tmp_path / "class"], tmp_path / "out", only=["gamma_func"])
+    assert found["ada"].score == found["ada"].max_score
+    assert found["ben"].score == 0 and found["ben"].status == "unreadable" and found["ben"].notes
+
+
+def test_a_grader_that_breaks_down_is_no_zero_in_silence(tmp_path, monkeypatch):
+    """A submission on which the grader itself fails is tried again, then marked as an error, and the rest goes on."""
+    for name in ("ada", "ben"):
+        hand_in(tmp_path / "class" / name, {"gamma_func": TEXTS["gamma_func"]})
+    real = batch.grade_one
+
+    def breaks(path, name, bench, done):
+        if name == "ben":
+            raise RuntimeError("no memory left")
+        return real(path, name, bench, done)
+
+    monkeypatch.setattr(batch, "grade_one", breaks)
+    found = run([tmp_path / "class"], tmp_path / "out", only=["gamma_func"])
+    assert found["ada"].score == found["ada"].max_score
+    assert found["ben"].status == "error" and "says nothing about the answers" in found["ben"].notes[0]
+    monkeypatch.setattr(batch, "grade_one", real)
+    found = run([tmp_path / "class"], tmp_path / "out", only=["gamma_func"])
+    assert found["ben"].score == found["ben"].max_score
+
+
+def test_a_nursery_that_dies_is_replaced(tmp_path, monkeypatch):
+    hand_in(tmp_path / "ada", {"gamma_func": TEXTS["gamma_func"]})
+    real = batch._run_all
+    monkeypatch.setattr(batch, "Nursery", Nursery)
+
+    def run_all(pending, out, bench, jobs):
+        bench.nursery.process.kill()
+        bench.nursery.process.wait()
+        real(pending, out, bench, jobs)
+
+    monkeypatch.setattr(batch, "_run_all", run_all)
+    [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
+    assert result.score == result.max_score
+
+
+def marks(outcomes, probes):
+    """The exercise's result for probes of weight 1 that passed or not."""
+    sheet = Sheet("gamma_func", {}, probes, {}, {})
+    sheet.outcomes = {f"probe-{one.name}": Outcome(passed, "this", "that") for one, passed in zip(probes, outcomes)}
+    return grade._marks(sheet, grade_answer(), 9)
+
+
+def grade_answer():
+    from grader.intake import Answer
+
+    return Answer("gamma_func", "")
+
+
+def probes(**options):
+    """Three probes; options go to the last."""
+    def first(answer, draw): ...
+    def second(answer, draw): ...
+    def third(answer, draw): ...
+    for one in (first, second, third):
+        one.__doc__ = "A title."
+    return [Probe("gamma_func", 1, first), Probe("gamma_func", 1, second), Probe("gamma_func", 1, third, **options)]
+
+
+def test_what_can_be_guessed_counts_beside_others_only():
+    assert marks([False, False, True], probes(guessable=True)).points == 0
+    assert marks([True, False, True], probes(guessable=True)).points == 6
+    assert marks([False, False, True], probes()).points == 3
+
+
+def test_a_decisive_probe_decides():
+    assert marks([True, True, False], probes(decisive=True)).points == 0
+    assert marks([True, True, True], probes(decisive=True)).points == 9
+
+
+SECRET = "def sample_mask(batch): secret"
+
+
+@pytest.mark.parametrize("error, got", [
+    ({"type": "ValueError", "text": SECRET, "line": 12}, "ValueError"),
+    ({"type": SECRET, "text": "", "line": 12}, "Exception"),
+    ({"type": "print", "text": "", "line": 12}, "Exception"),
+    ({"type": "RuntimeError", "text": "mat1 and mat2 shapes cannot be multiplied (4x8 and 16x16)", "line": 11},
+     "RuntimeError: mat1 and mat2 shapes cannot be multiplied (4x8 and 16x16)"),
+    ({"type": "NameError", "text": "name 'rank' is not defined", "line": 12}, "NameError: rank is not defined"),
+    ({"type": "NameError", "text": "name 'secret' is not defined", "line": 12}, "NameError"),
+    ({"type": "KeyError", "line": "12"}, "KeyError"),
+    ({}, "Exception"),
+    ("text", "Exception"),
+])
+def test_nothing_that_an_answer_says_comes_through(error, got):
+    outcome = explain(error, "def f():\n    return rank")
+    assert outcome.got == got and not outcome.passed
+    assert "secret" not in f"{outcome.likely}{outcome.place}{outcome.expected}"
+    if isinstance(error, dict) and error.get("line") == 12:
+        assert outcome.place == "return rank"
+
+
+def test_public_checks_say_what_is_known_beforehand():
+    def advice(message):
+        return grade.public_advice("gamma_func", Outcome(True, seen={"passed": False, "message": message}))
+
+    said = ("[FAIL] gamma_func: another mode is refused at once\n       expected  x\n"
+            "       likely    the angle lacks pi")
+    assert advice(said) == ("The public checks of the notebook say it too: Another mode is refused at once.",
+                            "Likely: the angle lacks pi")
+    assert advice(f"[FAIL] gamma_func: {SECRET}\n       likely    {SECRET}") == ()
+    assert advice(f"[FAIL] gamma_func: another mode is refused at once\n       likely    {SECRET}") == (
+        "The public checks of the notebook say it too: Another mode is refused at once.",)
+    assert advice(None) == () == grade.public_advice("gamma_func", None)
+
+
+def test_columns_are_named_by_notebook_or_id():
+    rubric = grade.read_rubric()
+    assert batch.columns_of((), rubric) == tuple(rubric.points)
+    assert batch.columns_of(["5", "gamma_func"], rubric) == ("gamma_func", "inpainting", "iterative_decode")
+    assert batch.columns_of(["06"], rubric) == ("frechet_distance", "fid_decoding", "fid_model")
+    with pytest.raises(InputError, match="no such notebook or exercise"):
+        batch.columns_of(["07"], rubric)
+
+
+def test_the_rubric_has_every_column():
+    rubric = grade.read_rubric()
+    assert sum(rubric.points.values()) == 100 and min(rubric.points.values()) > 0
+
+
+def test_what_an_answer_builds_on_comes_before_it():
+    for name, others in grade.BUILDS_ON.items():
+        assert name not in others and set(others) <= set(EXERCISES)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["grade", "nowhere", "--out", "out"], "nowhere"),
+    (["grade", "."], "--out is missing"),
+    (["grade", ".", "--out", "out", "--jobs", "0"], "--jobs must be at least 1"),
+    (["grade", ".", "--out", "out", "--seed", "-1"], "--seed must lie in"),
+    (["grade", ".", "--out", "out", "--only", "99"], "--only 99"),
+    (["grade", "one.ipynb", ".", "--out", "out"], "self-check"),
+])
+def test_wrong_usage_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    hand_in(tmp_path, {})
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and "\n" not in said and said.startswith("grader grade: ")
+
+
+def test_less_than_a_sandbox_is_refused_where_one_is_required(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "best_level", lambda: "limits")
+    hand_in(tmp_path / "ada", {})
+    with pytest.raises(InputError, match="bubblewrap"):
+        run([tmp_path / "ada"], tmp_path / "out", require_sandbox=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_self_check_of_a_notebook(tmp_path, capsys):
+    hand_in(tmp_path, {"gamma_func": SHIFTED, "masked_forward": TEXTS["masked_forward"],
+                       "mvtm_loss": "def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):\n"
+                                    "    raise NotImplementedError"})
+    assert main(["grade", str(tmp_path / "lab.ipynb")]) == 1
+    said = capsys.readouterr().out
+    assert "[FAIL] gamma_func" in said and "[OK]   masked_forward" in said and "[TODO] mvtm_loss" in said
+    assert "1 of 3 answers pass the public checks" in said and "no marks" in said
+
+
+def test_the_self_check_of_a_solved_notebook(capsys):
+    assert main(["grade", str(ROOT / "solutions" / "05_iterative_decoding.ipynb")]) == 0
+    assert "2 of 2 answers pass" in capsys.readouterr().out
