@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import secrets
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections import deque
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -27,12 +29,12 @@ from grader.result import ExerciseResult, Result
 from grader.results import read_result, write_grades, write_result
 from grader.sandbox import best_level, require
 from lab3.exercises import EXERCISES
-from lab3.files import InputError, read_json, write_json
+from lab3.files import InputError, read_json, write_json, write_text
 from lab3.fit import WEIGHTS
 from lab3.places import SHIPPED
 from lab3.progress import progress_bar
 
-RUN = "run.json"
+RUN, ERROR = "run.json", "error.txt"
 TRIES = 2  # for a submission whose grading breaks down
 LONGEST = 1800  # seconds for one submission
 
@@ -157,7 +159,12 @@ def _work(path, name, bench, out):
         done = read_result(out / name)
     except InputError:
         pass  # none yet, or a damaged one
-    result = grade_one(path, name, bench, done)
+    try:
+        result = grade_one(path, name, bench, done)
+    except Exception:
+        write_text(out / name / ERROR, traceback.format_exc())
+        sys.exit(1)
+    (out / name / ERROR).unlink(missing_ok=True)
     if result != done:
         _save(result, out)
 
@@ -170,7 +177,7 @@ def _save(result, out):
 def _broken(name, bench):
     points = bench.rubric.points
     return Result(
-        name, 0.0, sum(points[one] for one in bench.columns), "error", bench.level, 0.0, bench.seed, "", "probes",
+        name, 0.0, sum(points[one] for one in bench.columns), "error", bench.level, 0.0, bench.seed, "",
         tuple(ExerciseResult(one, 0.0, points[one], "stopped") for one in bench.columns),
         (f"The grader broke down {TRIES} times on this submission, or took more than {LONGEST // 60} minutes. This "
          "says nothing about the answers: grade it again alone, or by hand.",))

@@ -49,6 +49,9 @@ def main(arguments=None):
 
 
 def run_grade(options):
+    if sys.platform != "linux":
+        raise InputError(f"kernels in sandboxes need Linux, not {sys.platform}: use WSL on Windows, a container on "
+                         "macOS. The checks in the notebooks run everywhere.")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # before PyTorch is imported: one core a job
     notebooks = [path for path in options.submissions if path.suffix == ".ipynb"]

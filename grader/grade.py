@@ -139,6 +139,8 @@ def grade_one(path, name, bench, done=None):
         key = content_key([submission.digest.encode(), bench.key.encode()])
         kept = {one.exercise: one for one in done.exercises} if done is not None and done.key == key else {}
         wanted = [one for one in bench.columns if one not in kept]
+        if kept and not wanted:
+            return done
         if submission.readable:
             kept |= {one.exercise: one for one in _grade(submission, wanted, bench)}
         else:
@@ -148,7 +150,7 @@ def grade_one(path, name, bench, done=None):
     return Result(
         name, round(sum(one.points for one in exercises), 2), sum(one.max_points for one in exercises),
         "graded" if submission.readable else "unreadable", bench.level,
-        round(earlier + time.perf_counter() - began, 2), bench.seed, key, "probes", exercises, tuple(submission.notes))
+        round(earlier + time.perf_counter() - began, 2), bench.seed, key, exercises, tuple(submission.notes))
 
 
 def _grade(submission, wanted, bench):
@@ -194,13 +196,15 @@ def _marks(sheet, answer, most):
         found = outcomes[one.name]
         passed = found.passed and (solid or not one.guessable)
         row = ProbeResult(one.name, one.title, one.weight, passed, found.expected, found.got, found.likely, found.place,
-                          found.seconds)
+                          found.seconds, one.decisive)
         if one.decisive and forbidden:
             passed, row = False, ProbeResult(one.name, one.title, one.weight, False, "attention of your own",
-                                             f"{', '.join(forbidden)} in the code", "ready-made attention")
+                                             f"{', '.join(forbidden)} in the code", "ready-made attention",
+                                             decisive=True)
         elif found.passed and not passed:
             row = ProbeResult(one.name, one.title, one.weight, False, "some right result beside it", "none",
-                              "an answer that computes nothing could pass this: it counts beside others only")
+                              "an answer that computes nothing could pass this: it counts beside others only",
+                              decisive=one.decisive)
         decided |= one.decisive and not passed
         counted += one.weight * passed
         rows.append(row)

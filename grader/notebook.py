@@ -7,7 +7,6 @@ tolerance in the grader's own process, and cells known by their ids. What the ri
 the notebook on disk holds code alone.
 """
 
-import builtins
 import contextlib
 import os
 import re
@@ -23,7 +22,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
 from grader.kernel import BoxedKernel, GraderError, Stopped
 from grader.probes.inside import MIME
-from grader.probes.probe import Wrong, decode
+from grader.probes.probe import Wrong, decode, exception_name
 from grader.sandbox import Limits, box
 from lab3.checks.errors import HINTS
 from lab3.exercises import answer_file
@@ -257,6 +256,13 @@ SHAPES = re.compile(
     r"|not enough values to unpack \(expected \d+, got \d+\)|too many values to unpack \(expected \d+\)")
 
 
+OWED = (  # what the answers that another builds on refuse
+    (r"ratio must lie in \(0, 1\]", "inpainting takes a ratio in (0, 1]: progress after the step, never 0"),
+    (r"ratio must (lie in \[0, 1\]|be one number)", "sample_mask takes a ratio in [0, 1], one or one a row"),
+    (r"(sampling|prob_type) must be", "an argument has another value than the texts of the exercises allow"),
+)
+
+
 def explain(error, text, *, loading=False, alone=True):
     """An exception in words: its type, the line of the answer at which it came out, the likely reason.
 
@@ -269,9 +275,7 @@ def explain(error, text, *, loading=False, alone=True):
             its code.
     """
     error = error if isinstance(error, dict) else {}
-    kind = str(error.get("type"))
-    if not isinstance(getattr(builtins, kind, None), type):
-        kind = "Exception"
+    kind = exception_name(error)
     message = str(error.get("text"))[:500]
     if kind == "NotImplementedError":
         return Outcome(False, "an answer", "NotImplementedError", "not written yet", _line(error, text))
@@ -279,7 +283,7 @@ def explain(error, text, *, loading=False, alone=True):
     got = f"{kind}: {shapes[0]}" if shapes else kind
     if kind == "NameError" and (name := re.match(r"name '(\w{1,60})' is not defined", message)):
         got += f": {name[1]} is not defined" if re.search(rf"\b{name[1]}\b", text) else ""
-    likely = next((reason for pattern, reason in HINTS if re.search(pattern, f"{kind}: {message}")), "")
+    likely = next((reason for pattern, reason in (*OWED, *HINTS) if re.search(pattern, f"{kind}: {message}")), "")
     return Outcome(False, "a definition that runs" if loading else "no exception", got, likely, _line(error, text))
 
 

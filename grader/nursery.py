@@ -22,13 +22,14 @@ CAPABILITY_VERSION = 0x20080522
 
 def serve(requests):
     """Fork a kernel for each request until the other end is closed."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         text, reply, _, _ = socket.recv_fds(requests, 1 << 16, 1)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not text:
             return
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             status = 1
             try:
                 requests.close()

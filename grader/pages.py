@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import jinja2
 
-from grader.results import COLUMNS, NOT_FINAL, UNWRITTEN, number, rows, short, worth
+from grader.results import COLUMNS, DECISIVE, UNWRITTEN, distance, number, reasons, rows, short, sorted_notes, worth
 from lab3.files import write_text
 
 FEEDBACK, CLASS = "feedback.html", "class.html"
 BINS = 10
-SHOWN = 20  # notes of one kind, probes in the table of those that fail most
+SHOWN = 20  # notes and details of an exercise, probes in the table of those that fail most
 SLOWEST = 5
 TITLES = {"fid_decoding": "your decoding, on given weights and fresh holes", "fid_model": "the model you trained"}
 SIGNS = {"passed": "✓", "partly": "◐", "failed": "✗", "stopped": "■", "not written": "○", "missing": "○"}
@@ -32,23 +32,23 @@ def write_feedback(result, folder):
     """Write one student's page, `feedback.html`, into a folder. Raises `SaveError`."""
     page = _PAGES.get_template(FEEDBACK).render(
         result=result, exercises=[_exercise(one) for one in result.exercises if result.status != "unreadable"],
-        titles=TITLES, sandbox=SANDBOXES.get(result.sandbox), not_final=NOT_FINAL, share=_share)
+        titles=TITLES, sandbox=SANDBOXES.get(result.sandbox), decisive=DECISIVE, share=_share)
     write_text(Path(folder) / FEEDBACK, page)
 
 
 def _exercise(one):
     """What the page shows of an `ExerciseResult`."""
-    probes = [{"probe": probe, "worth": points, "rows": rows(probe)}
-              for probe, points in zip(one.probes, worth(one), strict=True)]
-    passed = sum(line["worth"] for line in probes if line["probe"].passed)
+    advice, others, quiet = sorted_notes(one, SHOWN)
+    passed = [line for line in zip(one.probes, worth(one), strict=True) if line[0].passed]
     return {
         "id": short(one.exercise, 60), "notebook": COLUMNS.get(one.exercise, ""), "status": short(one.status, 40),
         "sign": SIGNS.get(one.status, "✗"), "points": one.points, "max_points": one.max_points,
         "share": _share(one.points, one.max_points), "perfect": one.status == "passed",
-        "notes": one.notes[:SHOWN], "details": list((one.details or {}).items())[:SHOWN],
-        "failed": [line for line in probes if not line["probe"].passed and one.status not in UNWRITTEN],
-        "passed": [line for line in probes if line["probe"].passed],
-        "discounted": passed - one.points > 0.005,  # probes that passed and did not count
+        "advice": advice, "notes": others, "quiet": quiet, "details": list((one.details or {}).items())[:SHOWN],
+        "failed": [{"probes": group, "rows": rows(group[0][0]), "worth": sum(points for _, points in group)}
+                   for group in reasons(one) if one.status not in UNWRITTEN],
+        "passed": passed,
+        "discounted": sum(points for _, points in passed) - one.points > 0.005,  # probes that passed and did not count
     }
 
 
@@ -77,10 +77,10 @@ def write_class_page(results, path):
         stopped=[(one, [exercise.exercise for exercise in one.exercises if exercise.status == "stopped"])
                  for one in graded if any(exercise.status == "stopped" for exercise in one.exercises)],
         sandboxes=Counter(one.sandbox for one in results).most_common(),
-        seeds=sorted({one.seed for one in results}), self_check=any(one.mode == "self-check" for one in results),
+        seeds=sorted({one.seed for one in results}), distances=_distances(graded),
         table=[(one, {exercise.exercise: exercise for exercise in one.exercises}) for one in results],
         address=lambda name: f"{quote(name.encode('utf-8', 'replace'), safe='')}/{FEEDBACK}",
-        share=_share, not_final=NOT_FINAL)
+        share=_share)
     write_text(path, page)
 
 
@@ -117,12 +117,26 @@ def _columns(results):
              "todo": sum(one.status in UNWRITTEN for one in found[name])} for name in order]
 
 
+def _distances(results):
+    """The distances of a class, by column that has any."""
+    found = defaultdict(list)
+    for result in results:
+        for one in result.exercises:
+            if (value := distance(one)) is not None:
+                found[one.exercise].append(value)
+    return [{"id": name, "count": len(values), "mean": statistics.fmean(values), "best": min(values),
+             "worst": max(values)} for name, values in found.items()]
+
+
 def _most_failed(results):
-    """The probes that most written answers fail: each with the share and the likely reason given most often."""
+    """The probes that most answers fail, each with the share and the likely reason given most often.
+
+    An answer that was stopped says nothing about the probes that came after.
+    """
     asked, failed = Counter(), defaultdict(list)
     for result in results:
         for one in result.exercises:
-            for probe in one.probes if one.status not in UNWRITTEN else ():
+            for probe in one.probes if one.status not in (*UNWRITTEN, "stopped") else ():
                 asked[one.exercise, probe.name] += 1
                 if not probe.passed:
                     failed[one.exercise, probe.name].append(probe)

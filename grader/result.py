@@ -19,6 +19,7 @@ class ProbeResult:
     likely: str = ""
     place: str = ""  # the line of the answer at which an exception left it
     seconds: float = 0.0
+    decisive: bool = False  # while it fails, the exercise gives no points
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class Result:
         status: "graded", "unreadable" (nothing could be read: score 0), or "error" (the grader itself failed).
         sandbox: the level in force: "bubblewrap", "namespaces", "limits".
         key: the content hash of submission, grader and seed: equal keys need no second grading.
-        mode: "probes", or "self-check" where only the public checks ran.
     """
 
     submission: str
@@ -63,7 +63,6 @@ class Result:
     seconds: float
     seed: int
     key: str
-    mode: str = "probes"
     exercises: tuple = ()
     notes: tuple = ()
 

@@ -1,4 +1,4 @@
-"""The files and the lines that say how a submission did: `results.json`, `grades.csv`, text for the terminal.
+"""The files and the lines that say how a submission did: `results.json`, `grades.csv`, parts of texts.
 
 In: `Result`s. Out: files, each whole or not written, and text without anything that a reader's program would act on:
 names, notes and messages come in part from students.
@@ -21,13 +21,13 @@ RESULTS, GRADES = "results.json", "grades.csv"
 COLUMNS = {**{exercise: notebook for exercise, (_, notebook) in EXERCISES.items()},
            "fid_decoding": "06", "fid_model": "06"}
 VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
-WORDS = {"passed": "[OK]", "partly": "[FAIL]", "failed": "[FAIL]", "stopped": "[STOP]", "not written": "[TODO]",
-         "missing": "[TODO]"}
 UNWRITTEN = ("not written", "missing")  # no use in saying probe by probe what is wrong
-NOT_FINAL = "Self-check: only the public checks ran. The hidden probes did not, so no marks are final."
+DECISIVE = "decisive: while this fails, the exercise gives no points"
 
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, half characters
 _STEERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # turn the direction of what follows
+_ADVICE = ("The public checks of the notebook say it too: ", "Likely: ")  # how such notes begin
+_QUIET = re.compile("It uses other cells |.* counts: ")
 _SHAPE = re.compile(r"shape \(([0-9, ]*)\)")
 
 
@@ -38,9 +38,20 @@ def clean(text):
 
 def short(text, limit=220):
     """Text on one line, as pages and terminals show it: clean, at most `limit` characters, its direction its own."""
-    text = clean(str(text)[:20 * limit])
-    text = "".join(one for one in text if unicodedata.bidirectional(one) not in _STEERS)
-    text = " ".join(text.split())
+    return _cut(" ".join(_unsteered(str(text)[:20 * limit]).split()), limit)
+
+
+def block(text, most=40, limit=400):
+    """Text of several lines, as terminals show it: as `short`, line by line, with the spaces that it has."""
+    lines = _unsteered(str(text)[:most * limit]).splitlines()
+    return "\n".join(_cut(line.expandtabs(4).rstrip(), limit) for line in lines[:most])
+
+
+def _unsteered(text):
+    return "".join(one for one in clean(text) if unicodedata.bidirectional(one) not in _STEERS)
+
+
+def _cut(text, limit):
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 
@@ -54,6 +65,33 @@ def worth(exercise):
     """The points of each probe of an `ExerciseResult`, in their order: its weight's share."""
     total = sum(probe.weight for probe in exercise.probes)
     return [exercise.max_points * probe.weight / total if total else 0.0 for probe in exercise.probes]
+
+
+def reasons(exercise):
+    """The failed probes of an `ExerciseResult` by what went wrong, decisive ones first: lists of (probe, points)."""
+    found = {}
+    for place, (probe, points) in enumerate(zip(exercise.probes, worth(exercise), strict=True)):
+        if not probe.passed:
+            reason = probe.expected, probe.got, probe.likely, probe.place
+            found.setdefault(reason if any(reason) else place, []).append((probe, points))
+    return sorted(found.values(), key=lambda group: not any(probe.decisive for probe, _ in group))
+
+
+def sorted_notes(exercise, most=20):
+    """The notes of an `ExerciseResult` as (advice, others, quiet ones, such as which cell counted)."""
+    advice, others, quiet = [], [], []
+    for note in exercise.notes[:most]:
+        (advice if note.startswith(_ADVICE) else quiet if _QUIET.match(note) else others).append(note)
+    return advice, others, quiet
+
+
+def distance(exercise):
+    """The distance that an `ExerciseResult` tells, a finite number; None without one."""
+    try:
+        found = float((exercise.details or {}).get("distance", ""))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def rows(probe):
@@ -81,25 +119,6 @@ def shape_words(expected, got):
                      for axis, (one, other) in enumerate(zip(wanted, found, strict=True)) if one != other)
 
 
-def summary(result):
-    """A `Result` as lines for the terminal."""
-    lines = []
-    for one in result.exercises:
-        lines.append(f"{WORDS.get(one.status, '[FAIL]'):<6} {short(one.exercise, 40):<22} "
-                     f"{number(one.points):>5} / {number(one.max_points)}")
-        lines += [f"       {'note':<9} {short(note)}" for note in one.notes[:20]]
-        for probe in one.probes:
-            if not probe.passed and one.status not in UNWRITTEN:
-                lines += [f"       {label:<9} {text}" for label, text in [("failed", short(probe.title)), *rows(probe)]]
-    lines += [short(note, 400) for note in result.notes[:20]]
-    if result.status != "graded":
-        lines.append(f"Not graded: {short(result.status, 40)}.")
-    lines.append(f"Score  {number(result.score)} / {number(result.max_score)}")
-    if result.mode == "self-check":
-        lines.append(NOT_FINAL)
-    return "\n".join(lines)
-
-
 def write_result(result, folder, visibility="visible"):
     """Write `results.json` as Gradescope reads it; `extra_data` holds the whole `Result`.
 
@@ -119,7 +138,6 @@ def write_result(result, folder, visibility="visible"):
     output = [f"Score {number(result.score)} of {number(result.max_score)}."] * told
     output += [f"Not graded: {short(result.status, 40)}."] * (result.status != "graded")
     output += [f"Sandbox: {short(result.sandbox, 40)}. Seed: {result.seed}."]
-    output += [NOT_FINAL] * (result.mode == "self-check")
     output += [short(note, 400) for note in result.notes[:20]]
     record = {
         "score": result.score, "execution_time": round(result.seconds), "output": "\n".join(output),
@@ -133,12 +151,19 @@ def write_result(result, folder, visibility="visible"):
 
 def _test(one, place, visibility):
     """One exercise as a test of Gradescope's."""
-    lines = [f"Status: {short(one.status, 40)}", *(f"Note: {short(note)}" for note in one.notes[:20]),
+    advice, others, quiet = sorted_notes(one)
+    lines = [f"Status: {short(one.status, 40)}", *map(short, advice), *(f"Note: {short(note)}" for note in others),
              *(f"{short(name, 60)}: {short(value, 60)}" for name, value in list((one.details or {}).items())[:20])]
-    for probe, points in zip(one.probes, worth(one), strict=True):
-        lines.append(f"{'ok    ' if probe.passed else 'not ok'}  {short(probe.title)} ({number(points)})")
-        if not probe.passed and one.status not in UNWRITTEN:
-            lines += [f"        {label:<9} {text}" for label, text in rows(probe)]
+    for group in reasons(one):
+        titles = [f"{short(probe.title)} ({number(points)}){f'; {DECISIVE}' * probe.decisive}"
+                  for probe, points in group]
+        alone = len(group) == 1
+        lines.append(f"not ok  {titles[0] if alone else f'{len(group)} checks failed for the same reason'}")
+        lines += [f"        {label:<9} {text}" for label, text in rows(group[0][0])]
+        lines += [f"        - {title}" for title in titles if not alone]
+    lines += [f"ok      {short(probe.title)} ({number(points)})"
+              for probe, points in zip(one.probes, worth(one), strict=True) if probe.passed]
+    lines += [f"Note: {short(note)}" for note in quiet]
     notebook = COLUMNS.get(one.exercise)
     return {"name": short(one.exercise, 60) + (f" (notebook {notebook})" if notebook else ""), "number": str(place),
             "score": one.points, "max_score": one.max_points,
@@ -148,15 +173,8 @@ def _test(one, place, visibility):
 
 def _leaderboard(result):
     """The distance of the student's decoding, where it was measured."""
-    for one in result.exercises:
-        if one.exercise == "fid_decoding":
-            try:
-                distance = float((one.details or {}).get("distance", ""))
-            except ValueError:
-                continue
-            if math.isfinite(distance):
-                return [{"name": "Distance (lower is better)", "value": distance, "order": "asc"}]
-    return []
+    return [{"name": "Distance (lower is better)", "value": distance(one), "order": "asc"}
+            for one in result.exercises if one.exercise == "fid_decoding" and distance(one) is not None][:1]
 
 
 def _cleaned(value):

@@ -46,7 +46,7 @@ class Limits:
     folder: int = 256 << 20
     processes: int = 32
     cpu: int = 600
-    cell: int = 60
+    cell: int = 30
     output: int = 64 << 20
 
 

@@ -7,6 +7,7 @@ from grader.grade import BUILDS_ON, read_rubric
 from grader.intake import opened
 from grader.kernel import Nursery
 from grader.notebook import Sheet, run_sheets
+from grader.results import block, rows
 from grader.sandbox import best_level
 from lab3.exercises import EXERCISES
 
@@ -24,7 +25,7 @@ def self_check(paths, only=(), say=print):
             notes += [note for note in submission.notes if not submission.readable]
             answers |= {name: one for name, one in submission.answers.items() if one.problem != "missing"}
     for note in notes:
-        say(note)
+        say(block(note))
     if not answers:
         say("no exercise found: name a notebook with cells that begin with `#| exercise: NAME`")
         return 1
@@ -41,12 +42,12 @@ def self_check(paths, only=(), say=print):
         if name in sheets:
             passed, text = _report(name, sheets[name].outcomes["check"])
             right += passed
-            say(text)
+            say(block(text))
         elif name in answers:
             word = "TODO" if answers[name].problem == "not written" else "FAIL"
-            say(f"[{word}] {name}: {answers[name].problem}")
+            say(block(f"[{word}] {name}: {answers[name].problem}"))
         for note in answers[name].notes if name in answers else ():
-            say(f"       {note}")
+            say(block(f"       {note}"))
     say(f"{right} of {len(answers)} answers pass the public checks. Hidden probes were not run: no marks.")
     return 0 if right == len(answers) else 1
 
@@ -54,6 +55,5 @@ def self_check(paths, only=(), say=print):
 def _report(name, outcome):
     """(passed, text): what the check's own report says, or why there is none."""
     if outcome.passed and isinstance(outcome.seen, dict):
-        return outcome.seen.get("passed") is True, str(outcome.seen.get("message"))[:4000]
-    rows = [("expected", outcome.expected), ("got", outcome.got), ("at", outcome.place), ("likely", outcome.likely)]
-    return False, "\n".join([f"[FAIL] {name}", *(f"       {label:<9} {text}" for label, text in rows if text)])
+        return outcome.seen.get("passed") is True, str(outcome.seen.get("message"))
+    return False, "\n".join([f"[FAIL] {name}", *(f"       {label:<9} {text}" for label, text in rows(outcome))])

@@ -54,12 +54,12 @@ def exercise(name, draw, text=None):
     return ExerciseResult(name, most * share, most, kind, tuple(probes), notes, text and {text: text} or details, .5)
 
 
-def marks(name, seed=0, text=None, mode="probes"):
+def marks(name, seed=0, text=None):
     """The marks of one submission, as they may come out."""
     draw = random.Random(repr((name, seed)))
     found = tuple(exercise(one, draw, text) for one in POINTS)
     return Result(name, sum(one.points for one in found), 100.0, "graded", draw.choice(("bubblewrap", "namespaces")),
-                  draw.uniform(20, 90), 17, "0123456789abcdef", mode, found, (text,) if text else ())
+                  draw.uniform(20, 90), 17, "0123456789abcdef", found, (text,) if text else ())
 
 
 def crowd(size):
@@ -164,6 +164,37 @@ def test_a_failed_probe_is_told_in_full(tmp_path):
         "        likely    the mask token's logit is still there"]
 
 
+CRASH = ("no exception", "RuntimeError", "", "line 3: return loss")
+NOTES = ("lab.ipynb, cell 4 counts: it has the line #| exercise: mvtm_loss.",
+         "Untouched starters do not count: cell 2.",
+         "The public checks of the notebook say it too: the loss is ln 10.", "Likely: the axes are swapped")
+
+
+def crashed(decisive=False):
+    """An exercise of which two checks fail for the same reason, and others for their own."""
+    probes = [ProbeResult("d", TITLES[3], 1, False), ProbeResult("a", TITLES[0], 2, False, *CRASH),
+              ProbeResult("b", TITLES[1], 1, True), ProbeResult("c", TITLES[2], 1, False, *CRASH, decisive=decisive),
+              ProbeResult("e", TITLES[4], 1, False)]
+    return ExerciseResult("mvtm_loss", 1, 6, "partly", tuple(probes), NOTES)
+
+
+def test_what_failed_for_one_reason_is_told_together(tmp_path):
+    results.write_result(replace(marks("ada"), exercises=(crashed(decisive=True),)), tmp_path)
+    [test] = strict(tmp_path / "results.json")["tests"]
+    assert test["output"].splitlines() == [
+        "Status: partly", *NOTES[2:], f"Note: {NOTES[1]}",
+        "not ok  2 checks failed for the same reason",
+        "        expected  no exception", "        got       RuntimeError", "        at        line 3: return loss",
+        f"        - {TITLES[0]} (2)", f"        - {TITLES[2]} (1); {results.DECISIVE}",
+        f"not ok  {TITLES[3]} (1)", f"not ok  {TITLES[4]} (1)", f"ok      {TITLES[1]} (1)", f"Note: {NOTES[0]}"]
+
+
+def test_the_notes_that_are_told_apart_are_those_of_grading():
+    for file, texts in [("grade.py", ('"The public checks of the notebook say it too: ', '"Likely: ')),
+                        ("intake.py", ("} counts: {", '"It uses other cells of'))]:
+        assert all(text in (ROOT / "grader" / file).read_text() for text in texts)
+
+
 def test_another_visibility_is_refused(tmp_path):
     with pytest.raises(ValueError, match="visibility must be one of hidden, after_due_date"):
         results.write_result(marks("ada"), tmp_path, "never")
@@ -184,14 +215,15 @@ def test_a_distance_that_is_not_finite_is_no_leaderboard(tmp_path):
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=30)
 NUMBER = st.floats(0, 1e6, allow_nan=False)
-PROBE = st.builds(ProbeResult, TEXT, TEXT, st.integers(0, 9), st.booleans(), TEXT, TEXT, TEXT, TEXT, NUMBER)
+PROBE = st.builds(ProbeResult, TEXT, TEXT, st.integers(0, 9), st.booleans(), TEXT, TEXT, TEXT, TEXT, NUMBER,
+                  st.booleans())
 EXERCISE = st.builds(
-    ExerciseResult, st.sampled_from([*POINTS, "another"]), NUMBER, NUMBER, st.sampled_from(list(results.WORDS)),
+    ExerciseResult, st.sampled_from([*POINTS, "another"]), NUMBER, NUMBER, st.sampled_from(list(pages.SIGNS)),
     st.lists(PROBE, max_size=3).map(tuple), st.lists(TEXT, max_size=2).map(tuple),
     st.none() | st.dictionaries(TEXT, TEXT, max_size=2), NUMBER)
 RESULT = st.builds(
     Result, TEXT, NUMBER, NUMBER, st.sampled_from(("graded", "unreadable", "error")), TEXT, NUMBER, st.integers(), TEXT,
-    st.sampled_from(("probes", "self-check")), st.lists(EXERCISE, max_size=4).map(tuple),
+    st.lists(EXERCISE, max_size=4).map(tuple),
     st.lists(TEXT, max_size=2).map(tuple))
 
 
@@ -201,7 +233,6 @@ def test_results_come_back_and_can_be_shown(tmp_path, result):
     results.write_result(result, tmp_path)
     strict(tmp_path / "results.json")
     assert results.read_result(tmp_path) == result
-    results.summary(result)
     feedback(tmp_path, result)
     class_page(tmp_path, [result])
 
@@ -263,30 +294,17 @@ def test_names_with_separators_stay_one_cell(tmp_path, name):
     assert row["submission"] == " ".join(name.split())
 
 
-def test_the_summary_is_aligned_and_names_what_failed():
-    wrong = ProbeResult("a", TITLES[0], 1, False, *WRONG[0][:3], place="line 3: return logits")
-    right = ExerciseResult("multi_head_attention", 15, 15, "passed", (replace(wrong, passed=True),))
-    result = replace(marks("ada", mode="self-check"), score=17.5, exercises=(
-        right, ExerciseResult("sample_mask", 2.5, 6, "partly", (wrong,)),
-        ExerciseResult("mvtm_loss", 0, 6, "not written")))
-    assert results.summary(result).splitlines() == [
-        "[OK]   multi_head_attention      15 / 15",
-        "[FAIL] sample_mask              2.5 / 6",
-        "       failed    The mask is bool and of the right shape.",
-        "       expected  logits of shape (2, 256, 1024)",
-        "       got       shape (2, 256, 1025)",
-        "       shape     axis 2 is 1025 where 1024 is expected",
-        "       at        line 3: return logits",
-        "       likely    the mask token's logit is still there",
-        "[TODO] mvtm_loss                  0 / 6",
-        "Score  17.5 / 100",
-        results.NOT_FINAL]
-
-
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_terminal_gets_plain_lines(text):
-    lines = results.summary(marks("ada", text=text))
-    assert all(one.isprintable() for one in lines.splitlines()) and max(map(len, lines.splitlines())) <= 440
+    lines = results.block(100 * f"[FAIL] {text}\n       {text}\n").splitlines()
+    assert all(one.isprintable() and len(one) <= 400 for one in lines) and 0 < len(lines) <= 40
+    assert any(one.startswith("       ") for one in lines) or len(text) > 5000
+
+
+def test_lines_for_the_terminal_stay_as_they_are():
+    text = "[FAIL] gamma_func: the values\n       expected  1\n\n       got       2"
+    assert results.block(text) == text
+    assert results.block("a\x1b[2Jb\tc\rd\u202ee \n") == "a\ufffd[2Jb  c\nde"
 
 
 @pytest.mark.parametrize(("expected", "got", "words"), [
@@ -348,20 +366,35 @@ def test_feedback_tells_what_is_wrong_and_what_it_costs(tmp_path):
                  f"at {WRONG[3][3]}", f"likely {WRONG[3][2]}", "✓ passed The targets are the real tokens. 1",
                  "distance 61.20", "the model you trained", "seed 17", "Not every check that passed counts here"):
         assert text in page, text
-    assert results.NOT_FINAL not in page
-    closed = [bool(re.search(" open>", one)) for one in re.findall(r"<details[^>]*>", page.text)]
+    closed = ["open" in one for one in re.findall(r"<details id[^>]*>", page.text)]
     assert closed == [True, False, True, True], "what is perfect is folded"
+
+
+def test_feedback_groups_what_failed_and_folds_what_passed(tmp_path):
+    page = feedback(tmp_path, replace(marks("ada"), exercises=(crashed(),)))
+    assert_sound(page)
+    said = page.said()
+    parts = [*NOTES[2:], NOTES[1], f"✗ failed {TITLES[3]} (worth 1)",
+             "✗ 2 checks failed for the same reason (worth 3) expected no exception", TITLES[0],
+             f"{TITLES[2]} (worth 1)", f"✗ failed {TITLES[4]} (worth 1)", "✓ 1 check passed", TITLES[1], NOTES[0]]
+    places = [said.index(part) for part in parts]
+    assert places == sorted(places) and said.count("RuntimeError") == 1 and results.DECISIVE not in said
+    assert re.findall(r"<details[^>]*>", page.text) == ['<details id="exercise-1" open>', '<details class="rest">']
+
+
+def test_feedback_marks_a_failed_decisive_check(tmp_path):
+    page = feedback(tmp_path, replace(marks("ada"), exercises=(crashed(decisive=True),)))
+    assert f"{TITLES[2]} (worth 1) {results.DECISIVE}" in page
+    passed = ProbeResult("a", TITLES[0], 1, True, decisive=True)
+    one = ExerciseResult("mvtm_loss", 6, 6, "passed", (passed,))
+    assert results.DECISIVE not in feedback(tmp_path, replace(marks("ada"), exercises=(one,)))
 
 
 def test_an_answer_that_is_not_written_is_said_once(tmp_path):
     probe = ProbeResult("a", TITLES[0], 1, False, likely="not written yet")
     one = replace(marks("ada"), exercises=(ExerciseResult("mvtm_loss", 0, 6, "not written", (probe, probe)),))
     page = feedback(tmp_path, one)
-    assert "NotImplementedError" in page and TITLES[0] not in page and TITLES[0] not in results.summary(one)
-
-
-def test_a_self_check_says_that_nothing_is_final(tmp_path):
-    assert results.NOT_FINAL in feedback(tmp_path, marks("ada", mode="self-check"))
+    assert "NotImplementedError" in page and TITLES[0] not in page
 
 
 @pytest.mark.parametrize(("status", "text"), [("unreadable", "could not be read"), ("error", "not your fault")])
@@ -407,6 +440,20 @@ def test_most_failed_probes_come_first_with_their_usual_reason(tmp_path):
     text = page.said()[page.said().index("What most get wrong"):]
     assert text.index("second mvtm_loss 75 % (3 of 4) a-second (2)") < text.index("first mvtm_loss 25 % (1 of 4)")
     assert "third mvtm_loss" not in text
+    stopped = ExerciseResult("mvtm_loss", 0, 6, "stopped", (ProbeResult("third", "third", 1, False),))
+    assert "No check failed." in class_page(tmp_path, [replace(marks("f"), exercises=(stopped,))])
+
+
+def test_distances_of_a_class(tmp_path):
+    def one(name, *distances):
+        return replace(marks(name), exercises=tuple(
+            ExerciseResult(column, 1, 8, "partly", details={"distance": text} if text else None)
+            for column, text in zip(("fid_decoding", "fid_model"), distances, strict=True)))
+
+    page = class_page(tmp_path, [one("a", "40.00", ""), one("b", "61.50", "nan"), one("c", "", "soon")])
+    assert_sound(page)
+    assert "Of Measured Mean Best Worst fid_decoding 2 50.75 40.00 61.50 What most get wrong" in page
+    assert "Distances" not in class_page(tmp_path, [one("c", "", "")])
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from([0, 50, 100.0])), max_size=40))

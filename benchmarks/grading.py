@@ -1,0 +1,116 @@
+"""How long grading takes: one solved submission, a batch with one and two jobs, and the start of a kernel.
+
+    python -m benchmarks.grading [--model FILE] [--batch 50] [--repeats 3] [--json FILE]
+
+The solved lab is copied as often as the batch needs it; a trained model goes into each copy where one is named. Times
+are of whole commands, Python's start and the reference answers' run included.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from nbval.kernel import RunningKernel
+
+from grader.kernel import BoxedKernel, Nursery
+from grader.sandbox import Limits, best_level, box
+from lab3.exercises import EXERCISES
+from lab3.files import write_json
+from lab3.places import ROOT
+
+
+def hand_in(folder, model):
+    """A copy of the solved lab."""
+    folder.mkdir(parents=True)
+    for notebook in (ROOT / "solutions").glob("*.ipynb"):
+        shutil.copy(notebook, folder)
+    if model is not None:
+        (folder / "work").mkdir()
+        shutil.copy(model, folder / "work" / "maskgit.safetensors")
+
+
+def graded(submissions, jobs, *, only=(), core=None):
+    """Grade with the command; (seconds, processor seconds, points of the first submission)."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "grader", "grade", str(submissions), "--out", out, "--seed", "1", "--jobs",
+                   str(jobs), *(["--only", *only] if only else [])]
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
+        subprocess.run(command, check=True, cwd=ROOT, preexec_fn=pin, capture_output=True)
+        seconds = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        rows = (Path(out) / "grades.csv").read_text().splitlines()
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, used, rows[1].split(",")[1:3]
+
+
+def kernel_starts(repeats):
+    """(seconds of a kernel in a box, of one started anew): until PyTorch and lab3 are imported and a cell has run."""
+    boxed, fresh, limits = [], [], Limits()
+    nursery = Nursery()
+
+    def first_cell(kernel):
+        kernel.await_reply(kernel.execute_cell_input("import torch, lab3.checks"), timeout=120)
+
+    for number in range(repeats + 1):  # the first waits for the nursery itself and does not count
+        began = time.perf_counter()
+        with box(best_level(), limits) as made:
+            kernel = BoxedKernel(nursery, made, limits)
+            first_cell(kernel)
+            boxed.append(time.perf_counter() - began)
+            kernel.stop()
+    for _ in range(repeats):
+        began = time.perf_counter()
+        kernel = RunningKernel("python3")
+        first_cell(kernel)
+        fresh.append(time.perf_counter() - began)
+        kernel.stop()
+    nursery.close()
+    return statistics.median(boxed[1:]), statistics.median(fresh)
+
+
+def measure(model, batch, repeats):
+    """All figures, a dict."""
+    found = {"sandbox": best_level()}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        hand_in(folder / "one" / "solved", model)
+        for name, only in (("full", ()), ("probes", tuple(EXERCISES))):
+            runs = [graded(folder / "one", 1, only=only, core=0) for _ in range(repeats)]
+            found[f"{name}_seconds"] = statistics.median(seconds for seconds, *_ in runs)
+            found[f"{name}_points"] = runs[0][2]
+            print(f"one solved submission, {name}, one core: {found[f'{name}_seconds']:.1f} s, "
+                  f"{'/'.join(runs[0][2])} points", flush=True)
+        boxed, fresh = kernel_starts(repeats)
+        found |= {"kernel_boxed_seconds": boxed, "kernel_fresh_seconds": fresh}
+        print(f"start of a kernel with its first cell: {boxed:.2f} s in a box, {fresh:.2f} s anew, "
+              f"{fresh / boxed:.1f} times as long", flush=True)
+        for number in range(batch):
+            hand_in(folder / "batch" / f"student{number:02d}", model)
+        for jobs in (1, 2):
+            seconds, used, _ = graded(folder / "batch", jobs)
+            found[f"batch_{jobs}_seconds"], found[f"batch_{jobs}_cores"] = seconds, used / seconds
+            print(f"{batch} submissions, {jobs} at a time: {seconds:.0f} s, {used / seconds:.2f} cores busy",
+                  flush=True)
+        found["batch"] = batch
+    print(f"two jobs against one: {found['batch_1_seconds'] / found['batch_2_seconds']:.2f} times as fast")
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="trained weights, such as runs/cpu/maskgit.safetensors")
+    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    result = measure(options.model, options.batch, options.repeats)
+    if options.json:
+        write_json(options.json, result)
