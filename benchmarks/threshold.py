@@ -33,6 +33,11 @@ RE_ENCODED = ("transformer, z, mask,", "transformer, z if t == 0 else re_encode(
 # Name -> (changes of the decoding's settings, pairs of old and new words in the answers).
 CASES = {
     "right": ({}, ()),
+    "right, drawn otherwise": ({}, (  # the same distributions from other random numbers
+        ("chosen = torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]",
+         "chosen = (log_p - torch.rand(log_p.shape, generator=generator).log().neg().log()).argmax(dim=-1)"),
+        ("torch.empty(len(log_p), device=log_p.device).exponential_(generator=generator)",
+         "-torch.rand(mask.shape, generator=generator)[mask].log()"))),
     "one pass, argmax": ({"total_iter": 1, "sweet_spot": 1, "sampling": "argmax"}, ()),
     "one pass, drawn": ({"total_iter": 1, "sweet_spot": 1}, ()),
     "sweet_spot 2 of 8": ({"sweet_spot": 2}, ()),
@@ -49,6 +54,11 @@ CASES = {
         ("confidence.argsort(dim=1, stable=True).argsort(dim=1)",
          "confidence.flatten().argsort().argsort().view_as(mask)"),
         ("(rank < stay[:, None])", "(rank < stay.sum())"))),
+    "no noise": ({"choice_temperature": 0.0}, ()),
+    "nothing is kept": ({}, (("z, mask = inpainting(", "z, left = inpainting("),
+                             ("history.append((z, mask))", "history.append((z, left))"))),
+    "mask inverted": ({}, (("n_hidden = mask.sum(dim=1)", "mask = ~mask; n_hidden = mask.sum(dim=1)"),)),
+    "mask token's logit kept": ({}, (("[mask][:, :mask_token_id].float()", "[mask].float()"),)),
     "known tokens drawn anew": ({}, (("logits[mask][:, :mask_token_id]", "logits.flatten(0, 1)[:, :mask_token_id]"),
                                      ("z_predict[mask] = chosen", "z_predict = chosen.view_as(z_indices)"),
                                      ("confidence[mask] = sure", "confidence[mask] = sure.view_as(mask)[mask]"))),

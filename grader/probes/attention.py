@@ -29,7 +29,7 @@ def _compare(seen, right, what, expected, suspects=(), near=NEAR):
     if not np.isfinite(seen).all():
         likely = likely or "NaN or infinity: look for an exponential of large numbers, or a division by 0"
     far = int((~np.isclose(seen, right, **near)).sum())
-    expect(False, expected, f"{far} of {seen.size} numbers that are others", likely)
+    expect(False, expected, f"{far} of {seen.size} numbers differ", likely)
 
 
 def _averages(seen, right, what="the output"):

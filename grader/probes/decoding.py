@@ -12,7 +12,7 @@ import random
 import numpy as np
 
 from grader.probes.inside import ByContext, ByToken, Stub, attempt, torch
-from grader.probes.probe import Wrong, array, expect, probe, refused, same
+from grader.probes.probe import Wrong, array, exception_name, expect, probe, refused, same
 
 FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
 KEPT = "the mask token's logit is kept: drop it before the softmax"
@@ -269,7 +269,8 @@ def judge_known(seen, right):
                    "work on a copy")
         expect(pair(found["result"], "z_predict and next_mask")[0].dtype == np.int64, "z_predict of type torch.long",
                "another type")
-        (z_predict, next_mask), (filled, wanted) = (step(result, mask.shape) for result in (found["result"], one["result"]))
+        z_predict, next_mask = step(found["result"], mask.shape)
+        filled, wanted = step(one["result"], mask.shape)
         changed = int((z_predict != z)[~mask].sum())
         expect(changed == 0, "known tokens unchanged", f"{changed} of {int((~mask).sum())} known tokens changed",
                "only hidden tokens take the prediction")
@@ -705,7 +706,7 @@ def possible(found):
     """A legal call must give a value."""
     if "value" not in found:
         raise Wrong("a result for a legal call, with a plain function as transformer",
-                    f"a {str(found['error'].get('type'))[:40]}", "only impossible arguments are refused, and the "
+                    f"a {exception_name(found['error'])}", "only impossible arguments are refused, and the "
                     "transformer may be any callable")
 
 
@@ -940,7 +941,8 @@ def judge_sampling(seen, right):
         z = tokens(seen[name], (2048, 2), "z_final")
         likely = "argmax is taken where the contract samples" if (z == p.argmax(axis=1)).all() else ""
         wrong = wrong_shares(z, p)
-        expect(wrong == 0, f"codes with the shares of the softmax, {text}", f"other shares for {wrong} of {p.size}", likely)
+        expect(wrong == 0, f"codes with the shares of the softmax, {text}", f"other shares for {wrong} of {p.size}",
+               likely)
     (first, hidden), (second, _) = (step(entry, (2048, 4)) for entry in pair(seen["history"], "for total_iter=2"))
     expect((hidden.sum(axis=1) == 2).all(), "as many hidden as the schedule says", "others")
     again = int((first == second)[hidden].sum())
@@ -1044,7 +1046,8 @@ def judge_decode_refuses(seen, right):
         possible(found)
         z = wanted["value"][0]
         found, _ = pair(found["value"], "z_final and history")
-        expect((tokens(found, z.shape, "z_final") == z).all(), "the one likely code at hidden places, for a legal call", "others")
+        expect((tokens(found, z.shape, "z_final") == z).all(), "the one likely code at hidden places, for a legal call",
+               "others")
 
 
 @probe("iterative_decode", 1)

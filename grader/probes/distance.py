@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from grader.probes.inside import attempt
-from grader.probes.probe import expect, probe
+from grader.probes.probe import exception_name, expect, probe
 
 REGULAR, SINGULAR = 1e-6, 1e-3  # the contract's relative tolerances
 NAMED = re.compile(r"(?<![a-z])(mu|sigmas?|means?|cov\w*)(?![a-z])|[μσΣ]", re.IGNORECASE)  # not "matmul", "must"
@@ -183,6 +183,6 @@ def judge_refuses_shapes(seen, right):
             continue
         expected = "a ValueError that names mu or sigma, where shapes do not match"
         expect("error" in one, expected, "no error", "numpy stretches a shape such as (1,): compare shapes first")
-        expect(one["error"]["value_error"] is True, expected, f"a {str(one['error']['type'])[:40]}")
+        expect(one["error"]["value_error"] is True, expected, f"a {exception_name(one['error'])}")
         named = NAMED.search(str(one["error"]["text"]))
         expect(named, expected, "a ValueError that does not name it", "numpy's own error says what failed, not why")

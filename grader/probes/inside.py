@@ -93,6 +93,13 @@ class Draw:
         """A torch.Generator in a state of its own."""
         return torch.Generator().manual_seed(int(self.rng.integers(2**62)))
 
+    def generators(self):
+        """Seven generators: three in one state (0, 3, 4), two in a later one of it (1, 2), two in another (5, 6)."""
+        first, other = self.generator(), self.generator()
+        later = first.clone_state()
+        torch.rand(1000, generator=later)
+        return [one.clone_state() for one in (first, later, later, first, first, other, other)]
+
 
 def attempt(call, *args, **options):
     """What a call gives: {"value": ...}, or {"error": ...} as `describe` gives it."""
@@ -179,6 +186,21 @@ def watched(model, note):
     notes = []
     model.register_forward_hook(lambda module, args, logits: notes.append(note(module, *args, logits)))
     return notes
+
+
+class Loader:
+    """Batches to be counted and gone through, as those of a DataLoader; after the last one comes `error`, if any."""
+
+    def __init__(self, batches, error=None):
+        self.batches, self.error = list(batches), error
+
+    def __len__(self):
+        return len(self.batches) + (self.error is not None)
+
+    def __iter__(self):
+        yield from self.batches
+        if self.error is not None:
+            raise self.error
 
 
 class Stub(nn.Module):

@@ -5,6 +5,7 @@ agree with the contract, else `Wrong`, in words that a student may read. Judging
 """
 
 import base64
+import builtins
 import inspect
 import json
 import math
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The types whose names a message may hold: an answer could name a type anything.
+TYPES = ("bool", "int", "float", "complex", "str", "list", "tuple", "dict", "set", "function", "method", "type",
+         "Tensor", "Parameter", "ndarray", "generator")
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 MAX_ELEMENTS = 20_000_000
 
@@ -124,12 +128,19 @@ def array(seen, shape, kind, what):
         raise Wrong(f"{what}: a tensor {shape}", "nothing (None)", "a return is missing")
     if not isinstance(seen, np.ndarray):
         name = seen.get("other", "dict") if isinstance(seen, dict) else type(seen).__name__
-        raise Wrong(f"{what}: a tensor {shape}", f"a {str(name)[:40]}")
+        raise Wrong(f"{what}: a tensor {shape}", f"a {name}" if name in TYPES else "something else")
     if seen.shape != tuple(shape):
         raise Wrong(f"{what} of shape {tuple(shape)}", f"shape {seen.shape}")
     if {"b": "bool", "i": "int", "u": "int", "f": "float"}[seen.dtype.kind] != kind:
         raise Wrong(f"{what} of type {kind}", str(seen.dtype))
     return seen
+
+
+def exception_name(error):
+    """The type of an exception as `describe` gives it, where it is one of Python's own; else "Exception"."""
+    name = error.get("type") if isinstance(error, dict) else None
+    kind = getattr(builtins, name, None) if isinstance(name, str) else None
+    return name if isinstance(kind, type) and issubclass(kind, BaseException) else "Exception"
 
 
 def expect(holds, expected, got, likely=""):
@@ -165,7 +176,7 @@ def same(seen, right, rtol=1e-4, atol=1e-5, what="the result"):
 
 def _name(seen):
     if isinstance(seen, dict) and "error" in seen:
-        return f"an exception ({str(seen['error'].get('type'))[:40]})"
+        return f"an exception ({exception_name(seen['error'])})"
     if isinstance(seen, list):
         return f"{len(seen)} results"
     return "nothing (None)" if seen is None else f"a {type(seen).__name__}"
@@ -177,5 +188,5 @@ def refused(seen, argument, case):
     expected = f"a ValueError that names {' or '.join(names)}, for {case}"
     error = seen.get("error") if isinstance(seen, dict) else None
     expect(isinstance(error, dict), expected, "no error")
-    expect(error.get("value_error") is True, expected, f"a {str(error.get('type'))[:40]}")
+    expect(error.get("value_error") is True, expected, f"a {exception_name(error)}")
     expect(any(name in str(error.get("text")) for name in names), expected, "a ValueError that does not name it")

@@ -15,7 +15,7 @@ from torch import nn
 
 import lab3
 from lab3 import machine
-from lab3.checks.tools import INVERTED, V, as_text, expect, is_pair, randint, refuses, rng, same, takes
+from lab3.checks.tools import INVERTED, V, as_text, expect, is_pair, randint, refuses, rng, same, saw, takes
 
 # configure_optimizers
 
@@ -109,10 +109,15 @@ def optimizer_refuses(configure_optimizers):
 # train_one_epoch and eval_one_epoch
 
 SIZES, TOKENS, SLOPES = (3, 1, 4), 6, (1.0, 10.0, 4.0)  # batch n has the loss SLOPES[n] * weight
+LOSSES = (2.0, 20.0, 8.0)  # what it is before a training
+REST = math.log(1 - sum(math.exp(-one) for one in LOSSES))  # log p of one more code
 
 
 class Tiny(nn.Module):
-    """A transformer of one number, whose gradient the loss that stands in fixes; it notes how it was called."""
+    """A transformer of one number, whose gradient the loss that stands in fixes; it notes how it was called.
+
+    In an evaluation the loss need not stand in: where a token is hidden, code n has log p = -LOSSES[n].
+    """
 
     def __init__(self, log):
         super().__init__()
@@ -122,14 +127,23 @@ class Tiny(nn.Module):
     def forward(self, z_indices):
         self.log.calls.append(SimpleNamespace(
             z=z_indices.clone(), grad=torch.is_grad_enabled(), inside=self.log.inside > 0, modes=_modes(self)))
-        return self.weight * torch.ones(*z_indices.shape, V + 1)
+        if self.log.broken:
+            raise RuntimeError("raised by the check")
+        logits = self.weight * torch.ones(*z_indices.shape, V + 1)
+        codes = torch.tensor([-one for one in LOSSES] + [REST] + [-90.0] * (V - 4) + [50.0])  # the mask token's: 50
+        return torch.where(z_indices[..., None] == V, logits - 2 + codes, logits)
+
+
+def _batch(n, trains):
+    """Random tokens; in an evaluation code n alone, whose loss is known."""
+    return randint(SIZES[n], TOKENS, offset=SIZES[n]) if trains else torch.full((SIZES[n], TOKENS), n)
 
 
 def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=False, **options):
     """Run an epoch with stand-ins for the earlier answers, which note how they were called."""
     log = SimpleNamespace(sampled=[], forwarded=[], losses=[], calls=[], steps=[], inside=0, scalers=0, enabled=0,
-                          generator=rng())
-    model, batches = Tiny(log), [randint(size, TOKENS, offset=size) for size in SIZES]
+                          generator=rng(), broken=broken)
+    model, batches = Tiny(log), [_batch(n, trains) for n in range(len(SIZES))]
     log.batches, log.model = batches, model
 
     @contextlib.contextmanager
@@ -145,14 +159,12 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
         return mask
 
     def masked_forward(transformer, z_indices, mask, mask_token_id):
-        if broken:
-            raise RuntimeError("raised by the check")
         log.forwarded.append(SimpleNamespace(z=z_indices, mask=mask, id=mask_token_id))
-        return transformer(z_indices)[..., :V], z_indices + 1
+        return transformer(z_indices)[..., :V], z_indices.clone()
 
     def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):
         slope = SLOPES[len(log.losses) % len(SLOPES)]
-        log.losses.append(SimpleNamespace(targets=targets, mask=mask, smoothing=label_smoothing))
+        log.losses.append(SimpleNamespace(logits=logits, targets=targets, mask=mask, smoothing=label_smoothing))
         return logits.mean() * slope
 
     namespace.update(sample_mask=sample_mask, masked_forward=masked_forward, mvtm_loss=mvtm_loss)
@@ -167,7 +179,7 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
 
     if prepare:
         prepare(model)
-    args = [model, iter(batches) if loader is None else loader]
+    args = [model, batches if loader is None else loader]
     if trains:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         log.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
@@ -179,13 +191,14 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
     return log
 
 
-def _calls(log):
-    """The earlier answers were called as the text says, once a batch."""
+def _calls(log, trains=True):
+    """The earlier answers were called as the text says, once a batch; an evaluation owes sample_mask alone."""
     n = len(SIZES)
     for name, calls in (("sample_mask", log.sampled), ("masked_forward", log.forwarded), ("mvtm_loss", log.losses)):
-        expect(len(calls) == n, f"{name} called once for each of {n} batches", f"{len(calls)} calls",
+        owed = trains or name == "sample_mask" or calls
+        expect(len(calls) == n or not owed, f"{name} called once for each of {n} batches", f"{len(calls)} calls",
                f"{name} is found by its name and called: no copy of it" if not calls else "")
-    for batch, drawn, forward, loss in zip(log.batches, log.sampled, log.forwarded, log.losses, strict=True):
+    for batch, drawn in zip(log.batches, log.sampled, strict=True):
         expect(drawn.shape == tuple(batch.shape), f"sample_mask for {tuple(batch.shape)}", f"for {drawn.shape}",
                "the last batch may be smaller: take the shape from the batch")
         expect(drawn.ratio is None, "sample_mask without a ratio", f"ratio {drawn.ratio}",
@@ -193,31 +206,46 @@ def _calls(log):
         expect(drawn.prob_type == "topk", "sample_mask with its default prob_type", repr(drawn.prob_type))
         expect(drawn.generator is log.generator, "the generator handed on to sample_mask", str(drawn.generator),
                "without it the masks cannot be repeated")
+    for batch, drawn, forward in zip(log.batches, log.sampled, log.forwarded):
         expect(torch.equal(forward.z, batch), "masked_forward with the tokens of the batch", "other tokens")
         expect(forward.id == V, "masked_forward with mask_token_id", str(forward.id))
-        for name, mask in (("masked_forward", forward.mask), ("mvtm_loss", loss.mask)):
-            given = isinstance(mask, torch.Tensor) and torch.equal(mask, drawn.mask)
-            reason = "the loss counts hidden tokens only: hand it the mask" if mask is None else ""
-            if not given and isinstance(mask, torch.Tensor) and torch.equal(mask, ~drawn.mask):
-                reason = INVERTED
-            expect(given, f"{name} with the mask that was drawn", "no mask" if mask is None else "another mask", reason)
-        expect(torch.equal(loss.targets, batch + 1), "mvtm_loss with the targets that masked_forward gave", "others")
+        _given_mask("masked_forward", forward.mask, drawn.mask)
+    if not log.forwarded:
+        expect(len(log.calls) == n, f"one pass for each of {n} batches", f"{len(log.calls)}")
+        for batch, drawn, call in zip(log.batches, log.sampled, log.calls, strict=True):
+            saw(call.z, batch, drawn.mask)
+    for batch, drawn, loss in zip(log.batches, log.sampled, log.losses):
+        hidden = batch[drawn.mask]
+        picked = loss.mask is None and loss.logits.shape[:-1].numel() == len(hidden)  # the hidden ones alone
+        if not picked:
+            _given_mask("mvtm_loss", loss.mask, drawn.mask)
+        expect(torch.equal(loss.targets.flatten(), hidden if picked else batch.flatten()),
+               "mvtm_loss with the targets that masked_forward gave", "others")
         expect(loss.smoothing == 0, "mvtm_loss without label smoothing", f"label_smoothing {loss.smoothing}")
     expect(all(call.inside for call in log.calls), "the forward pass under lab3.autocast(device)",
            "a pass outside of it", "the with statement is missing, or another autocast is used")
+
+
+def _given_mask(name, mask, drawn):
+    given = isinstance(mask, torch.Tensor) and torch.equal(mask, drawn)
+    reason = "the loss counts hidden tokens only: hand it the mask" if mask is None else ""
+    if not given and isinstance(mask, torch.Tensor) and torch.equal(mask, ~drawn):
+        reason = INVERTED
+    expect(given, f"{name} with the mask that was drawn", "no mask" if mask is None else "another mask", reason)
 
 
 def _mean(log, losses):
     result = log.result
     expect(isinstance(result, float), "a float", f"a {type(result).__name__}", "a return is missing" if result is None
            else "a tensor would keep the graph of each batch in memory" if isinstance(result, torch.Tensor) else "")
-    total = sum(losses)
+    kept, total = "the mask token's logit is kept: it is no code", sum(losses)
     weighted = sum(loss * size for loss, size in zip(losses, SIZES, strict=True))
     same(result, total / len(losses), [
         (total, "the losses are added, not averaged"), (losses[-1], "this is the last batch's loss"),
         (weighted / sum(SIZES), "the mean is weighted by batch size: it is the mean of the batch losses"),
         (total / sum(SIZES), "the sum is divided by the number of rows: it is the mean of the batch losses"),
         (weighted / len(SIZES), "the losses are multiplied by the batch size"),
+        (total / len(losses) + 50, kept),
     ], what="the mean of the batch losses, ")
 
 
@@ -228,9 +256,8 @@ def _train(train_one_epoch, namespace, **options):
 def train_calls(train_one_epoch, namespace):
     """Each batch goes through sample_mask, masked_forward and mvtm_loss, under autocast."""
     log = _train(train_one_epoch, namespace)
-    for size, batch in zip(SIZES, log.batches, strict=True):
-        expect(torch.equal(batch, randint(size, TOKENS, offset=size)), "batches as the loader gave them",
-               "changed ones")
+    for n, batch in enumerate(log.batches):
+        expect(torch.equal(batch, _batch(n, True)), "batches as the loader gave them", "changed ones")
     _calls(log)
 
 
@@ -306,10 +333,10 @@ def _mixed(model):
 
 
 def eval_calls(eval_one_epoch, namespace):
-    """Each batch goes through sample_mask, masked_forward and mvtm_loss, under autocast."""
+    """Each batch has a mask of sample_mask and a forward pass under autocast; the mean of the losses comes back."""
     log = _epoch(eval_one_epoch, namespace)
-    _calls(log)
-    _mean(log, [2.0, 20.0, 8.0])
+    _calls(log, trains=False)
+    _mean(log, LOSSES)
 
 
 def eval_mode(eval_one_epoch, namespace):

@@ -1,0 +1,120 @@
+"""What the grader's distances come to: right decodings, each mistake, models trained for shorter and longer.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold [--seeds 20] [--wrong-seeds 3] [--only CASE ...]
+                                                            [--model FILE ...] [--json FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold --make
+
+Mistakes are those of `benchmarks.threshold`. A decoding whose tokens are refused gets no distance and no points.
+--model measures files of weights instead of decodings. --make writes `grader/right.safetensors` anew, with seeds that
+no run has; all thresholds have to be measured again after that.
+"""
+
+import argparse
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.threshold import CASES, answers_with
+from grader import fid
+from lab3.files import InputError, save_tensors, write_json
+from lab3.fit import WEIGHTS
+from lab3.places import SHIPPED
+from lab3.stand_ins import TorchAttention
+from lab3.transformer import load_transformer
+
+MADE_WITH = [-1 - number for number in range(6)]  # seeds of a run are 0 or more
+
+
+CHOSEN = [case for case, (options, _) in CASES.items() if "schedule" not in options]  # the grader chooses the schedule
+
+
+class Changed:
+    """A scene whose calls have some options changed."""
+
+    def __init__(self, scene, options):
+        self.scene, self.options, self.setting = scene, options, scene.setting
+
+    def calls(self):
+        for z_indices, mask, options in self.scene.calls():
+            yield z_indices, mask, options | self.options
+
+
+def decoding(case, seed):
+    """The distance of a case's decoding, or what `check_tokens` says to it."""
+    options, changes = CASES[case]
+    scene = fid.scene(seed)
+    filled = fid.decode(Changed(scene, options), _model(), answers_with(changes, fid.tokenizer()))
+    return _or_refusal(fid.decode_score, filled, scene)
+
+
+def _or_refusal(score, *given):
+    try:
+        return score(*given)
+    except InputError as error:
+        return str(error)
+
+
+def _model():
+    return load_transformer(SHIPPED / WEIGHTS, TorchAttention)
+
+
+def measure(name, score, seeds):
+    """Score some seeds and print a line: the row of the table as a dict."""
+    began, cpu = time.perf_counter(), time.process_time()
+    found = [score(seed) for seed in seeds]
+    row = {"name": name, "found": found, "seconds": round((time.process_time() - cpu) / len(found), 1)}
+    numbers = [one for one in found if not isinstance(one, str)]
+    if len(numbers) == len(found):
+        row |= {"mean": statistics.mean(numbers), "sd": statistics.stdev(numbers), "min": min(numbers),
+                "max": max(numbers)}
+        text = f"{row['mean']:8.2f} ± {row['sd']:.2f}   {row['min']:.2f} to {row['max']:.2f}"
+    else:
+        text = f"{len(found) - len(numbers)} of {len(found)} refused: {next(x for x in found if isinstance(x, str))}"
+    print(f"{name:36s}{text}   {row['seconds']} s on a core, {(time.perf_counter() - began) / len(found):.1f} s each",
+          flush=True)
+    return row
+
+
+def make():
+    """Write `grader/right.safetensors`: tokens of whole pictures that the reference decoding made."""
+    batches = {}
+    for scene in map(fid.scene, MADE_WITH):
+        size = scene.setting.batch_size
+        filled = fid.decode(scene, _model(), fid.reference_answers())
+        for number, (z, measured) in enumerate(zip(filled.split(size), scene.measured.split(size), strict=True)):
+            batches.setdefault(f"batch {number}", []).append(z[measured].to(torch.int16))
+    save_tensors(fid.RIGHT, {name: torch.cat(made) for name, made in batches.items()}, {
+        "command": "python -m benchmarks.grader_threshold --make",
+        "licence": "CC BY 4.0, after David Revoy: see data/cats/LICENSE.md"})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20, help="how many for right decodings and for models; at least 2")
+    parser.add_argument("--wrong-seeds", type=int, default=3, help="how many for the others; at least 2")
+    parser.add_argument("--only", nargs="+", choices=CHOSEN, default=CHOSEN, metavar="CASE", help=", ".join(CHOSEN))
+    parser.add_argument("--model", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--make", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.make:
+        make()
+        return
+    fid.prepare()
+    if options.model:
+        rows = [measure(str(path), partial(_or_refusal, fid.model_score, path), range(options.seeds))
+                | {"likeness": fid.likeness(path)} for path in options.model]
+        print(*(f"{row['name']}: likeness {row['likeness']:.3f}" for row in rows), sep="\n")
+    else:
+        rows = [measure(case, partial(decoding, case), range(options.seeds) if case == "right" else
+                        range(100, 100 + options.wrong_seeds)) for case in options.only]
+    if options.json:
+        write_json(options.json, rows)
+
+
+if __name__ == "__main__":
+    main()
