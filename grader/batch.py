@@ -78,11 +78,11 @@ def opened_bench(out, *, seed=None, only=(), require_sandbox=False, hidden=(), s
         seed, level, rubric, Nursery(), tuple(hidden), observe_reference(seed, columns), grader_key(seed), columns)
     write_json(out / RUN, {"seed": seed, "sandbox": level, "grader": bench.key})
     try:
-        with tempfile.TemporaryDirectory(prefix="lab3-scene-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="lab3-run-") as bench.scratch:
             if {"fid_decoding", "fid_model"} & set(columns):
                 fid.prepare()
                 bench.scene = fid.scene(seed)
-                bench.given = (save_scene(bench.scene, scratch), SHIPPED / WEIGHTS)
+                bench.given = (save_scene(bench.scene, bench.scratch), SHIPPED / WEIGHTS)
             yield bench
     finally:
         bench.nursery.close()
@@ -154,6 +154,7 @@ def _work(path, name, bench, out):
     """In a process of its own: grade one submission and save the result."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the batch
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    tempfile.tempdir = bench.scratch  # it goes with the batch, also where this process is killed
     done = None
     try:
         done = read_result(out / name)

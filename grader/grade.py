@@ -75,6 +75,7 @@ class Bench:
         columns: the ids that are graded.
         scene: the pictures with holes of `fid_decoding`, a `grader.fid.Scene`.
         given: the files that its kernel gets.
+        scratch: a folder for what lasts no longer than the run.
     """
 
     seed: int
@@ -87,6 +88,7 @@ class Bench:
     columns: tuple
     scene: object = None
     given: tuple = ()
+    scratch: str | None = None
 
 
 def seed_of(seed, *names):

@@ -5,6 +5,8 @@ and a watch that notices a dead kernel at once.
 """
 
 import json
+import math
+import os
 import secrets
 import select
 import socket
@@ -20,7 +22,10 @@ import zmq
 from jupyter_client.blocking import BlockingKernelClient
 from nbval.kernel import RunningKernel
 
-LARGEST = 256 << 20  # bytes of one message; a larger one ends the connection
+LARGEST = 16 << 20  # bytes of one message; a larger one ends the connection
+QUEUED = 32  # messages that wait to be read; more are dropped
+NEEDED = ("LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # parts of the environment to start Python
+GRACE = 10  # seconds after a cell's limit in which its outputs must have come
 STEP = 0.1  # seconds between two looks at what a kernel uses
 PORTS = {f"{name}_port": number for number, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
 
@@ -38,9 +43,10 @@ class Nursery:
 
     def __init__(self):
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: os.environ[name] for name in NEEDED if name in os.environ}  # kernels can read it
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).parent / "nursery.py"), str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=environment | {"OMP_NUM_THREADS": "1"})
         theirs.close()
 
     def start(self, box, limits):
@@ -82,22 +88,40 @@ class Nursery:
         self.process.wait()
 
 
+def well_formed(message):
+    """Whether a message holds what nbval reads of it, in the types of Jupyter's protocol."""
+    content = message["content"]
+    texts = {"status": ("execution_state",), "stream": ("name", "text"), "error": ("ename", "evalue")}
+    return (isinstance(message["msg_type"], str) and isinstance(message["parent_header"], dict)
+            and isinstance(content, dict)
+            and all(isinstance(content.get(name), str) for name in texts.get(message["msg_type"], ()))
+            and isinstance(content.get("data", {}), dict) and isinstance(content.get("metadata", {}), dict)
+            and isinstance(content.get("traceback", []), list) and isinstance(content.get("transient", {}), dict))
+
+
 class BoxedKernel(RunningKernel):
     """A kernel for nbval. `stop` ends it; the box ends what it started."""
 
     def __init__(self, nursery, box, limits):
-        self.box, self.limits, self.received, self.looked = box, limits, 0, 0.0
+        self.box, self.limits, self.received, self.looked, self.end = box, limits, 0, 0.0, math.inf
         self.waiting = deque()  # what was published while a reply was waited for
         self.reply, connection = nursery.start(box, limits)
         self.context = zmq.Context()
         self.context.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        self.context.setsockopt(zmq.RCVHWM, QUEUED)
         self.kc = BlockingKernelClient(context=self.context)
         self.kc.load_connection_info(connection)
         self.kc.start_channels(stdin=False, hb=False, control=False)
+        self.monitor = self.kc.iopub_channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._ensure_iopub_up()
 
+    def execute_cell_input(self, cell_input, allow_stdin=None):
+        """As nbval's. Whatever the kernel sends from now on, the cell ends in time."""
+        self.end = time.monotonic() + self.limits.cell + GRACE
+        return super().execute_cell_input(cell_input, allow_stdin)
+
     def get_message(self, stream, timeout=None):
-        """As nbval's. Raises `Stopped` where the kernel is dead or beyond a limit, `Empty` when the time is over."""
+        """As nbval's. Raises `Stopped` where the kernel is dead or beyond a limit, `Empty` where it does not start."""
         if stream == "iopub" and self.waiting:
             return self.waiting.popleft()
         end = time.monotonic() + (self.limits.cell if timeout is None else timeout)
@@ -105,6 +129,8 @@ class BoxedKernel(RunningKernel):
             with suppress(Empty):
                 return self._take(stream, STEP)
             if time.monotonic() > end:
+                if self.end < math.inf:
+                    raise Stopped("the cell's outputs did not end")
                 raise Empty
 
     def await_reply(self, msg_id, timeout=None):
@@ -127,8 +153,12 @@ class BoxedKernel(RunningKernel):
         """The next message. Raises `Empty` after `timeout` seconds, `Stopped` where the kernel is beyond a limit."""
         if time.monotonic() - self.looked > 2 * STEP:
             self._look()
+        if time.monotonic() > self.end:
+            raise Stopped(f"stopped after {self.limits.cell:g} s")
         try:
             message = (self.kc.get_iopub_msg if stream == "iopub" else self.kc.get_shell_msg)(timeout=timeout)
+            if not well_formed(message):
+                raise ValueError("no message of the protocol")
         except Empty:
             raise
         except Exception as error:  # a message that is none
@@ -139,8 +169,11 @@ class BoxedKernel(RunningKernel):
         return message
 
     def _look(self):
-        if not self.is_alive():
+        cut = self.monitor.poll(0)  # by the kernel's end, which is known soon after, or by too large a message
+        if not self.is_alive(0.5 if cut else 0):
             raise Stopped("the kernel died")
+        if cut:
+            raise Stopped(f"stopped: more than {LARGEST >> 20} MB of output at once")
         self.looked = time.monotonic()
         processes, memory = self.box.usage()
         if processes > self.limits.processes:
@@ -148,9 +181,9 @@ class BoxedKernel(RunningKernel):
         if memory > self.limits.memory:
             raise Stopped(f"stopped: more than {self.limits.memory / 2**30:.0f} GB of memory")
 
-    def is_alive(self):
-        """Whether its process runs."""
-        return not select.select([self.reply], [], [], 0)[0]
+    def is_alive(self, seconds=0):
+        """Whether its process runs, and goes on for so long."""
+        return not select.select([self.reply], [], [], seconds)[0]
 
     def interrupt(self):
         """Boxed kernels are not interrupted: they end."""

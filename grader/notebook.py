@@ -169,7 +169,7 @@ class GradedNotebook(IPyNbFile):
             limits = replace(limits, cell=self.sheet.seconds or limits.cell)
             made = self.stack.enter_context(box(self.grading.level, limits, self.sheet.given, self.grading.hidden))
             self.kernel = BoxedKernel(self.grading.nursery, made, limits)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise GraderError(str(error)) from error
         if self.losses:
             for name, text in self.sheet.texts.items():
@@ -214,8 +214,11 @@ class GradedCell(IPyNbCell):
             except GraderError as error:
                 self.parent.grading.broken = error
                 raise
-            except (NbCellError, RuntimeError, OSError):
+            except NbCellError:
                 pass  # what went wrong stands in self.outcome
+            except Exception as error:  # something in what the kernel sent that nobody foresaw
+                self.outcome = Outcome(False, "a result", f"none that can be read ({type(error).__name__})")
+                self.parent.lose()
         sheet.outcomes[name] = replace(self.outcome, seconds=round(time.perf_counter() - began, 3))
         assert sheet.outcomes[name].passed, sheet.outcomes[name].got
 
@@ -256,7 +259,8 @@ SHAPES = re.compile(
     r"|not enough values to unpack \(expected \d+, got \d+\)|too many values to unpack \(expected \d+\)")
 
 
-OWED = (  # what the answers that another builds on refuse
+OWED = (  # what an exercise does not allow, and what the answers that another builds on refuse
+    (r"ready-made attention", "ready-made attention is not allowed in this exercise"),
     (r"ratio must lie in \(0, 1\]", "inpainting takes a ratio in (0, 1]: progress after the step, never 0"),
     (r"ratio must (lie in \[0, 1\]|be one number)", "sample_mask takes a ratio in [0, 1], one or one a row"),
     (r"(sampling|prob_type) must be", "an argument has another value than the texts of the exercises allow"),

@@ -5,19 +5,34 @@ that has never seen a submission, a probe's verdict or a right answer, so neithe
 """
 
 import ctypes
+import errno
 import importlib.util
 import json
 import os
 import resource
 import signal
 import socket
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user mnt pid net ipc uts
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 CAPABILITY_VERSION = 0x20080522
+# System calls that a kernel has no use for: memory that no process is seen to hold, namespaces, other processes.
+# Linux's numbers, by machine: its audit architecture, then each call's.
+REFUSED = {
+    "x86_64": (0xC000003E, {
+        "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "io_uring_setup": 425,
+        "unshare": 272, "setns": 308, "mount": 165, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
+        "keyctl": 250, "add_key": 248, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323}),
+    "aarch64": (0xC00000B7, {
+        "memfd_create": 279, "memfd_secret": 447, "shmget": 194, "msgget": 186, "semget": 190, "io_uring_setup": 425,
+        "unshare": 97, "setns": 268, "mount": 40, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
+        "keyctl": 219, "add_key": 217, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282}),
+}
 
 
 def serve(requests):
@@ -75,6 +90,7 @@ def run_kernel(libc, request, tell):
             libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
         libc.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    refuse_calls(libc)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nothing, stream)
@@ -98,6 +114,25 @@ def run_kernel(libc, request, tell):
     os.write(3, b"1")
     os.close(3)
     app.start()
+
+
+def refuse_calls(libc):
+    """Let the calls of `REFUSED` fail with EPERM, in this process and all that it starts.
+
+    A filter is a program of 8-byte instructions (code, jump where true, jump where false, value), see Linux's
+    Documentation/userspace-api/seccomp_filter.rst. On other machines nothing is refused.
+    """
+    if os.uname().machine not in REFUSED:
+        return
+    architecture, calls = REFUSED[os.uname().machine]
+    load, equal, above, answer = 0x20, 0x15, 0x25, 0x06
+    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, 0x80000000),  # else: end the process
+               (load, 0, 0, 0), (above, len(calls) + 1, 0, 0x3FFFFFFF)]  # numbers above belong to another interface
+    program += [(equal, len(calls) - n, 0, number) for n, number in enumerate(calls.values())]
+    program += [(answer, 0, 0, 0x7FFF0000), (answer, 0, 0, 0x00050000 | errno.EPERM)]  # allow; refuse
+    text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(text)))
+    libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0)
 
 
 def preload():

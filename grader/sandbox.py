@@ -159,9 +159,9 @@ def _visible():
 
 
 def _bubblewrap(limits, given, hidden):
-    command = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
-               "--uid", "65534", "--gid", "65534", "--hostname", "lab3", "--die-with-parent", "--new-session",
-               "--clearenv", "--dir", "/etc", "--tmpfs", "/tmp"]
+    command = ["bwrap", "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-net", "--unshare-ipc",
+               "--unshare-uts", "--uid", "65534", "--gid", "65534", "--hostname", "lab3", "--die-with-parent",
+               "--new-session", "--clearenv", "--dir", "/etc", "--tmpfs", "/tmp"]
     for path in _visible():
         command += ["--ro-bind", path, path]
     for name in ("bin", "lib", "lib32", "lib64", "sbin"):
@@ -191,6 +191,7 @@ def _bubblewrap(limits, given, hidden):
 # What the first process of a box of the level `namespaces` does: cover folders, forbid writing, stay.
 COVER = """
 set -e
+echo 0 > /proc/sys/user/max_user_namespaces || true
 mount -t tmpfs -o size="$1",mode=1777 tmpfs /dev/shm
 mkdir /dev/shm/given
 n=$2
@@ -207,20 +208,22 @@ exec sleep infinity
 
 def _namespaces(limits, given, hidden):
     kept = {Path(one).resolve() for one in _visible()}
-    covered = [one for root in (PROJECT, Path(tempfile.gettempdir())) for one in root.iterdir()
+    temporary = {Path(one).resolve() for one in (tempfile.gettempdir(), os.environ.get("TMPDIR", "/tmp"), "/tmp")}
+    covered = [one for root in (PROJECT, *temporary) if root.is_dir() for one in root.iterdir()
                if one.is_dir() and not any(path == one or one in path.parents for path in kept)]
     covered += [Path(one).resolve() for one in hidden if Path(one).is_dir()]
     holder = _start(
         ["unshare", "--user", "--map-root-user", "--net", "--pid", "--ipc", "--uts", "--mount", "--fork",
          "--kill-child", "--mount-proc", "sh", "-c", COVER, "sh", str(limits.folder), str(len(given)), *map(str, given),
-         *map(str, covered)], env={"PATH": os.environ["PATH"]}, preexec_fn=_die_with_parent)
+         *map(str, covered)], preexec_fn=_die_with_parent)
     _until(lambda: psutil.Process(holder.pid).children()[0].name() == "sleep", holder)
     return holder, psutil.Process(holder.pid).children()[0].pid
 
 
 def _start(command, **options):
+    """A process of a box. Its environment can be read inside, so nothing of the grader's is there."""
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                            **options)
+                            env={"PATH": os.environ.get("PATH", os.defpath)}, **options)
 
 
 def _until(ready, holder, seconds=10):

@@ -4,6 +4,7 @@ In: a folder of answers, `work/` or `solutions/work/`: one file an exercise. Out
 """
 
 import linecache
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,21 +51,27 @@ def exercise_of(cell):
     return name
 
 
+FUTURE = re.compile(r"^from __future__ import [\w ,]+", re.MULTILINE)
+
+
 def answer_file(cell):
-    """The text of an answer's file: the imports it counts on, then the cell."""
-    return f"{IMPORTS}\n\n{cell.strip()}\n"
+    """The text of an answer's file: the imports it counts on, then the cell; Python wants `__future__` first."""
+    cell = cell.strip()
+    future = "".join(f"{line.strip()}; " for line in FUTURE.findall(cell))
+    return f"{future}{IMPORTS}\n\n{FUTURE.sub('', cell)}\n"
 
 
-def run_answer(name, text, path):
+def run_answer(name, text, path, given=None):
     """Run the text of an answer's file in a namespace of its own.
 
     Args:
         name: the exercise's id.
         text: what `answer_file` gives.
         path: the file that holds the text, or will; tracebacks name it.
+        given: names that the answer finds when it runs, such as earlier answers; a dict.
 
     Returns:
-        The namespace, a dict of globals: what the answer builds on is to be put there.
+        The namespace, a dict of globals: what else the answer builds on is to be put there.
 
     Raises:
         InputError: the answer fails when it runs, or does not define its name.
@@ -72,7 +79,8 @@ def run_answer(name, text, path):
     defines, notebook = EXERCISES[name]
     # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
     linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    namespace = {"__name__": f"lab3_answers.{name}"}
+    namespace = {"__name__": f"lab3_answers.{name}", **(given or {})}
+    namespace.pop(defines, None)
     try:
         exec(compile(text, str(path), "exec"), namespace)
     except (Exception, SystemExit) as error:
@@ -84,7 +92,7 @@ def run_answer(name, text, path):
     return namespace
 
 
-def read_answer(folder, name):
+def read_answer(folder, name, given=None):
     """Run the answer to an exercise that a folder holds: `run_answer`'s namespace.
 
     Raises:
@@ -98,7 +106,12 @@ def read_answer(folder, name):
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as text ({error}). "
                          f"Run its cell in notebook {notebook} again.") from None
-    return run_answer(name, text, path)
+    return run_answer(name, text, path, given)
+
+
+def defined(namespaces):
+    """What answers define: a dict, name -> answer, such as `{"sample_mask": ...}`; their namespaces are by exercise."""
+    return {EXERCISES[name][0]: namespace[EXERCISES[name][0]] for name, namespace in namespaces.items()}
 
 
 def link(namespaces):
@@ -108,9 +121,9 @@ def link(namespaces):
         namespaces: a dict, exercise id -> the namespace of its answer.
 
     Returns:
-        A dict, name -> answer, such as `{"sample_mask": ...}`.
+        What they define, as `defined` gives it.
     """
-    found = {EXERCISES[name][0]: namespace[EXERCISES[name][0]] for name, namespace in namespaces.items()}
+    found = defined(namespaces)
     for namespace in namespaces.values():
         namespace.update(found)
     return found
@@ -132,4 +145,7 @@ def load_answers(folder, names=tuple(EXERCISES)):
     Raises:
         InputError: an answer is missing, fails when it runs, or does not define its name.
     """
-    return SimpleNamespace(**link({name: read_answer(folder, name) for name in names}))
+    namespaces = {}
+    for name in names:
+        namespaces[name] = read_answer(folder, name, defined(namespaces))
+    return SimpleNamespace(**link(namespaces))

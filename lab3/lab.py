@@ -20,7 +20,7 @@ import torch
 
 from lab3.cats import Cats
 from lab3.checks import Report, check
-from lab3.exercises import EXERCISES, answer_file, exercise_of, link, read_answer, run_answer
+from lab3.exercises import EXERCISES, answer_file, defined, exercise_of, link, read_answer, run_answer
 from lab3.files import InputError, SaveError, content_key, read_json, write_text
 from lab3.fit import SUMMARY, WEIGHTS, fit, milestone_file
 from lab3.machine import autocast, best_device, bfloat16_pays
@@ -221,7 +221,7 @@ class Lab:
                 continue
             try:
                 with _time_limit(CHECK_LIMIT):
-                    namespace = read_answer(self.work, name)
+                    namespace = read_answer(self.work, name, defined(found))
                     link(found | {name: namespace})
                     namespace.update({EXERCISES[other][0]: _not_there(other) for other in self.missing})
                     report = check(name, namespace)
@@ -285,8 +285,8 @@ class Lab:
         path = self.work / f"{name}.py"
         try:
             with _time_limit(CHECK_LIMIT):
-                namespace = run_answer(name, text, path)
                 others = {key: value for key, value in vars(self.answers).items() if key != EXERCISES[name][0]}
+                namespace = run_answer(name, text, path, others)
                 namespace.update(others)
                 report = check(name, namespace)
         except (InputError, TimeoutError) as error:

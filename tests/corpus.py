@@ -1504,6 +1504,30 @@ def iterative_decode(transformer, z_indices, mask, *, gamma, total_iter, sweet_s
     return z, history
 ''')
 
+right(DECODE, "names-kept-at-the-start", '''
+from __future__ import annotations  # types as texts
+
+one_step = inpainting
+
+
+def iterative_decode(transformer: Model, z_indices: Tokens, mask: Mask, *, gamma, total_iter, sweet_spot=None,
+                     choice_temperature=4.5, mask_token_id, sampling="categorical", generator=None) -> tuple:
+    if not 0 < total_iter:
+        raise ValueError("total_iter >= 1")
+    if sweet_spot is None:
+        sweet_spot = total_iter
+    if sweet_spot not in range(1, total_iter + 1):
+        raise ValueError("1 <= sweet_spot <= total_iter")
+    state, history = (z_indices, mask), []
+    hidden = mask.count_nonzero(dim=1)
+    while len(history) < sweet_spot:
+        state = one_step(transformer, *state, (len(history) + 1) / total_iter, hidden, gamma=gamma,
+                         choice_temperature=choice_temperature, mask_token_id=mask_token_id, sampling=sampling,
+                         generator=generator)
+        history.append(state)
+    return state[0], history
+''')
+
 # Right answers: the distance
 
 right(DISTANCE, "two-roots", '''

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from grader.probes import PROBES, inside
 from grader.probes.probe import Wrong, decode
-from lab3.exercises import EXERCISES, answer_file, link, run_answer
+from lab3.exercises import EXERCISES, answer_file, defined, link, run_answer
 
 WORK = ROOT / "solutions" / "work"
 TEXTS = {exercise: (WORK / f"{exercise}.py").read_text() for exercise in EXERCISES}
@@ -15,8 +15,10 @@ TEXTS = {exercise: (WORK / f"{exercise}.py").read_text() for exercise in EXERCIS
 
 def namespaces(exercise, text):
     """Each answer in a namespace of its own: `text` for this exercise, the reference answers for the others."""
-    answers = {name: run_answer(name, answer_file(text if name == exercise else TEXTS[name]), f"{name}.py")
-               for name in EXERCISES}
+    answers = {}
+    for name in EXERCISES:
+        text_of = text if name == exercise else TEXTS[name]
+        answers[name] = run_answer(name, answer_file(text_of), f"{name}.py", defined(answers))
     link(answers)
     return answers
 
@@ -53,9 +55,9 @@ def notebook_of(*cells, kind="code"):
         for i, text in enumerate(cells)]})
 
 
-def hand_in(folder, texts, helpers=()):
-    """A submission: one notebook with the code of answers, by exercise, after cells of helpers."""
+def hand_in(folder, texts, helpers=(), notebook="lab.ipynb"):
+    """A submission: a notebook with the code of answers, by exercise, after cells of helpers."""
     cells = [*helpers, *(f"#| exercise: {name}\n{text}" for name, text in texts.items())]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lab.ipynb").write_text(notebook_of(*cells))
+    (folder / notebook).write_text(notebook_of(*cells))
     return folder

@@ -1,11 +1,13 @@
 """Hostile and malformed submissions, graded beside honest ones: nothing gained, nobody else hurt, nothing left."""
 
 import csv
+import html
 import http.server
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,8 @@ from attacks import ATTACKS, FULL, RIGHT, ROOT, SECRET, TEXTS, WRITTEN, WRONG, P
 
 from grader.sandbox import best_level
 
-pytestmark = pytest.mark.skipif(best_level() == "limits", reason="this machine gives no sandbox")
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(best_level() == "limits", reason="this machine gives no sandbox")]
 
 HONEST = ("aaa", "solved", "zzz")
 MAX_GRADER = 2_000_000_000  # bytes of memory that one process of the grader may come to
@@ -150,8 +153,8 @@ def attacked(tmp_path_factory):
             process.kill()
             left = family.left()
             server.shutdown()
-    folders.temporary_left = os.listdir(folders.temporary)
-    folders.temporary.rmdir() if not folders.temporary_left else None
+    folders.temporary_left = [one for one in os.listdir(folders.temporary) if not one.startswith("torch")]
+    shutil.rmtree(folders.temporary)
     return SimpleNamespace(out=out, code=process.returncode, output=output, left=left, before=before, folders=folders,
                            largest=family.largest, handed_in=handed_in)
 
@@ -213,7 +216,8 @@ def test_nothing_comes_in_over_the_network(attacked):
 
 
 def test_no_answer_and_no_hidden_input_comes_out(attacked):
-    lines = {line.strip() for text in TEXTS.values() for line in text.splitlines() if re.search(r".{20}[=(]", line)}
+    lines = {line.strip()[:40] for text in TEXTS.values() for line in text.splitlines()
+             if len(line.strip()) >= 30 and re.search(r"\w\(|=", line)}
     for name, one in ATTACKS.items():
         pages = "".join(file.read_text() for file in (attacked.out / name).iterdir())
         assert len(pages) < 300_000, name
@@ -221,7 +225,7 @@ def test_no_answer_and_no_hidden_input_comes_out(attacked):
             continue
         assert SECRET not in pages, name
         assert "83, 69, 67" not in pages, name
-        found = [line for line in lines if line[:40] in pages or line[:25] in pages]
+        found = [line for line in lines if line in html.unescape(pages)]
         assert not found, (name, found[:3])
 
 

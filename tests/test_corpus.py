@@ -20,14 +20,6 @@ LONG = "validation_loss"  # a training of two seconds: right answers make it onc
 SLOW = {"inpainting-rows-in-numpy": 2, "inpainting-gumbel-max-and-inf": 3, "inpainting-multinomial-and-topk": 3,
         "iterative_decode-self-contained": 3}  # loops over rows: so many seeds
 
-# Wrong answers that no probe tells from right ones so far; one that a probe has learnt to tell leaves this list
-OPEN = {
-    "sample_mask-tensor-in-float32", "masked_forward-squeezed",
-    "gamma_func-refused-late",
-    "inpainting-last-step-by-argmax", "inpainting-seeded-without-generator",
-    "iterative_decode-last-step-by-argmax", "iterative_decode-seeded-without-generator",
-}
-
 
 def quietly(exercise, text, seed, *names):
     """The probes of these names that fail; what the answer prints goes nowhere."""
@@ -57,9 +49,7 @@ def test_right_answers_pass_the_probes_whatever_the_seed(name):
         assert not failed, (seed, failed)
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=REASONS[name])) if name in OPEN else name
-    for name in WRONG])
+@pytest.mark.parametrize("name", WRONG)
 def test_wrong_answers_fail_a_probe(name):
     exercise, text = WRONG[name]
     for seed in range(1 if "-mistake-" in name else 2):
@@ -71,7 +61,7 @@ def test_the_corpus_is_large_and_has_every_exercise():
         counts = {exercise: sum(one == exercise for one, _ in answers.values()) for exercise in EXERCISES}
         assert min(counts.values()) >= most, counts
     assert len(RIGHT) >= 40 and len(WRONG) - sum("-mistake-" in name for name in WRONG) >= 60
-    assert OPEN <= WRONG.keys() == REASONS.keys() and len({text for _, text in RIGHT.values()}) == len(RIGHT)
+    assert WRONG.keys() == REASONS.keys() and len({text for _, text in RIGHT.values()}) == len(RIGHT)
 
 
 # Answers that compute nothing

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT
+from corpus import RIGHT
 from probing import TEXTS, hand_in
 
 from grader import batch, grade
@@ -71,6 +72,17 @@ def test_the_solved_lab_has_full_marks_and_the_starter_none(tmp_path):
     assert starter.score == 0 and {one.status for one in starter.exercises} == {"not written"}
     feedback = (tmp_path / "out" / "starter" / "feedback.html").read_text()
     assert "not written" in feedback and "of 92 points" in feedback
+
+
+@pytest.mark.slow
+def test_right_answers_in_other_styles_have_full_marks(tmp_path):
+    """The corpus as it is handed in: from notebooks, through the sandbox, to marks."""
+    styles = {name: [text for exercise, text in RIGHT.values() if exercise == name] for name in EXERCISES}
+    for number in range(max(map(len, styles.values()))):
+        for name, texts in styles.items():  # a notebook each, so that helpers of one do not meet those of another
+            hand_in(tmp_path / "class" / f"s{number}", {name: texts[number % len(texts)]}, notebook=f"{name}.ipynb")
+    for result in run([tmp_path / "class"], tmp_path / "out", only=ANSWERS, seed=None).values():
+        assert result.score == result.max_score == 80, [one for one in result.exercises if one.status != "passed"]
 
 
 @pytest.mark.slow

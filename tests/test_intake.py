@@ -219,7 +219,8 @@ def kept(place, *cells):
 
 def test_calls_prints_plots_and_asserts_are_dropped(tmp_path):
     cell = GAMMA + "\n\nassert gamma_func() == 'right'\nprint(gamma_func())\ntorch.manual_seed(0)\n" \
-                   "for i in range(3):\n    print(i)\nr = torch.linspace(0, 1, 5)\nplt.plot(r); plt.show()\ngamma_func('linear')"
+                   "for i in range(3):\n    print(i)\n" \
+                   "r = torch.linspace(0, 1, 5)\nplt.plot(r); plt.show()\ngamma_func('linear')"
     answer = gamma(tmp_path, cell)
     assert answer.text == GAMMA + "\n" and len(answer.notes) == 1
 

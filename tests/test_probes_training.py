@@ -9,40 +9,16 @@ import textwrap
 
 import numpy as np
 import pytest
-from probing import TEXTS, failures, namespaces, right
-from test_checks import EVAL, MISTAKES, OPTIMIZER, STYLES, TRAIN, changed
+from probing import failures, right
+from test_checks import EVAL, OPTIMIZER, STYLES, TRAIN, changed
 
-from grader.probes import PROBES, inside
-from grader.probes.probe import Wrong, decode
+from grader.probes import PROBES
+from grader.probes.probe import Wrong
 from lab3.exercises import EXERCISES
 
 TOPIC = (OPTIMIZER, TRAIN, EVAL)
 QUICK = {name: [one.name for one in PROBES[name] if one.name != "validation_loss"] for name in TOPIC}
 WEIGHTS = {(name, one.name): one.weight for name in TOPIC for one in PROBES[name]}
-
-
-@pytest.mark.parametrize("exercise", TOPIC)
-@pytest.mark.parametrize("seed", range(10))
-def test_reference_answers_pass(exercise, seed):
-    assert failures(exercise, TEXTS[exercise], seed) == {}
-
-
-@pytest.mark.parametrize("exercise", TOPIC)
-def test_there_are_some_probes_each_with_a_title_and_a_verdict(exercise):
-    probes = PROBES[exercise]
-    assert 5 <= len(probes) <= 12 and all(one.weight in (1, 2, 3) and one.verdict for one in probes)
-    assert len({one.title for one in probes}) == len(probes) and all(one.title.endswith(".") for one in probes)
-
-
-@pytest.mark.parametrize("exercise", TOPIC)
-def test_a_kernel_has_all_names_that_a_probe_uses(exercise):
-    for one in PROBES[exercise]:
-        scope = dict(vars(inside))
-        exec(compile(one.source, f"<{one.name}>", "exec"), scope)
-        found = inside.observe(scope[one.name], exercise, 3, namespaces(exercise, TEXTS[exercise]))
-        text = inside.encode(found["seen"])
-        assert len(text) < 1_500_000
-        one(decode(text), right(exercise, one.name, 3))
 
 
 # Right answers in other styles
@@ -335,13 +311,10 @@ FURTHER = [
         "losses.append(loss.detach())", "losses.append(loss.detach() * len(mask))\n        rows += len(mask)"), (
         ".double().mean().item()", ".sum().item() / rows")),
     (TRAIN, "mean", ("for z_indices in loader:", "for z_indices in list(loader)[:-1] or loader:")),
-    (TRAIN, "mean", ("    losses = []\n", "    losses, n = [], len(loader)\n")),
-    (TRAIN, "mean", ("    losses = []\n", "    losses, n = [], sum(1 for _ in loader)\n")),
     (TRAIN, "mean", ("    return torch.stack(losses).double().mean().item()\n", "")),
     (TRAIN, "names", (CALL, "F.cross_entropy(logits[mask].float(), targets[mask])")),
     (TRAIN, "names", ("masked_forward(transformer, z_indices, mask, mask_token_id)",
                       "transformer(z_indices.masked_fill(mask, mask_token_id))[..., :mask_token_id], z_indices")),
-    (TRAIN, "names", (CALL, "mvtm_loss(logits, z_indices, mask)")),
     (TRAIN, "empty_loader", ("    if not losses:\n        raise ValueError(\"loader holds no batch\")\n", "")),
     (TRAIN, "empty_loader", ("loader holds no batch", "nothing to do")),
     (TRAIN, "empty_loader", ("ValueError(\"", "RuntimeError(\"")),
@@ -361,7 +334,6 @@ FURTHER = [
     (EVAL, "batch_mean", (".double().mean().item()", "[-1].item()")),
     (EVAL, "batch_mean", (".double().mean().item()", ".mean()")),
     (EVAL, "batch_mean", (".double().mean()", ".double().median()")),
-    (EVAL, "batch_mean", ("    losses = []\n", "    losses, n = [], len(loader)\n")),
     (EVAL, "batch_mean", ("for z_indices in loader:", "for z_indices in list(loader)[:-1] or loader:")),
     (EVAL, "eval_mode", ("        transformer.eval()\n", "        transformer.training = False\n")),
     (EVAL, "eval_mode", ("        transformer.eval()\n", "        transformer.train()\n")),
@@ -397,8 +369,6 @@ FURTHER = [
                               )),
     (EVAL, "eval_generator", ("    losses = []\n", "    losses = []\n    generator and generator.manual_seed("
                               "generator.initial_seed())\n")),
-    (EVAL, "eval_names", (CALL, "F.cross_entropy(logits[mask].float(), targets[mask])")),
-    (EVAL, "eval_names", (CALL, "mvtm_loss(logits, z_indices, mask)")),
     (EVAL, "eval_empty_loader", ("        raise ValueError(\"loader holds no batch\")", "        return 0.0")),
     (EVAL, "eval_empty_loader", ("        raise ValueError(\"loader holds no batch\")", "        return float('nan')")),
     (EVAL, "eval_empty_loader", ("loader holds no batch", "nothing to do")),
@@ -417,16 +387,6 @@ def test_further_mistakes_fail_their_probe(number):
 def test_there_are_many_further_mistakes():
     assert all(sum(one[0] == exercise for one in FURTHER) >= 15 for exercise in TOPIC)
     assert {one[:2] for one in FURTHER} | {(TRAIN, "validation_loss")} == set(WEIGHTS)
-
-
-KNOWN = [(exercise, reason, changes) for exercise, reason, *changes in MISTAKES if exercise in TOPIC]
-
-
-@pytest.mark.parametrize("number", range(len(KNOWN)), ids=[f"{one[0]}-{one[1]}" for one in KNOWN])
-def test_mistakes_that_the_checks_know_fail(number):
-    exercise, _, changes = KNOWN[number]
-    for seed in (1, 2):
-        assert failures(exercise, changed(exercise, *changes), seed, only=QUICK[exercise])
 
 
 CLASSIC = {
@@ -463,14 +423,6 @@ def test_what_computes_nothing_passes_no_probe(exercise, body):
     if exercise == OPTIMIZER and "AdamW" in body:
         passed.discard("adamw")  # the half that is right
     assert not passed
-
-
-@pytest.mark.parametrize("exercise", TOPIC)
-def test_forged_observations_are_wrong_and_nothing_else(exercise):
-    for one in PROBES[exercise]:
-        for seen in (None, 3, [], {}, "text", [None] * 7, {"found": 3}, np.zeros(2), [[1e400]]):
-            with pytest.raises(Wrong):
-                one(seen, right(exercise, one.name, 3))
 
 
 def test_weights_with_nan_are_wrong():

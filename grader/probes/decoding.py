@@ -16,6 +16,7 @@ from grader.probes.probe import Wrong, array, exception_name, expect, probe, ref
 
 FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
 KEPT = "the mask token's logit is kept: drop it before the softmax"
+SEEDED = "without a generator the global one must go on: is one made, or seeded anew, in the function?"
 DRIFT = "tokens must be carried forward: what is known is never predicted or encoded anew"
 CHANCE = 26  # a share strays by chance farther than `stray` = CHANCE with a probability below 2 exp(-CHANCE), 10^-11
 
@@ -188,10 +189,15 @@ def judge_apart(seen, right):
 
 @probe("gamma_func", 1)
 def mode_refused(gamma_func, draw):
-    """Any other mode is a ValueError that names mode."""
-    names = ["linear", "cosine", "square", "other", "exponential", "", "linear, cosine", None]
-    ratio, names = draw.number(0.2, 0.8), draw.shuffled(names)
-    return {"modes": names, "calls": [attempt(lambda mode=mode: float(gamma_func(mode)(ratio))) for mode in names]}
+    """Any other mode is a ValueError that names mode, raised by gamma_func itself."""
+    known, ratio = ["linear", "cosine", "square"], draw.number(0.2, 0.8)
+    names = draw.shuffled([*known, "other", "exponential", "", "linear, cosine", None])
+
+    def call(mode):
+        gamma = gamma_func(mode)
+        return float(gamma(ratio)) if mode in known else 0.0
+
+    return {"modes": names, "calls": [attempt(call, mode) for mode in names]}
 
 
 @mode_refused.judge
@@ -291,10 +297,11 @@ def choice_of_tokens(inpainting, draw):
     logits = draw.normal(2, V + 1, scale=1.2)[torch.tensor([0, 0, 1])]  # two places alike
     logits[:, V] = -60.0
     found = {"logits": logits}
-    for sampling, rows in (("categorical", R), ("argmax", 16)):
+    for name, sampling, rows, ratio in (("categorical", "categorical", R, 0.4), ("last", "categorical", R, 1.0),
+                                        ("argmax", "argmax", 16, draw.one_of([0.4, 1.0]))):
         mask = torch.ones(rows, 3, dtype=torch.bool)
-        found[sampling] = inpainting(
-            Stub(logits), draw.tokens(rows, 3, V=V), mask, 0.4, mask.sum(dim=1), gamma=lambda r: 0.5 + 0 * r,
+        found[name] = inpainting(
+            Stub(logits), draw.tokens(rows, 3, V=V), mask, ratio, mask.sum(dim=1), gamma=lambda r: 0.5 + 0 * r,
             choice_temperature=4.5, mask_token_id=V, sampling=sampling, generator=draw.generator())
     return found
 
@@ -306,12 +313,14 @@ def judge_choice(seen, right):
     best, _ = step(seen["argmax"], (16, 3))
     expect((best == likeliest).all(), "the most probable code everywhere, with sampling='argmax'", "other codes too",
            "argmax draws nothing" if (best == likeliest).any() else "")
-    z, _ = step(seen["categorical"], (2048, 3))
-    expect(((z >= 0) & (z < V)).all(), "codes at all hidden places", "the mask token or no token",
-           KEPT if (z == V).any() else "")
-    wrong, likely = wrong_shares(z, p), "argmax is taken where the contract samples" if (z == likeliest).all() else ""
-    expect(wrong == 0, "codes drawn with the shares of the softmax, with sampling='categorical'",
-           f"other shares for {wrong} of {p.size} codes", likely)
+    for name, text in (("last", " at ratio 1"), ("categorical", "")):
+        z, _ = step(seen[name], (2048, 3))
+        expect(((z >= 0) & (z < V)).all(), "codes at all hidden places", "the mask token or no token",
+               KEPT if (z == V).any() else "")
+        wrong = wrong_shares(z, p)
+        expect(wrong == 0, f"codes drawn with the shares of the softmax, with sampling='categorical'{text}",
+               f"other shares for {wrong} of {p.size} codes",
+               "argmax is taken where the contract samples" if (z == likeliest).all() else "")
     equal = (p**2).sum(axis=1)
     expect(stray(int((z[:, 0] == z[:, 1]).sum()), len(z), equal[0]) < CHANCE, "two tokens of a row drawn on their own",
            "tokens that depend on one another", "one draw serves several tokens")
@@ -600,7 +609,7 @@ def generator_decides(inpainting, draw):
         found[sampling] = [call(one, sampling=sampling) for one in (generator, again, again, draw.generator())]
     state, again = draw.generator(), torch.Generator()
     again.set_state(state.get_state())
-    return found | {"default": [call(state), call(again, sampling="categorical")]}
+    return found | {"default": [call(state), call(again, sampling="categorical")], "none": [call(None), call(None)]}
 
 
 @generator_decides.judge
@@ -624,6 +633,9 @@ def judge_generator(seen, right):
                        "the generator given is not used, or is seeded anew at each call")
     expect(same_result(*(step(result, mask.shape) for result in seen["default"])), "sampling='categorical' by default",
            "another result without it")
+    for one, other in zip(*(step(result, mask.shape) for result in pair(seen["none"], "without a generator")),
+                          strict=True):
+        expect((one != other).any(), "other draws at each call without a generator", "the same", SEEDED)
 
 
 @probe("inpainting", 1)
@@ -921,10 +933,10 @@ def sampling_reaches(iterative_decode, draw):
     logits = draw.normal(2, V + 1, scale=1.2)
     logits[:, V] = -60.0
     mask, z = torch.ones(R, 2, dtype=torch.bool), draw.tokens(R, 2, V=V)
-    for name, options in (("default", {}), ("categorical", {"sampling": "categorical"}),
-                          ("argmax", {"sampling": "argmax"})):
-        found[name], _ = iterative_decode(Stub(logits), z, mask, gamma=lambda r: 1 - r, total_iter=3, sweet_spot=1,
-                                          mask_token_id=V, generator=draw.generator(), **options)
+    for name, options in (("default", {"sweet_spot": 1}), ("categorical", {"sweet_spot": 1, "sampling": "categorical"}),
+                          ("last", {"sampling": "categorical"}), ("argmax", {"sampling": "argmax"})):
+        found[name], _ = iterative_decode(Stub(logits), z, mask, gamma=lambda r: 1 - r, mask_token_id=V,
+                                          total_iter=1 if name == "last" else 3, generator=draw.generator(), **options)
     mask, z = torch.ones(R, 4, dtype=torch.bool), draw.tokens(R, 4, V=V)
     _, history = iterative_decode(Stub(draw.alike(V, V, V, V, V=V)), z, mask, gamma=lambda r: 1 - r, total_iter=2,
                                   mask_token_id=V, generator=draw.generator())
@@ -937,7 +949,8 @@ def judge_sampling(seen, right):
     z = tokens(seen["argmax"], (2048, 2), "z_final")
     expect((z == p.argmax(axis=1)).all(), "the most probable codes, with sampling='argmax'", "others",
            "does sampling reach the steps?")
-    for name, text in (("categorical", "with sampling='categorical'"), ("default", "without sampling given")):
+    for name, text in (("categorical", "with sampling='categorical'"), ("default", "without sampling given"),
+                       ("last", "also in the last step")):
         z = tokens(seen[name], (2048, 2), "z_final")
         likely = "argmax is taken where the contract samples" if (z == p.argmax(axis=1)).all() else ""
         wrong = wrong_shares(z, p)
@@ -958,7 +971,7 @@ def decode_generator(iterative_decode, draw):
     z, generator, again = draw.tokens(3, T, V=V), draw.generator(), torch.Generator()
     again.set_state(generator.get_state())
     results = []
-    for one in (generator, again, again, draw.generator()):
+    for one in (generator, again, again, draw.generator(), None, None):
         seed = draw.integer(0, 2**31)
         torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
         z_final, history = iterative_decode(Stub(logits), z, mask, gamma=lambda r: 1 - r, total_iter=3, mask_token_id=V,
@@ -975,12 +988,15 @@ def judge_decode_generator(seen, right):
         expect(likely_codes(z_final, mask, right["allowed"]).all(), "likely codes at hidden places", "others")
         expect(len(masks) == 3, "one entry in history for each step", f"{len(masks)} entries for 3 steps")
         results.append(np.stack([z_final, *(array(one, mask.shape, "bool", "next_mask") for one in masks)]))
-    one, again, later, other = results
+    one, again, later, other, *without = results
     expect((one == again).all(), "the same result from the same generator state", "two results",
            "a draw is made without the generator")
     for result, text in ((later, "a later state of the generator"), (other, "another generator")):
         expect((one[0] != result[0]).any() and (one[1] != result[1]).any(), f"another result from {text}", "the same",
                "the generator given is not used, or is seeded anew at each call")
+    first, second = without
+    expect((first[0] != second[0]).any() and (first[1] != second[1]).any(),
+           "other draws at each call without a generator", "the same", SEEDED)
 
 
 @probe("iterative_decode", 1)

@@ -51,11 +51,11 @@ def judge_gives_a_float(seen, right):
 def means_alone(frechet_distance, draw):
     """Between equal covariances the distance is the squared distance of the means."""
     found = []
-    for d in (1, 3, draw.integer(5, 9)):
+    for d in (2, 3, draw.integer(5, 9)):
         mu1, mu2 = (draw.normal(d, scale=3).double().numpy() + sign * 2 for sign in (1, -1))
         value = frechet_distance(mu1, np.eye(d), mu2, np.eye(d))
         found.append(None if value is None else [float(np.real(value)), float(np.imag(value))])
-    return {"found": found, "widths": [1, 3, d]}
+    return {"found": found, "widths": [2, 3, d]}
 
 
 @means_alone.judge
@@ -97,7 +97,7 @@ def judge_shared_axes(seen, right):
 def regular(frechet_distance, draw):
     """Any two regular covariances, small or large, to 1e-6."""
     found, suspects = [], []
-    for d, scale, far in ((1, 1, 0), (3, 0.003, 0), (8, 100, 0), (draw.integer(12, 20), 1, 0), (6, 1, 3000)):
+    for d, scale, far in ((2, 1, 0), (3, 0.003, 0), (8, 100, 0), (draw.integer(12, 20), 1, 0), (6, 1, 3000)):
         sigmas = []
         for _ in range(2):
             x = draw.normal(4 * d + 4, d).double().numpy() * np.linspace(0.5, 2, d)

@@ -12,6 +12,8 @@ import json
 import math
 import os
 import random
+import re
+import sys
 import warnings
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lab3
-from lab3.exercises import EXERCISES, answer_file, link, run_answer
+from lab3.exercises import EXERCISES, answer_file, defined, link, run_answer
 from lab3.files import InputError
 
 __all__ = ["EXERCISES", "F", "lab3", "math", "nn", "np", "torch"]
@@ -247,6 +249,38 @@ class ByContext(nn.Module):
         return self.tables[self.key(z_indices, len(self.tables))]
 
 
+@contextlib.contextmanager
+def own_attention():
+    """Inside the block ready-made attention raises a RuntimeError, however it is called and from which thread."""
+    def gone(*args, **options):
+        raise RuntimeError("ready-made attention is not allowed in this exercise")
+
+    functions = [F.multi_head_attention_forward, nn.MultiheadAttention.forward]
+    if flex := sys.modules.get("torch.nn.attention.flex_attention"):
+        functions.append(flex.flex_attention)
+    before = [one.__code__ for one in functions]
+    operators = torch.library.Library("aten", "IMPL")
+    ready_made = [name.removeprefix("aten::") for name in torch._C._dispatch_get_all_op_names()
+                  if re.match(r"aten::.*(attention|transformer_encoder)", name) and "backward" not in name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch says that they are overridden
+        for name, key in itertools.product(ready_made, ("CPU", "AutogradCPU")):
+            operators.impl(name, gone, key)
+    for one, code in zip(functions, before, strict=True):
+        one.__code__ = gone.__code__.replace(co_name=code.co_name, co_qualname=code.co_qualname)
+    try:
+        yield
+    finally:
+        operators._destroy()
+        for one, code in zip(functions, before, strict=True):
+            one.__code__ = code
+
+
+def rules_of(exercise):
+    """A block in which what an exercise does not allow cannot be had."""
+    return own_attention() if exercise == "multi_head_attention" else contextlib.nullcontext()
+
+
 def load(exercise, text):
     """Run the text of an answer's cell in a namespace of its own, and let the answers of this kernel find it.
 
@@ -255,7 +289,8 @@ def load(exercise, text):
     global observed
     observed = exercise
     try:
-        namespaces[exercise] = run_answer(exercise, answer_file(text), f"{exercise}.py")
+        with rules_of(exercise):
+            namespaces[exercise] = run_answer(exercise, answer_file(text), f"{exercise}.py", defined(namespaces))
     except InputError as error:
         raise error.__cause__ or error from None
     link(namespaces)
@@ -278,7 +313,7 @@ def observe(look, exercise, seed, given=None):
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), rules_of(exercise):
         warnings.simplefilter("ignore")
         result = attempt(look, current[EXERCISES[exercise][0]], Draw(seed))
     return {"seen": result["value"]} if "value" in result else result

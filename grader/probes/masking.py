@@ -104,6 +104,12 @@ def products_in_float64(sample_mask, draw):
         clear = product == round(product) if whole else 3e-6 < product - math.floor(product) < 7e-6
         if clear and math.ceil(product) not in wrong:
             cases.append((ratio, tokens))
+    while len(cases) < 9:  # a float32 tensor of ratios, whose exact products are just above whole numbers
+        tokens = draw.integer(100, 300)
+        ratio = torch.tensor((draw.integer(64, tokens - 1) + 5e-6) / tokens)
+        product = ratio.item() * tokens
+        if 2e-6 < product - math.floor(product) < 7e-6 and math.ceil(ratio * tokens) != math.ceil(product):
+            cases.append((ratio.expand(2), tokens))
     return [sample_mask(2, tokens, ratio=ratio) for ratio, tokens in cases]
 
 
@@ -305,26 +311,29 @@ def judge_hides(seen, right):
 @probe("masked_forward", weight=2)
 def codes_logits(masked_forward, draw):
     """The logits are the transformer's own, without the mask token's."""
-    B, T, V = draw.integer(2, 4), draw.integer(5, 7), draw.integer(8, 10)
-    logits = draw.normal(T, V + 1, scale=3)
-    given = logits.expand(B, T, V + 1)
-    return {"logits": masked_forward(Stub(logits), draw.tokens(B, T, V=V), draw.mask(T, *[2] * B), V)[0],
-            "given": given}
+    calls = []
+    for B in (draw.integer(2, 4), 1):
+        T, V = draw.integer(5, 7), draw.integer(8, 10)
+        logits = draw.normal(T, V + 1, scale=3)
+        calls.append({"given": logits.expand(B, T, V + 1), "logits": masked_forward(
+            Stub(logits), draw.tokens(B, T, V=V), draw.mask(T, *[2] * B), V)[0]})
+    return calls
 
 
 @codes_logits.judge
 def judge_codes_logits(seen, right):
-    given, wanted = right["given"], right["logits"]
-    B, T, V = wanted.shape
-    kept = isinstance(seen["logits"], np.ndarray) and seen["logits"].shape == (B, T, V + 1)
-    expect(not kept, f"logits of shape {wanted.shape}", f"shape {given.shape}",
-           "the mask token's logit is kept: the model could predict the mask token")
-    found, likely = array(seen["logits"], wanted.shape, "float", "logits"), ""
-    if np.allclose(found, given[..., 1:]):
-        likely = "a code's logit was dropped: the mask token's is the last"
-    elif np.allclose(np.exp(found).sum(axis=-1), 1, atol=1e-4) or (found >= 0).all():
-        likely = "a softmax or log-softmax was taken: logits are wanted"
-    expect(np.allclose(found, wanted, rtol=1e-4, atol=1e-5), "the transformer's logits, but the last", "others", likely)
+    for one, other in zip(seen, right, strict=True):
+        given, wanted = other["given"], other["logits"]
+        kept = isinstance(one["logits"], np.ndarray) and one["logits"].shape == given.shape
+        expect(not kept, f"logits of shape {wanted.shape}", f"shape {given.shape}",
+               "the mask token's logit is kept: the model could predict the mask token")
+        found, likely = array(one["logits"], wanted.shape, "float", "logits"), ""
+        if np.allclose(found, given[..., 1:]):
+            likely = "a code's logit was dropped: the mask token's is the last"
+        elif np.allclose(np.exp(found).sum(axis=-1), 1, atol=1e-4) or (found >= 0).all():
+            likely = "a softmax or log-softmax was taken: logits are wanted"
+        expect(np.allclose(found, wanted, rtol=1e-4, atol=1e-5), "the transformer's logits, but the last", "others",
+               likely)
 
 
 @probe("masked_forward", weight=2, guessable=True)

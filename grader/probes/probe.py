@@ -109,7 +109,7 @@ def decode(text):
 def _array(value):
     if set(value) == {"array"}:
         dtype, shape, data = value["array"]
-        if dtype not in DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
+        if dtype not in DTYPES or len(shape) > 8 or not all(type(n) is int and 0 <= n <= MAX_ELEMENTS for n in shape):
             raise ValueError(dtype)
         if math.prod(shape) > MAX_ELEMENTS:
             raise ValueError("too large")
@@ -129,6 +129,8 @@ def array(seen, shape, kind, what):
     if not isinstance(seen, np.ndarray):
         name = seen.get("other", "dict") if isinstance(seen, dict) else type(seen).__name__
         raise Wrong(f"{what}: a tensor {shape}", f"a {name}" if name in TYPES else "something else")
+    if seen.ndim != len(shape):
+        raise Wrong(f"{what} of shape {tuple(shape)}", f"{seen.ndim} axes")
     if seen.shape != tuple(shape):
         raise Wrong(f"{what} of shape {tuple(shape)}", f"shape {seen.shape}")
     if {"b": "bool", "i": "int", "u": "int", "f": "float"}[seen.dtype.kind] != kind:

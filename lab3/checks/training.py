@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import lab3
 from lab3 import machine
@@ -160,12 +161,15 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
 
     def masked_forward(transformer, z_indices, mask, mask_token_id):
         log.forwarded.append(SimpleNamespace(z=z_indices, mask=mask, id=mask_token_id))
-        return transformer(z_indices)[..., :V], z_indices.clone()
+        return transformer(z_indices if trains else z_indices.masked_fill(mask, V))[..., :V], z_indices.clone()
 
     def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):
         slope = SLOPES[len(log.losses) % len(SLOPES)]
         log.losses.append(SimpleNamespace(logits=logits, targets=targets, mask=mask, smoothing=label_smoothing))
-        return logits.mean() * slope
+        if trains:
+            return logits.mean() * slope
+        return F.cross_entropy(logits.flatten(0, -2), targets.flatten()) if mask is None else \
+            F.cross_entropy(logits[mask], targets[mask])
 
     namespace.update(sample_mask=sample_mask, masked_forward=masked_forward, mvtm_loss=mvtm_loss)
     for name, value in list(namespace.items()):
