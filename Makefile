@@ -38,7 +38,7 @@ grade: install
 	$(RUN) -m grader grade "$(SUBMISSIONS)" --out "$(GRADES)"
 
 test: install
-	$(RUN) -m pytest -n $(WORKERS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadgroup
 
 notebooks: install
 	$(RUN) solutions/build.py

@@ -3,9 +3,19 @@
 In: nothing. Out: `PROBES`, exercise id -> its probes.
 """
 
-from grader.probes import attention, decoding, distance, masking, training
+from grader.probes import (
+    attention,
+    distance,
+    evaluation,
+    inpainting,
+    iterative_decode,
+    masking,
+    optimizer,
+    schedules,
+    training,
+)
 from grader.probes.probe import PROBES as ALL
 from lab3.exercises import EXERCISES
 
-TOPICS = (attention, masking, training, decoding, distance)
+TOPICS = (attention, masking, optimizer, training, evaluation, schedules, inpainting, iterative_decode, distance)
 PROBES = {exercise: [one for one in ALL if one.exercise == exercise] for exercise in EXERCISES}

@@ -157,6 +157,12 @@ def known(name):
     return current[name]
 
 
+def along(gamma, draw):
+    """Ratios from 0 to 1, both included, and a schedule's values there."""
+    ratio = [0.0, 1.0, *(draw.number(0.05 + 0.1 * i, 0.15 + 0.1 * i) for i in range(9))]
+    return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
+
+
 def dealt(mask, strict=False):
     """A `sample_mask` that deals out the rows of a mask (N, T) in their order, over and over.
 
@@ -203,6 +209,15 @@ class Loader:
         yield from self.batches
         if self.error is not None:
             raise self.error
+
+
+def loaders(draw, V, T):
+    """Loaders with and without a batch of tokens (B, T), as (what it is, loader), in any order."""
+    return draw.shuffled([
+        ("a list without a batch", []), ("no batch", Loader([])), ("one row", [draw.tokens(1, T, V=V)]),
+        ("an empty data set", torch.utils.data.DataLoader(draw.tokens(0, T, V=V), batch_size=2)),
+        ("two batches", torch.utils.data.DataLoader(draw.tokens(5, T, V=V), batch_size=3)),
+        ("one batch", Loader([draw.tokens(3, T, V=V)]))])
 
 
 class Stub(nn.Module):

@@ -192,3 +192,30 @@ def refused(seen, argument, case):
     expect(isinstance(error, dict), expected, "no error")
     expect(error.get("value_error") is True, expected, f"a {exception_name(error)}")
     expect(any(name in str(error.get("text")) for name in names), expected, "a ValueError that does not name it")
+
+
+def likely(got, suspects, otherwise=""):
+    """The reason of the first suspect (value, reason) that has the values that came."""
+    for value, reason in suspects:
+        if np.shape(value) == np.shape(got) and np.allclose(got, value, rtol=1e-3, atol=1e-5):
+            return reason
+    return otherwise
+
+
+def numbers(seen, count, what):
+    """A list of so many finite numbers, as an array."""
+    whole = isinstance(seen, list) and len(seen) == count
+    expect(whole and all(type(one) in (int, float) and math.isfinite(one) for one in seen),
+           f"{what}: {count} numbers", f"{len(seen)} entries, some no numbers" if whole else "something else")
+    return np.array(seen, dtype=float)
+
+
+def loss(seen, what="the loss"):
+    """A Python number, as an epoch owes it."""
+    if seen is None:
+        expect(False, f"{what}: a float", "nothing (None)", "a return is missing")
+    if isinstance(seen, np.ndarray) or (isinstance(seen, dict) and "other" in seen):
+        expect(False, f"{what}: a float", "a tensor or an array", ".item() makes a float of a tensor")
+    expect(type(seen) in (int, float), f"{what}: a float", f"a {type(seen).__name__}")
+    expect(math.isfinite(seen), f"{what}: a finite number", str(seen))
+    return seen
