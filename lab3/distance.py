@@ -23,7 +23,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from PIL import Image
-from scipy.linalg import LinAlgWarning
 from torch import nn
 from torch.nn import functional as F
 
@@ -429,14 +428,23 @@ def _read_statistics(path, kind):
 
 
 def _distance_to_statistics(x, y):
-    """pytorch-fid's own distance, for where of one side at least no features are left; good to five digits or so."""
-    import_torchvision()
-    from pytorch_fid.fid_score import calculate_frechet_distance
+    """The distance where of one side at least only a mean and a covariance are left.
 
-    (mean1, covariance1), (mean2, covariance2) = [
-        (side.values.astype(np.float64).mean(axis=0), np.cov(side.values.astype(np.float64), rowvar=False))
-        if isinstance(side, Features) else side for side in (x, y)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # for an argument that SciPy is about to drop
-        warnings.simplefilter("ignore", LinAlgWarning)  # with fewer pictures than features it always comes
-        return float(calculate_frechet_distance(mean1, covariance1, mean2, covariance2))
+    tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of X1 S2 X1^T, for any rows X1 with X1^T X1 = S1. As in
+    `distance` no root of a matrix is taken, and where there are fewer pictures than features the matrix is as small.
+    """
+    if isinstance(y, Features):
+        x, y = y, x
+    mean2, covariance2 = y
+    if isinstance(x, Features):
+        values = x.values.astype(np.float64)
+        mean1 = values.mean(axis=0)
+        rows = _thin((values - mean1) / np.sqrt(len(values) - 1))
+    else:
+        mean1, covariance1 = x
+        variances, directions = np.linalg.eigh(covariance1)
+        kept = variances > variances[-1] * len(variances) * np.finfo(np.float64).eps  # what rounding left is none
+        rows = np.sqrt(variances[kept])[:, None] * directions.T[kept]
+    overlap = np.sqrt(np.linalg.eigvalsh(rows @ covariance2 @ rows.T).clip(min=0)).sum()
+    shift = mean1 - mean2
+    return max(0.0, float(shift @ shift + np.square(rows).sum() + np.trace(covariance2) - 2 * overlap))

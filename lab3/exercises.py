@@ -26,6 +26,7 @@ EXERCISES = {
 }
 
 MARK = "#| exercise:"
+NBGRADER = ("### BEGIN SOLUTION", "### END SOLUTION")
 
 # What every notebook imports in its first cell, so that an answer's cell can count on it.
 IMPORTS = """\
@@ -59,6 +60,12 @@ def answer_file(cell):
     cell = cell.strip()
     future = "".join(f"{line.strip()}; " for line in FUTURE.findall(cell))
     return f"{future}{IMPORTS}\n\n{FUTURE.sub('', cell)}\n"
+
+
+def cell_of(text):
+    """What `answer_file` made its text from, the answer as it was written, without the kit's and nbgrader's marks."""
+    lines = text.replace(IMPORTS, "", 1).strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith(MARK) and line.strip() not in NBGRADER).strip("\n")
 
 
 def run_answer(name, text, path, given=None):
@@ -129,14 +136,14 @@ def link(namespaces):
     return found
 
 
-def load_answers(folder, names=tuple(EXERCISES)):
-    """Run the answers in `folder` and give what they define.
+def load_answers(folders, names=tuple(EXERCISES)):
+    """Run the answers in a folder, or in several, and give what they define.
 
     Each runs in a namespace of its own, so helpers of one do not meet helpers of another; the answers themselves find
     one another by name.
 
     Args:
-        folder: holds `NAME.py` for each exercise.
+        folders: holds `NAME.py` for each exercise; of several folders, the first that holds an answer gives it.
         names: the exercises wanted.
 
     Returns:
@@ -145,7 +152,9 @@ def load_answers(folder, names=tuple(EXERCISES)):
     Raises:
         InputError: an answer is missing, fails when it runs, or does not define its name.
     """
+    *others, last = [folders] if isinstance(folders, (str, Path)) else folders
     namespaces = {}
     for name in names:
+        folder = next((one for one in others if (Path(one) / f"{name}.py").is_file()), last)
         namespaces[name] = read_answer(folder, name, defined(namespaces))
     return SimpleNamespace(**link(namespaces))

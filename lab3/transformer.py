@@ -7,6 +7,7 @@ The shape is that of MaskGIT (Chang et al., 2022), which is BERT's: post-norm, t
 from dataclasses import asdict
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lab3.files import config_of, load_tensors, load_weights, save_tensors
@@ -54,13 +55,26 @@ class BidirectionalTransformer(nn.Module):
         self.apply(_init)
         nn.init.trunc_normal_(self.place_embedding, std=0.02)
 
-    def forward(self, z_indices):
-        """z_indices (B, T) long, each in 0 ... 1024 -> logits (B, T, 1025)."""
+    def forward(self, z_indices, where=None):
+        """Logits for every place, or for some.
+
+        Args:
+            z_indices: (B, T) long, each in 0 ... 1024.
+            where: (B, T) bool, True at the places whose logits are wanted; None: all.
+
+        Returns:
+            (B, T, 1025), or (n, 1025) for the n places of `where`, row by row.
+        """
         x = self.token_embedding(z_indices) + self.place_embedding
         x = self.drop(self.norm(x))  # (B, T, D)
         for layer in self.layers:
             x = layer(x)
-        return self.head(x) @ self.token_embedding.weight.T + self.bias  # (B, T, V + 1)
+        bias = self.bias
+        if where is not None:  # the head is computed for these alone
+            wanted = where.flatten().nonzero()[:, 0]
+            x = x.flatten(0, 1).index_select(0, wanted)  # (n, D)
+            bias = F.embedding(wanted % where.shape[1], bias)  # (n, V + 1)
+        return self.head(x) @ self.token_embedding.weight.T + bias
 
 
 def _init(module):

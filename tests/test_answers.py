@@ -1,6 +1,7 @@
 """The reference answers keep their contracts, each sentence checked against a plain computation of its own.
 
-In: `solutions/work`. The tests of an exercise start with its name. Random tests have fixed seeds.
+In: `solutions/work`, and `solutions/fast` on top of it. The tests of an exercise start with its name; those of what the
+fast answers do otherwise run with both. Random tests have fixed seeds.
 """
 
 import copy
@@ -8,7 +9,6 @@ import inspect
 import math
 import random
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,13 +21,36 @@ from torch import nn
 
 import lab3
 from lab3.exercises import load_answers
+from lab3.places import FAST, SOLUTIONS
 from lab3.presets import TransformerConfig
 from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 
-ROOT = Path(__file__).resolve().parent.parent
-answers = load_answers(ROOT / "solutions" / "work")
-GLOBALS = {epoch: getattr(answers, f"{epoch}_one_epoch").__globals__ for epoch in ("train", "eval")}
+ANSWERS = {"work": load_answers(SOLUTIONS), "fast": load_answers([FAST, SOLUTIONS])}
+answers = ANSWERS["work"]  # what the tests see; `answered` puts the fast ones here
+# The exercises whose tests run with the fast answers too: those that have one, and those that call one.
+HAVE_FAST = (*(path.stem for path in FAST.glob("*.py")), "epochs", "iterative_decode")
+PLAIN_ALONE = ("test_multi_head_attention_is_not_ready_made", "test_multi_head_attention_hands_weights_to_attn_drop")
 SCHEDULES = {"linear": lambda r: 1 - r, "cosine": lambda r: math.cos(math.pi * r / 2), "square": lambda r: 1 - r * r}
+
+
+def pytest_generate_tests(metafunc):
+    """Choose the answers that each test runs with."""
+    name = metafunc.function.__name__
+    both = name.startswith(tuple(f"test_{one}" for one in HAVE_FAST)) and name not in PLAIN_ALONE
+    metafunc.parametrize("answered", ANSWERS if both else ["work"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def answered(request):
+    """The tests' answers are these."""
+    global answers
+    answers = ANSWERS[request.param]
+
+
+def names_seen_by(epoch):
+    """The global names of the answer `train_one_epoch` or `eval_one_epoch`."""
+    return getattr(answers, f"{epoch}_one_epoch").__globals__
+
 
 fixed = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 2**31)
@@ -127,7 +150,7 @@ class Toy(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def real():
+def real(answered):
     """The kit's transformer, small, with the answer's attention."""
     torch.manual_seed(0)
     config = TransformerConfig(dim=32, layers=1, hidden=32, heads=2)
@@ -202,13 +225,18 @@ def test_multi_head_attention_defaults_and_state():
 
 def test_multi_head_attention_drops_attention_weights():
     attention = answers.MultiHeadAttention(12, 3, attn_drop=1.0)
-    x, inputs = randn(2, 5, 12), []
-    attention.attn_drop.register_forward_hook(lambda module, inputs_, result: inputs.append(inputs_[0]))
+    x = randn(2, 5, 12)
     torch.testing.assert_close(attention.train()(x), attention.output.bias.expand(2, 5, 12))
+    torch.testing.assert_close(attention.eval()(x).double(), attention_by_hand(attention, x, 3), rtol=1e-4, atol=1e-5)
+
+
+def test_multi_head_attention_hands_weights_to_attn_drop():
+    attention, inputs = answers.MultiHeadAttention(12, 3, attn_drop=0.5), []
+    attention.attn_drop.register_forward_hook(lambda module, inputs_, result: inputs.append(inputs_[0]))
+    attention(randn(2, 5, 12))
     [weights] = inputs
     assert weights.numel() == 2 * 3 * 5 * 5 and (weights >= 0).all()
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
-    torch.testing.assert_close(attention.eval()(x).double(), attention_by_hand(attention, x, 3), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dim, heads", [(10, 3), (768, 7), (4, 8)])
@@ -226,7 +254,7 @@ def test_multi_head_attention_is_not_ready_made(monkeypatch):
     monkeypatch.setattr(nn.MultiheadAttention, "__init__", forbidden)
     monkeypatch.setattr(nn.TransformerEncoderLayer, "__init__", forbidden)
     assert answers.MultiHeadAttention(8, 2)(randn(2, 3, 8)).shape == (2, 3, 8)
-    text = (ROOT / "solutions" / "work" / "multi_head_attention.py").read_text()
+    text = (SOLUTIONS / "multi_head_attention.py").read_text()
     assert not any(name in text for name in ("scaled_dot_product", "MultiheadAttention", "flex_attention", "nn.Transf"))
 
 
@@ -578,7 +606,7 @@ def test_epochs_use_the_earlier_answers_by_name(epoch, monkeypatch, float32):
         return logits.sum() * 0 + calls.count("mvtm_loss") ** 2
 
     for stand_in in (sample_mask, masked_forward, mvtm_loss):
-        monkeypatch.setitem(GLOBALS[epoch], stand_in.__name__, stand_in)
+        monkeypatch.setitem(names_seen_by(epoch), stand_in.__name__, stand_in)
     run = train if epoch == "train" else evaluate
     assert run(model, loader, generator=generator) == pytest.approx((1 + 4 + 9) / 3)
     assert calls == ["sample_mask", "masked_forward", "mvtm_loss"] * 3
@@ -667,7 +695,7 @@ def test_eval_one_epoch_puts_modes_back(where, monkeypatch, float32):
     if where == "transformer":
         monkeypatch.setattr(model.head, "forward", fail)
     if where == "sample_mask":
-        monkeypatch.setitem(GLOBALS["eval"], "sample_mask", fail)
+        monkeypatch.setitem(names_seen_by("eval"), "sample_mask", fail)
     expected = {"nowhere": nullcontext(), "empty": raises("loader")}
     with unchanged(*state), expected.get(where, pytest.raises(RuntimeError, match="broken")):
         evaluate(model, [] if where == "empty" else loader())
@@ -1095,3 +1123,39 @@ def test_frechet_distance_of_known_cases():
 def test_frechet_distance_refuses_shapes_that_do_not_match(shapes):
     with raises("mu|sigma"):
         answers.frechet_distance(*(np.ones(shape) for shape in shapes))
+
+
+# The fast answers
+
+
+def test_fast_training_has_the_losses_of_the_plain_one(float32):
+    config = TransformerConfig(dim=32, layers=2, hidden=48, heads=4)
+    loader, losses, states = [randint(1024, size, 256, seed=size) for size in (3, 1, 2)], [], []
+    for one in ANSWERS.values():
+        torch.manual_seed(0)
+        model = BidirectionalTransformer(config, one.MultiHeadAttention)
+        optimizer, scheduler = one.configure_optimizers(model, 1e-3, 6, 1)
+        losses.append([one.train_one_epoch(model, loader, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID,
+                                           device="cpu", generator=rng(number)) for number in range(2)])
+        states.append(model)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0][1] < losses[0][0]
+    for a, b in zip(states[0].parameters(), states[1].parameters(), strict=True):
+        assert (a - b).abs().mean() < 1e-5  # Adam makes a step of what little a gradient of nearly 0 differs
+
+
+def test_fast_decoding_reveals_what_the_plain_one_does(float32):
+    torch.manual_seed(0)
+    config = TransformerConfig(dim=32, layers=2, hidden=48, heads=4)
+    z, mask, found = randint(1024, 3, 256), some_mask(3, 256, share=0.3), []
+    state = BidirectionalTransformer(config, answers.MultiHeadAttention).state_dict()
+    for one in ANSWERS.values():
+        model = BidirectionalTransformer(config, one.MultiHeadAttention).eval()
+        model.load_state_dict(state)
+        found.append(one.iterative_decode(model, z, mask, gamma=SCHEDULES["cosine"], total_iter=4,
+                                          mask_token_id=MASK_TOKEN_ID, generator=rng()))
+    assert torch.equal(found[0][0], found[1][0]) and same_histories(found[0][1], found[1][1])
+
+
+def test_fast_answers_differ_from_the_plain_ones():
+    for path in FAST.glob("*.py"):
+        assert path.read_text() != (SOLUTIONS / path.name).read_text()

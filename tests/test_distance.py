@@ -457,5 +457,15 @@ def test_fid_against_statistics_is_the_distance_of_their_pictures(hub, pictures,
     extractor = ds.load_extractor("inception", path, sha256(path))
     x = ds.features(pictures[:6], extractor)
     expected = ds.distance(x, ds.Features("inception", extractor.key, values))
-    assert found["distance"] == pytest.approx(expected, rel=1e-5)
+    assert found["distance"] == pytest.approx(expected, rel=1e-9)
     assert found["kid"] is None and found["n"] == [6, None]
+
+
+@pytest.mark.parametrize("n, m", [(200, 300), (20, 300), (300, 20), (20, 12)])
+def test_a_distance_of_statistics_is_that_of_the_features(n, m):
+    x, y = drawn(n, 64, 1), drawn(m, 64, 2, shift=0.5)
+    known_x, known_y = ((side.values.astype(np.float64).mean(axis=0),
+                         np.cov(side.values.astype(np.float64), rowvar=False)) for side in (x, y))
+    for pair in ((x, known_y), (known_x, y), (known_x, known_y)):
+        assert ds._distance_to_statistics(*pair) == pytest.approx(ds.distance(x, y), rel=1e-6)
+    assert ds._distance_to_statistics(known_x, known_x) < 1e-6 * np.trace(known_x[1])

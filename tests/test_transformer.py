@@ -27,6 +27,19 @@ def test_logits_for_every_place_and_every_id(answers):
     assert logits.shape == (3, 256, 1025)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_logits_of_some_places_are_those_of_all(answers, share):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention).eval()
+    torch.nn.init.normal_(transformer.bias)
+    z_indices, where = torch.randint(0, 1025, (3, 256)), torch.rand(3, 256) < share
+    some, rest = transformer(z_indices, where), transformer(z_indices)[where]
+    assert some.shape == (where.sum(), 1025)
+    torch.testing.assert_close(some, rest)
+    gradients = [torch.autograd.grad(one.square().sum(), list(transformer.parameters())) for one in (some, rest)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
 def test_any_attention_of_the_contract_will_do():
     class Mean(nn.Module):
         def __init__(self, dim, num_heads, attn_drop):
