@@ -5,13 +5,14 @@ line. Every command is a few calls of the modules beside this one.
 """
 
 import argparse
+import shlex
 import sys
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from lab3.files import InputError, SaveError, read_json, write_json
-from lab3.places import SHIPPED, SOLUTIONS, keep_tokenizer, open_data, tokenizer_of
+from lab3.places import FAST, SHIPPED, SOLUTIONS, keep_tokenizer, open_data, tokenizer_of
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -56,20 +57,35 @@ def make_parser():
         train.add_argument("--resume", action="store_true", help="go on where the folder's training stopped")
         train.add_argument("--epochs", type=int, help="train longer or shorter than the preset says")
         if name == "train":
-            train.add_argument("--work", type=Path, default=SOLUTIONS, help="the folder of answers")
+            _add_work(train)
             train.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: the run's own, or the shipped")
 
     inpaint = commands.add_parser("inpaint", parents=[debug], help="fill the holes of the test pictures")
     inpaint.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(inpaint)
-    inpaint.add_argument("--work", type=Path, default=SOLUTIONS, help="the folder of answers")
-    inpaint.add_argument("--schedule", default="cosine")
-    inpaint.add_argument("--total-iter", type=int, default=8)
-    inpaint.add_argument("--sweet-spot", type=int, help="default: total-iter")
-    inpaint.add_argument("--temperature", type=float, default=4.5, help="choice temperature")
-    inpaint.add_argument("--sampling", default="categorical", help="categorical or argmax")
+    _add_work(inpaint)
+    _add_decoding(inpaint)
     inpaint.add_argument("--seed", type=int, default=0)
     inpaint.add_argument("--out", type=Path, required=True)
+
+    sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
+    sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
+    _add_data(sweep)
+    sweep.add_argument("--work", type=Path, default=SOLUTIONS, help="the folder of answers")
+    for name, kind in (("schedules", str), ("total-iters", int), ("parts", float), ("temperatures", float),
+                       ("seeds", int)):
+        sweep.add_argument(f"--{name}", type=kind, nargs="+", metavar=name[:-1].upper())
+    sweep.add_argument("--sampling", help="categorical or argmax")
+    sweep.add_argument("--pictures", type=int, help="so many test pictures")
+    sweep.add_argument("--out", type=Path, required=True, metavar="FILE",
+                       help="a JSON file, which a later sweep goes on with; the heat maps go beside it")
+
+    report = commands.add_parser("report", parents=[debug], help="the lab report of a folder of answers: HTML and PDF")
+    report.add_argument("--work", type=Path, default=Path("work"), help="the folder of answers; default: work")
+    report.add_argument("--run", type=Path, help="a folder of train; default: what notebook 03 left in work")
+    report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
+    _add_decoding(report)
+    report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
 
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
@@ -82,11 +98,13 @@ def make_parser():
 def main(arguments=None):
     """Run one command; returns the exit status."""
     options = make_parser().parse_args(arguments)
+    options.line = shlex.join(["python", "-m", "lab3", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        resumable = options.command in ("train", "train-tokenizer")
-        print("stopped." + " What was saved is kept; --resume goes on from there." * resumable, file=sys.stderr)
+        again = {"train": "--resume", "train-tokenizer": "--resume", "sweep": "the same command",
+                 "report": "the same command"}.get(options.command)
+        print("stopped." + (f" What was saved is kept; {again} goes on from there." if again else ""), file=sys.stderr)
         return STOPPED
     except Exception as error:
         if options.debug:
@@ -150,37 +168,56 @@ def run_train(options):
 
 def run_inpaint(options):
     from lab3.exercises import load_answers
-    from lab3.fit import SUMMARY, WEIGHTS
     from lab3.inpaint import fill, save_pictures
-    from lab3.machine import best_device
     from lab3.presets import DecodingConfig
-    from lab3.tokens import tokenizer_key
-    from lab3.transformer import load_transformer
 
-    total = options.total_iter
-    decoding = DecodingConfig(
-        schedule=options.schedule, total_iter=total, choice_temperature=options.temperature,
-        sweet_spot=total if options.sweet_spot is None else options.sweet_spot, sampling=options.sampling)
+    decoding = replace(DecodingConfig(), **_decoding(options))
     decoding.check()
     if not 0 <= options.seed < 2**63:
         raise InputError(f"seed must lie in 0 ... 2^63 - 1, not {options.seed}.")
     data, answers = _data(options), load_answers(options.work)
-    transformer = load_transformer(options.run / WEIGHTS, answers.MultiHeadAttention).to(best_device())
-    tokenizer = tokenizer_of(options.run, data).to(best_device())
-    if read_json(options.run / SUMMARY)["tokenizer_key"] != tokenizer_key(tokenizer):
-        raise InputError(f"{options.run}: its transformer was trained on the tokens of another tokenizer. "
-                         "Put that tokenizer back, or train the transformer anew.")
+    tokenizer, transformer = _models(options, data, answers)
     filled = fill(data.masked, data.holes, tokenizer, transformer, answers, decoding, options.seed)
     for folder, pictures in (("masked", data.masked), ("decoded", filled.decoded), ("pasted", filled.pasted)):
         save_pictures(pictures, options.out / folder)
     if data.has_originals:
         save_pictures(data.test, options.out / "original")
     write_json(options.out / "inpaint.json", {
-        "schedule": decoding.schedule, "total_iter": total, "sweet_spot": decoding.sweet_spot,
+        "schedule": decoding.schedule, "total_iter": decoding.total_iter, "sweet_spot": decoding.sweet_spot,
         "choice_temperature": decoding.choice_temperature, "sampling": decoding.sampling, "seed": options.seed,
         "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name, "n": len(data.masked)})
     print(f"{options.out / 'decoded'} (whole decoded pictures) and {options.out / 'pasted'} (known pixels put back) "
           f"hold {len(data.masked)} pictures.")
+
+
+def run_report(options):
+    from lab3.report import report
+
+    for path in report(options.work, options.out, options.run, options.preset, **_decoding(options)):
+        print(path)
+    print(f"Your own texts go into {options.work / 'report.md'}; write there and run the command again.")
+
+
+def run_sweep(options):
+    from lab3.exercises import load_answers
+    from lab3.files import atomic_path
+    from lab3.progress import progress_bar
+    from lab3.sweep import Grid, draw, subject, sweep
+
+    chosen = {name: getattr(options, name) for name in Grid.__dataclass_fields__}
+    grid = Grid(**{name: tuple(value) if isinstance(value, list) else value
+                   for name, value in chosen.items() if value is not None})
+    grid.check()
+    data, answers = _data(options), load_answers(options.work)
+    name = "the kit's model" if options.run.resolve() == SHIPPED else f"the model of {options.run.resolve().name}"
+    about = subject(data, *_models(options, data, answers), answers, options.work, name)
+    with progress_bar(total=len(grid.decodings()), desc="decodings") as bar:
+        for found in sweep(options.out, grid, about, command=options.line):
+            bar.update(found.done - bar.n)
+    with atomic_path(options.out.with_suffix(".png")) as temporary:
+        draw(found).savefig(temporary, format="png")
+    print(f"{options.out} holds {found.total} decodings, {options.out.with_suffix('.png')} their heat maps. "
+          f"The lowest: {', '.join(f'{name} {value}' for name, value in found.best().items())}.")
 
 
 def run_fid(options):
@@ -198,8 +235,43 @@ def _add_data(parser):
     parser.add_argument("--skip-unreadable", action="store_true", help="leave unreadable files of DIR out")
 
 
+def _add_work(parser):
+    parser.add_argument("--work", type=Path, nargs="+", default=[FAST, SOLUTIONS], metavar="DIR",
+                        help="folders of answers, the first that holds one gives it; default: the kit's own, made fast")
+
+
+def _add_decoding(parser):
+    parser.add_argument("--schedule", help="linear, cosine (default) or square")
+    parser.add_argument("--total-iter", type=int, help="how many steps the schedule has; default: the preset's, 8")
+    parser.add_argument("--sweet-spot", type=int, help="after how many to stop; default: total-iter")
+    parser.add_argument("--temperature", dest="choice_temperature", type=float, help="choice temperature; default: 4.5")
+    parser.add_argument("--sampling", help="categorical (default) or argmax")
+
+
+def _decoding(options):
+    """The settings of the decoding that were named: a dict by the fields of `DecodingConfig`."""
+    names = ("schedule", "total_iter", "sweet_spot", "choice_temperature", "sampling")
+    named = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return {"sweet_spot": named["total_iter"]} | named if "total_iter" in named else named
+
+
 def _data(options):
     return open_data(options.data, skip_unreadable=options.skip_unreadable)
+
+
+def _models(options, data, answers):
+    """The tokenizer and the transformer of a run."""
+    from lab3.fit import SUMMARY, WEIGHTS
+    from lab3.machine import best_device
+    from lab3.tokens import tokenizer_key
+    from lab3.transformer import load_transformer
+
+    transformer = load_transformer(options.run / WEIGHTS, answers.MultiHeadAttention).to(best_device())
+    tokenizer = tokenizer_of(options.run, data).to(best_device())
+    if read_json(options.run / SUMMARY)["tokenizer_key"] != tokenizer_key(tokenizer):
+        raise InputError(f"{options.run}: its transformer was trained on the tokens of another tokenizer. "
+                         "Put that tokenizer back, or train the transformer anew.")
+    return tokenizer, transformer
 
 
 def _preset(options):
@@ -210,5 +282,5 @@ def _preset(options):
 
 COMMANDS = {
     "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
-    "inpaint": run_inpaint, "fid": run_fid,
+    "inpaint": run_inpaint, "report": run_report, "sweep": run_sweep, "fid": run_fid,
 }

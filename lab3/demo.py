@@ -4,13 +4,9 @@ In: a preset and a data set. Out: `summary.json` and `report.html` in a folder, 
 What a run before left there, the training and the scores, is used again where it still fits.
 """
 
-import base64
-import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-
-import jinja2
 
 from lab3 import plots
 from lab3.cats import Cats
@@ -19,11 +15,12 @@ from lab3.exercises import EXERCISES, load_answers
 from lab3.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
 from lab3.fit import SUMMARY, WEIGHTS, fit
 from lab3.inpaint import fill, save_pictures
-from lab3.machine import best_device
+from lab3.machine import best_device, machine_kind
+from lab3.pages import Heading, Table, Text, Title, figure, html
 from lab3.places import SHIPPED, SOLUTIONS, TOKENIZER, keep_tokenizer, tokenizer_of
 from lab3.presets import SCHEDULES
 from lab3.runs import read_metrics
-from lab3.score import Score, reference, score, spread
+from lab3.score import reference, score_header, score_row, score_seeds, spread
 from lab3.tokenizer_training import train_tokenizer
 from lab3.tokens import tokenizer_key, training_tokens
 from lab3.transformer import load_transformer
@@ -83,19 +80,17 @@ def demo(preset, data, out, progress=True):
         _say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds.")
         key = content_key(repr(part).encode() for part in (
             sha256(weights[name]), asdict(decoding), about, len(test), extractor.key, answered))
-        results[name], filled[name] = _scores(
-            out / f"scores-{name}.json", key, masked, holes, tokenizer, model, answers, decoding, anchors, progress)
+        filling = (masked, holes, tokenizer, model, answers, decoding)
+        results[name], first = score_seeds(out / f"scores-{name}.json", key, *filling, lambda: anchors, progress)
+        filled[name] = first or fill(*filling, decoding.seeds[0], progress=progress)
         save_pictures(filled[name].decoded, out / name / "decoded")
         save_pictures(filled[name].pasted, out / name / "pasted")
 
     _say("Drawing the figures.")
-    figures = []
-    for name, title, page in _figures(
-            masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
-        path = out / "figures" / f"{name}.png"
-        with atomic_path(path) as temporary:
+    figures = _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run)
+    for name, _, page, _ in figures:
+        with atomic_path(out / "figures" / f"{name}.png") as temporary:
             page.savefig(temporary, format="png")
-        figures.append((title, path))
     means = {name: spread(result["scores"]) for name, result in results.items()}
     trained = means["trained"]
     summary = {
@@ -106,7 +101,8 @@ def demo(preset, data, out, progress=True):
         "preset": preset.name, "seeds": list(decoding.seeds), "sd": trained["sd"],
         **({"shipped": means["shipped"]["mean"] | {"sd": means["shipped"]["sd"]}} if embedded else {}),
     }
-    write_text(out / "report.html", _page(summary, figures, preset, data))
+    blocks = _blocks(summary, figures, preset, data)
+    write_text(out / "report.html", html(blocks, "lab3: filled holes and their distance"))
     write_json(out / "summary.json", summary)
     _say(f"{NAMES[FEATURES]} of {len(test)} pictures, whole decoded pictures, mean of {len(decoding.seeds)} seeds:")
     for label, value in [("tokenizer alone (floor)", anchors.distance_floor),
@@ -121,32 +117,8 @@ def _say(line):
     print(line, flush=True)
 
 
-def _scores(path, key, masked, holes, tokenizer, model, answers, decoding, anchors, progress):
-    """Scores for every seed, those that `path` has for this `key` read from there; and the first seed's pictures."""
-    try:
-        kept = read_json(path)
-    except InputError:  # there is none yet, or it is damaged
-        kept = None
-    if not isinstance(kept, dict) or kept.get("key") != key:
-        kept = {"key": key, "scores": {}, "seconds": None}
-    first = None
-    for seed in decoding.seeds:
-        if str(seed) in kept["scores"] and first is not None:
-            continue
-        began = time.perf_counter()
-        filled = fill(masked, holes, tokenizer, model, answers, decoding, seed, progress=progress)
-        if kept["seconds"] is None:
-            kept["seconds"] = round(time.perf_counter() - began, 2)
-        first = first or filled
-        if str(seed) not in kept["scores"]:
-            kept["scores"][str(seed)] = asdict(score(filled, anchors))
-            write_json(path, kept)
-    scores = [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]
-    return {"scores": scores, "seconds": kept["seconds"]}, first
-
-
 def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
-    """The report's figures: a list of (name, title, figure)."""
+    """The report's figures: a list of (name, title, figure, caption)."""
     best = list(models)[-1]
     shown = slice(0, SHOWN)
     rows = {"masked": masked[shown]}
@@ -160,75 +132,46 @@ def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors,
         schedules[name] = (one.masks[0], tokenizer.decode(one.predictions[0]))
     redrawn = tokenizer.decode(tokenizer.encode(test[shown]))
     return [
-        ("results", "Masked pictures and results", plots.comparison(
-            rows, "Known pixels put back. What the hole hid is made up, to fit what is left of the picture.")),
+        ("results", "Masked pictures and results", plots.comparison(rows, ""),
+         "Known pixels put back. What the hole hid is made up, to fit what is left of the picture."),
         ("distance", "The distance", plots.distance_bars(
             {f"{name} model": [one.distance for one in result["scores"]] for name, result in results.items()}
             | {f"{name} model, pasted": [one.distance_pasted for one in result["scores"]]
                for name, result in results.items()},
-            anchors.distance_floor, anchors.distance_holes, NAMES[FEATURES],
-            "Bars: mean over seeds; dots: the seeds. A perfect model comes down to about the floor,\n"
-            "pasted pictures to below it: their known pixels never went through the tokenizer.")),
-        ("training", "Training", plots.training_curve(
-            read_metrics(run), "The loss falls from guessing to what the picture's known part does not decide.")),
+            anchors.distance_floor, anchors.distance_holes, NAMES[FEATURES], ""),
+         "Bars: mean over seeds; dots: the seeds. A perfect model comes down to about the floor, pasted pictures to "
+         "below it: their known pixels never went through the tokenizer."),
+        ("training", "Training", plots.training_curve(read_metrics(run), ""),
+         "The loss falls from guessing to what the picture's known part does not decide."),
         ("decoding", "Iterative decoding for three schedules", plots.decoding_steps(
-            schedules, (masked[0], test[0]),
-            f"{best} model. Masks in the latent domain, dark where hidden; below, what each step predicts.")),
+            schedules, (masked[0], test[0]), ""),
+         f"{best.capitalize()} model. Masks in the latent domain, dark where hidden; below, what each step predicts."),
         ("gamma", "Gamma", plots.schedule_curves(
-            {name: answers.gamma_func(name) for name in SCHEDULES}, decoding.total_iter,
-            "Cosine and square keep more hidden early, when the model knows least.")),
-        ("tokenizer", "The tokenizer", plots.comparison(
-            {"original": test[shown], "redrawn": redrawn}, "What 256 tokens keep of a picture: the floor of it all.")),
+            {name: answers.gamma_func(name) for name in SCHEDULES}, decoding.total_iter, ""),
+         "Cosine and square keep more hidden early, when the model knows least."),
+        ("tokenizer", "The tokenizer", plots.comparison({"original": test[shown], "redrawn": redrawn}, ""),
+         "What 256 tokens keep of a picture: the floor of it all."),
     ]
 
 
-def _page(summary, figures, preset, data):
-    """The report page, all in one file."""
-    images = [(title, base64.b64encode(path.read_bytes()).decode()) for title, path in figures]
-    settings = {"data": data.name, **{f"tokenizer: {name}": value for name, value in asdict(preset.tokenizer).items()},
-                **{f"training: {name}": value for name, value in asdict(preset.training).items()},
-                **{f"transformer: {name}": value for name, value in asdict(preset.transformer).items()},
-                **{f"decoding: {name}": value for name, value in asdict(preset.decoding).items()}}
-    template = jinja2.Environment(autoescape=True).from_string(PAGE)
-    return template.render(summary=summary, images=images, settings=settings, name=NAMES[FEATURES],
-                           cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>lab3: filled holes and their distance</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff; max-width: 62rem; margin: 2rem auto;
-         padding: 0 1rem }
-  img { max-width: 100% } h2 { margin-top: 2.5rem } table { border-collapse: collapse }
-  td, th { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #ddd }
-  td.number { text-align: right; font-variant-numeric: tabular-nums }
-</style></head><body>
-<h1>Holes filled, and how well</h1>
-<p>{{ summary.n }} test pictures, preset <b>{{ summary.preset }}</b>, {{ summary.seeds | length }} seeds,
-{{ cores }} cores. Training took {{ "%.0f" | format(summary.train_seconds) }} s, one decoding of the test set
-{{ "%.0f" | format(summary.inpaint_seconds) }} s.</p>
-<table>
-<tr><th></th><th>{{ name }}</th><th>pasted</th><th>KID</th><th>PSNR known (dB)</th><th>PSNR hole (dB)</th></tr>
-<tr><td>floor: the tokenizer's reconstructions</td>
-<td class="number">{{ "%.2f" | format(summary.distance_floor) }}</td></tr>
-{% for label, row in [("shipped model", summary.shipped), ("model trained here", summary)] if row %}
-<tr><td>{{ label }}</td>
-<td class="number">{{ "%.2f ± %.2f" | format(row.distance, row.sd.distance) }}</td>
-<td class="number">{{ "%.2f ± %.2f" | format(row.distance_pasted, row.sd.distance_pasted) }}</td>
-<td class="number">{{ "%.4f" | format(row.kid) }}</td><td class="number">{{ "%.2f" | format(row.psnr_known) }}</td>
-<td class="number">{{ "%.2f" | format(row.psnr_hole) }}</td></tr>
-{% endfor %}
-<tr><td>holes unfilled</td><td class="number">{{ "%.2f" | format(summary.distance_holes) }}</td></tr>
-</table>
-<p>{{ name }} compares the filled pictures with the originals through the features of a network; lower is better.
-It is not an FID and not on its scale.</p>
-{% for title, image in images %}
-<h2>{{ title }}</h2>
-<img alt="{{ title }}" src="data:image/png;base64,{{ image }}">
-{% endfor %}
-<h2>Settings</h2>
-<table>{% for name, value in settings.items() %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
-{% if summary.shipped %}<p>Cats drawn by David Revoy, CC BY 4.0.</p>{% endif %}
-</body></html>
-"""
+def _blocks(summary, figures, preset, data):
+    """What the report page holds."""
+    rows = [("floor: the tokenizer's reconstructions", f"{summary['distance_floor']:.2f}", "", "", "", "")]
+    for label, row in (("shipped model", summary.get("shipped")), ("model trained here", summary)):
+        if row:
+            rows.append((label, *score_row(row, row["sd"])))
+    rows.append(("holes unfilled", f"{summary['distance_holes']:.2f}", "", "", "", ""))
+    settings = [("data", data.name), *((f"{kind}: {name}", value) for kind in (
+        "tokenizer", "training", "transformer", "decoding") for name, value in asdict(getattr(preset, kind)).items())]
+    return [
+        Title("Holes filled, and how well", (
+            f"{summary['n']} test pictures, preset {summary['preset']}, {len(summary['seeds'])} seeds. "
+            f"{machine_kind()}. Training took {summary['train_seconds']:.0f} s, one decoding of the test set "
+            f"{summary['inpaint_seconds']:.0f} s.",)),
+        Table(score_header(NAMES[FEATURES]), tuple(rows), numbers=True),
+        Text(f"{NAMES[FEATURES]} compares the filled pictures with the originals through the features of a network; "
+             "lower is better. It is not an FID and not on its scale."),
+        *(block for _, title, page, caption in figures for block in (Heading(title), figure(page, caption))),
+        Heading("Settings"), Table((), tuple((name, str(value)) for name, value in settings)),
+        *([Text("Cats drawn by David Revoy, CC BY 4.0.")] if "shipped" in summary else []),
+    ]

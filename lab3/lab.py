@@ -33,6 +33,7 @@ from lab3.tokens import tokenizer_key, training_tokens
 from lab3.transformer import BidirectionalTransformer, load_transformer, save_transformer
 
 TRAINING = [name for name, (_, notebook) in EXERCISES.items() if notebook <= "03"]
+WRITTEN_WITH = "answers.txt"  # in a run's folder: the key of the answers that it began with
 CHECK_LIMIT = 20  # seconds for one answer to be read and checked; a right one needs about one
 _watching = None
 
@@ -65,6 +66,45 @@ def start(notebook, preset_name=None, work=None):
     lab._expect()
     lab._watch()
     return lab
+
+
+def examine(work, names=tuple(EXERCISES)):
+    """Run and check the answers in a folder, one after the other; each finds those before it that are right.
+
+    Args:
+        work: holds `NAME.py` for each answer.
+        names: the exercises wanted.
+
+    Yields:
+        For each its name, its namespace (None where it does not run) and its `Report`. Answers that passed are to be
+        put together by `exercises.link`.
+    """
+    found, missing = {}, {}
+    for name in names:
+        if not (Path(work) / f"{name}.py").is_file():
+            missing[EXERCISES[name][0]] = _not_there(name)
+            yield name, None, Report(name, False, False, f"[TODO] {name}: not there yet")
+            continue
+        namespace = None
+        try:
+            with _time_limit(CHECK_LIMIT):
+                namespace = read_answer(work, name, defined(found))
+                link(found | {name: namespace})
+                namespace.update(missing)
+                report = check(name, namespace)
+        except (InputError, TimeoutError) as error:
+            report = Report(name, False, True, str(error))
+        if report.passed:
+            found[name] = namespace
+        else:
+            missing[EXERCISES[name][0]] = _not_there(name)
+        yield name, namespace, report
+
+
+def training_key(work):
+    """A key that changes with the answers that training uses."""
+    return content_key([(Path(work) / f"{name}.py").read_bytes() for name in TRAINING
+                        if (Path(work) / f"{name}.py").is_file()])
 
 
 class Lab:
@@ -142,13 +182,12 @@ class Lab:
             return self.shipped()
         if fresh and self.run.exists():
             self.run.rename(self.run.with_name(f"{self.run.name}-until-{time.strftime('%Y%m%d-%H%M%S')}"))
-        texts = [(self.work / f"{name}.py").read_bytes() for name in TRAINING if (self.work / f"{name}.py").is_file()]
         about = {"data": self.data.name, "data_key": self.data.key, "tokenizer_key": tokenizer_key(self.tokenizer)}
-        written_with = self.run / "answers.txt"
-        if written_with.is_file() and written_with.read_text() != content_key(texts):
+        written_with = self.run / WRITTEN_WITH
+        if written_with.is_file() and written_with.read_text() != training_key(self.work):
             print("Your answers have changed since this training began. lab.train(fresh=True) trains anew with them.")
         elif not written_with.is_file():
-            write_text(written_with, content_key(texts))
+            write_text(written_with, training_key(self.work))
         tokens = training_tokens(self.data, self.tokenizer, self.preset.training)
         draw = self._draw_curve()
         if read_metrics(self.run):
@@ -181,6 +220,18 @@ class Lab:
                 found[f"{percent} %"] = self._load(path)
         return found
 
+    def explore(self, hole=27, others=None):
+        """The explorer of schedules and decodings; see `explorer_widgets.explore`."""
+        from lab3.explorer_widgets import explore
+
+        return explore(self, hole, others)
+
+    def sweep(self, grid=None):
+        """The panel of sweeps: distances over schedules, steps and temperatures; see `sweep.panel`."""
+        from lab3.sweep import panel
+
+        return panel(self, grid)
+
     def shipped(self):
         """The transformer that comes with the kit, trained longer than a notebook's patience lasts."""
         return self._load(SHIPPED / WEIGHTS)
@@ -212,26 +263,15 @@ class Lab:
     def _find_answers(self):
         """Put the answers of earlier notebooks into this one's names, and what stands in where one is missing."""
         found = {}
-        for name, (defines, notebook) in EXERCISES.items():
-            if notebook >= self.notebook:
-                continue
-            path = self.work / f"{name}.py"
-            if not path.is_file():
-                self._replace(name, "TODO", "not there yet")
-                continue
-            try:
-                with _time_limit(CHECK_LIMIT):
-                    namespace = read_answer(self.work, name, defined(found))
-                    link(found | {name: namespace})
-                    namespace.update({EXERCISES[other][0]: _not_there(other) for other in self.missing})
-                    report = check(name, namespace)
-            except (InputError, TimeoutError) as error:
-                report = Report(name, False, True, str(error))
+        earlier = [name for name, (_, notebook) in EXERCISES.items() if notebook < self.notebook]
+        for name, namespace, report in examine(self.work, earlier):
             if report.passed:
                 found[name] = namespace
-                print(f"[OK]   {name} (notebook {notebook}): yours")
-            else:
+                print(f"[OK]   {name} (notebook {EXERCISES[name][1]}): yours")
+            elif (self.work / f"{name}.py").is_file():
                 self._replace(name, "FAIL", "fails its check")
+            else:
+                self._replace(name, "TODO", "not there yet")
         self._names.update(link(found))
 
     def _replace(self, name, label, why):

@@ -3,9 +3,12 @@
 In: nothing. Out: a device and the autocast context that all training and decoding of the kit runs under.
 """
 
+import os
+import platform
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -26,6 +29,17 @@ def autocast(device):
     """
     kind = torch.device(device).type
     return torch.autocast(kind, dtype=torch.bfloat16) if bfloat16_pays(kind) else nullcontext()
+
+
+def machine_kind():
+    """What kind of machine this is, in words: its processor, its cores and its GPU."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration):  # Linux alone has this file
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    return f"{name}, {cores} {'core' if cores == 1 else 'cores'}{gpu}, {platform.system()}"
 
 
 @cache

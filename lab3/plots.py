@@ -4,6 +4,7 @@ In: pictures, masks, curves. Out: matplotlib figures, readable on light and dark
 to see.
 """
 
+import io
 import math
 
 import numpy as np
@@ -22,6 +23,13 @@ def figure(width, height):
     page = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(page)
     return page
+
+
+def png(page, dpi=None):
+    """A figure as the bytes of a PNG, `dpi` pixels an inch (None: the figure's own)."""
+    data = io.BytesIO()
+    page.savefig(data, format="png", dpi=dpi or page.dpi)
+    return data.getvalue()
 
 
 def show(axes, picture, title=None):
@@ -463,33 +471,47 @@ def shares_by_batch(panels, caption):
     return page
 
 
-def heat_maps(maps, rows, columns, labels, caption):
+def heat_maps(maps, rows, columns, labels, caption, across=None, spreads=None, best=False):
     """Tables in colour, one beside the other, with the number in each place; NaN stays empty.
 
     Args:
-        maps: a dict, title -> (len(rows), len(columns)) array.
+        maps: a dict, title -> (len(rows), len(columns)) array. All share one scale of colours.
         rows, columns: names of the places.
         labels: what the rows and what the columns are.
         caption: what to see.
+        across: so many maps in a line; None: all.
+        spreads: a dict like `maps`, standard deviations to stand under the numbers.
+        best: put a frame around the smallest number of all.
     """
-    page = figure(2.7 * len(maps) + 1.2, 0.38 * len(rows) + 1.4)
-    grid = page.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+    across = across or len(maps)
+    lines, place_height = -(-len(maps) // across), 0.46 if spreads else 0.38
+    page = figure(2.7 * across + 1.2, (place_height * len(rows) + (1.4 if lines == 1 else 0.75)) * lines)
+    grid = page.subplots(lines, across, sharex=True, sharey=True, squeeze=False)
     values = np.stack([np.asarray(table, dtype=float) for table in maps.values()])
-    low, high = np.nanmin(values), np.nanmax(values)
-    for axes, title, table in zip(grid, maps, values):
+    known = values[~np.isnan(values)]
+    low, high = (known.min(), known.max()) if len(known) else (0, 1)
+    for axes, title, table in zip(grid.flat, maps, values):
         drawn = axes.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
         for row, column in np.argwhere(~np.isnan(table)):
-            dark = table[row, column] < (low + high) / 2
-            axes.text(column, row, f"{table[row, column]:.1f}", ha="center", va="center", fontsize=8,
-                      color="white" if dark else "black")
+            spread = spreads[title][row][column] if spreads else np.nan
+            axes.text(column, row, f"{table[row, column]:.1f}" + ("" if np.isnan(spread) else f"\n± {spread:.1f}"),
+                      ha="center", va="center", fontsize=8 if np.isnan(spread) else 7, linespacing=1.05,
+                      color="white" if table[row, column] < (low + high) / 2 else "black")
+            if best and table[row, column] == low:
+                axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, linewidth=2.5,
+                                         edgecolor=COLOURS["orange"]))
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
-        axes.set_xlabel(labels[1])
         axes.set_title(title, fontsize=9)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-    grid[0].set_ylabel(labels[0], labelpad=8)
-    page.colorbar(drawn, ax=list(grid), shrink=0.8)
+    for axes in grid.flat[len(maps):]:
+        bare(axes)
+    for axes in grid[-1]:
+        axes.set_xlabel(labels[1])
+    for line in grid:
+        line[0].set_ylabel(labels[0], labelpad=8)
+    page.colorbar(drawn, ax=list(grid.flat), shrink=0.8 / lines, aspect=20 / lines**0.5)
     page.supxlabel(caption, fontsize=9)
     return page
 

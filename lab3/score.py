@@ -1,13 +1,17 @@
 """The marks of a decoding: both protocols, with the two anchors between which they stand.
 
-In: filled pictures, their originals. Out: distances, KID and PSNR as plain numbers.
+In: filled pictures, their originals; or what fills them, with several seeds. Out: distances, KID and PSNR as plain
+numbers.
 """
 
+import time
 from dataclasses import asdict, dataclass
 
 import torch
 
 from lab3.distance import cached_features, distance, features, kid, psnr
+from lab3.files import InputError, read_json, write_json
+from lab3.inpaint import fill
 from lab3.tokens import cache_folder
 
 # FD-Lite0 of 747 whole decoded pictures, the kit's model at the cpu preset's setting: a right decoding stays below.
@@ -63,6 +67,44 @@ def score(filled, reference):
         psnr_hole=psnr(filled.decoded, reference.originals, reference.holes))
 
 
+def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decoding, compare, progress=True):
+    """Fill and mark with every seed of a `DecodingConfig`; what a file has for this key is read from there.
+
+    Saves the file after each seed.
+
+    Args:
+        path: a JSON file.
+        key: changes with all that the scores depend on; a file with another key is made anew.
+        masked, holes, tokenizer, transformer, answers, decoding, progress: as `fill` takes them.
+        compare: gives the `Reference` when it is called, which is only where something is to be marked.
+
+    Returns:
+        A pair: a dict with `scores` (a `Score` a seed), `seconds` of one filling, `distance_floor`, `distance_holes`
+        and `n`; and the `Filled` of the first seed, None where nothing had to be filled.
+    """
+    try:
+        kept = read_json(path)
+    except InputError:  # there is none yet, or it is damaged
+        kept = None
+    if not isinstance(kept, dict) or kept.get("key") != key:
+        kept = {"key": key, "n": len(masked), "scores": {}, "seconds": None}
+    first = None
+    for seed in decoding.seeds:
+        if str(seed) in kept["scores"]:
+            continue
+        began = time.perf_counter()
+        filled = fill(masked, holes, tokenizer, transformer, answers, decoding, seed, progress=progress)
+        if kept["seconds"] is None:
+            kept["seconds"] = round(time.perf_counter() - began, 2)
+        if seed == decoding.seeds[0]:
+            first = filled
+        reference = compare()
+        kept["scores"][str(seed)] = asdict(score(filled, reference))
+        kept |= {"distance_floor": reference.distance_floor, "distance_holes": reference.distance_holes}
+        write_json(path, kept)
+    return kept | {"scores": [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]}, first
+
+
 def spread(scores):
     """Mean and standard deviation over seeds.
 
@@ -76,3 +118,15 @@ def spread(scores):
     values = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
     return {"mean": {name: value.mean().item() for name, value in values.items()},
             "sd": {name: value.std().item() for name, value in values.items()}}
+
+
+def score_header(name):
+    """The heads of a table of scores, for the distance of this name."""
+    return ("", name, "pasted", "KID", "PSNR known (dB)", "PSNR hole (dB)")
+
+
+def score_row(mean, sd):
+    """A line of that table from what `spread` gives: dicts by a `Score`'s fields."""
+    return (f"{mean['distance']:.2f} ± {sd['distance']:.2f}",
+            f"{mean['distance_pasted']:.2f} ± {sd['distance_pasted']:.2f}",
+            f"{mean['kid']:.4f}", f"{mean['psnr_known']:.2f}", f"{mean['psnr_hole']:.2f}")

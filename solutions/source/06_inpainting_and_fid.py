@@ -375,6 +375,13 @@ plots.heat_maps(tables, iterations, ["1/4", "1/2", "3/4", "all"],
 #
 # </details>
 #
+# The kit has swept its own model beforehand: more pictures, two seeds, temperatures too. **Model** chooses yours
+# instead: **Start** decodes while you go on in this notebook, saves after each decoding, and goes on after a stop.
+
+# %%
+lab.sweep()
+
+# %% [markdown]
 # ### Epochs
 #
 # The report also shows what training longer is worth. If you trained in notebook 03, it kept your model after 20 % and 50 %
