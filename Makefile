@@ -7,10 +7,11 @@ WORKERS ?= 2
 GRADES ?= grades
 RUN = $(VENV)/bin/python
 
-.PHONY: help install lab demo grade test notebooks clean
+.PHONY: help install lab explore demo grade test notebooks clean
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
+	@echo "make explore    the schedule explorer, as a page in the browser"
 	@echo "make demo       train, fill the holes, score: out/demo/report.html"
 	@echo "make grade      SUBMISSIONS=folder: marks and feedback in grades/"
 	@echo "make test       every test"
@@ -29,6 +30,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 lab: install
 	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks
+
+explore: install
+	JUPYTER_PATH=lab3/web $(RUN) -m voila lab3/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \
+		$(foreach name,@jupyter/nbgrader jupyterlab-jupytext @jupyter-notebook/lab-extension,--VoilaConfiguration.extension_denylist=$(name)) $(VOILA)
 
 demo: install
 	$(RUN) -m lab3 demo --preset $(PRESET) --out $(OUT)

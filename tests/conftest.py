@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsing import jupyter, page  # noqa: F401, fixtures
 from photo_folders import draw, save, save_test
 
 ROOT = Path(__file__).resolve().parent.parent

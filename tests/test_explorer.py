@@ -1,15 +1,44 @@
-"""The schedule explorer: its numbers, its figure, and its widgets, driven in this process."""
+"""The schedule explorer: its numbers, decodings and figure, what its widgets show, driven in this process."""
 
 import math
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from lab3.explorer import HOLES, MOST_STEPS, draw, explore, hidden_after, masks_after, png
+from lab3 import explorer as core
+from lab3 import filmstrip
+from lab3.explorer import (
+    DRAWN,
+    KITS,
+    MOST_STEPS,
+    TYPED,
+    YOURS,
+    Dropped,
+    Setting,
+    choices_of,
+    confidences,
+    draw,
+    hidden_after,
+    masks_after,
+    steps_of,
+    trace,
+    unlike_the_rule,
+)
+from lab3.explorer_widgets import Newest, explore
 from lab3.files import InputError
-from lab3.presets import SCHEDULES
+from lab3.formula import FORMULAS, HANDLES
+from lab3.inpaint import fill
+from lab3.plots import png
+from lab3.presets import SCHEDULES, DecodingConfig
+from lab3.transformer import MASK_TOKEN_ID
 
-PNG = b"\x89PNG"
+CAT = 27
+GIVEN = Setting("cosine", total_iter=4, sweet_spot=4)
 
 
 @pytest.fixture(autouse=True)
@@ -20,24 +49,30 @@ def interactive(monkeypatch):
 
 
 @pytest.fixture
-def explorer(answers, cats):
-    return explore(answers, hole=27, data=cats)
+def kit(cats, tokenizer, tmp_path):
+    """What the explorer needs of a lab in which nothing is written yet."""
+    return SimpleNamespace(data=cats, tokenizer=tokenizer, device=torch.device("cpu"), work=tmp_path,
+                           missing={}, reports={}, answers=SimpleNamespace())
 
 
-def controls(explorer):
-    return {control.description: control for control in explorer.children[0].children}
+@pytest.fixture
+def choices(kit):
+    return choices_of(kit)
 
 
-def said(explorer):
-    return explorer.children[1].value
-
-
-def picture(explorer):
-    return bytes(explorer.children[2].value)
+@pytest.fixture(scope="module")
+def decoded(cats, tokenizer):
+    """One decoding of the kit's."""
+    lab = SimpleNamespace(data=cats, tokenizer=tokenizer, device=torch.device("cpu"), work=core.SHIPPED / "none",
+                          missing={}, answers=SimpleNamespace())
+    return trace(choices_of(lab), GIVEN, cats.test[CAT], cats.holes[CAT])
 
 
 def linear(r):
     return 1 - r
+
+
+# The numbers.
 
 
 def test_hidden_tokens_are_counted_after_each_step():
@@ -59,6 +94,13 @@ def test_a_sweet_spot_beyond_the_steps_is_refused(sweet_spot):
         hidden_after(linear, 4, sweet_spot, 8)
 
 
+def test_a_schedule_without_a_finite_number_is_refused():
+    with pytest.raises(InputError, match="nan at r = 0.25"):
+        hidden_after(lambda r: math.nan, 4, 4, 8)
+    with pytest.raises(InputError, match="inf at r = 0:"):
+        steps_of(lambda r: 1 / r - 1 if r else math.inf, 4, 4, 8)
+
+
 @pytest.mark.parametrize("mode", SCHEDULES)
 def test_steps_agree_with_the_reference_decoding(answers, mode):
     """The same counts as `iterative_decode`, for holes of all sizes."""
@@ -70,6 +112,15 @@ def test_steps_agree_with_the_reference_decoding(answers, mode):
     for row, size in enumerate(sizes.tolist()):
         counts = [size] + [int(next_mask[row].sum()) for _, next_mask in history]
         assert hidden_after(answers.gamma_func(mode), 8, 8, size) == counts
+
+
+def test_the_chart_gets_a_mark_for_every_step():
+    steps = steps_of(linear, 8, 5, 80)
+    assert [mark["hidden"] for mark in steps["marks"][:5]] == [70, 60, 50, 40, 30]
+    assert [mark["revealed"] for mark in steps["marks"]] == [10] * 5 + [0] * 3
+    assert [mark["rest"] for mark in steps["marks"]] == [0, 0, 0, 0, 30, 0, 0, 0]
+    assert [mark["made"] for mark in steps["marks"]] == [True] * 5 + [False] * 3
+    assert steps["line"][0] == [0, 1] and steps["line"][-1] == [1, 0]
 
 
 def test_masks_hide_so_many_of_the_hole_and_nothing_comes_back():
@@ -84,7 +135,7 @@ def test_masks_hide_so_many_of_the_hole_and_nothing_comes_back():
     assert not torch.equal(masks, masks_after(mask, counts, seed=1))
 
 
-@pytest.mark.parametrize("total_iter, sweet_spot", [(1, 1), (8, 3), (10, 10), (11, 11), (MOST_STEPS, MOST_STEPS)])
+@pytest.mark.parametrize("total_iter, sweet_spot", [(1, 1), (8, 3), (11, 11), (MOST_STEPS, MOST_STEPS)])
 def test_the_figure_shows_every_step(answers, cats, total_iter, sweet_spot):
     page = draw(answers.gamma_func("square"), "square", total_iter, sweet_spot, cats.masked[5], cats.holes[5])
     titles = [axes.get_title() for part in page.subfigs for axes in part.axes]
@@ -94,29 +145,324 @@ def test_the_figure_shows_every_step(answers, cats, total_iter, sweet_spot):
     assert sum(bar.get_height() for bar in bars.patches) == n_hidden
     markers = [line for line in curve.lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in markers) == total_iter
-    assert png(page).startswith(PNG)
+    assert png(page).startswith(b"\x89PNG")
 
 
-def test_every_control_has_a_label_and_changes_the_picture(explorer):
-    assert set(controls(explorer)) == {"Schedule", "Test picture", "total_iter", "sweet_spot"}
-    assert picture(explorer).startswith(PNG) and "97, 95" in said(explorer)
-    for label, value in {"Schedule": "linear", "total_iter": 12, "sweet_spot": 5, "Test picture": 3}.items():
-        before = picture(explorer), said(explorer)
-        controls(explorer)[label].value = value
-        assert picture(explorer).startswith(PNG)
-        assert picture(explorer) != before[0] and said(explorer) != before[1], label
+# The choices.
 
 
-def test_the_same_settings_give_the_same_picture(explorer):
-    before = picture(explorer)
-    schedule = controls(explorer)["Schedule"]
-    schedule.value = "square"
-    schedule.value = "cosine"
-    assert picture(explorer) == before
+def test_without_answers_the_kits_are_there(choices):
+    assert list(choices.schedules) == [*SCHEDULES, *FORMULAS]
+    assert list(choices.decodings) == [KITS] and list(choices.models) == [KITS] and choices.notes == ()
 
 
-def test_sweet_spot_stays_within_total_iter(explorer):
-    total_iter, sweet_spot = (controls(explorer)[name] for name in ("total_iter", "sweet_spot"))
+def test_answers_are_choices_beside_the_kits(kit, answers):
+    kit.answers = answers
+    found = choices_of(kit, others={"convex": lambda r: (1 - r) ** 2})
+    assert list(found.schedules) == [*(f"{YOURS}: {name}" for name in SCHEDULES), *SCHEDULES, *FORMULAS, "convex"]
+    assert list(found.decodings) == [YOURS, KITS]
+
+
+def test_what_students_get_works_without_any_answer(kit, monkeypatch, tmp_path):
+    monkeypatch.setattr(core, "SOLUTIONS", tmp_path)
+    found = choices_of(kit)
+    assert list(found.schedules) == list(FORMULAS) and found.decodings == {}
+    assert "gamma_func" in found.notes[0] and "iterative_decode" in found.notes[1]
+    only = trace(found, Setting("cubic"), kit.data.test[CAT], kit.data.holes[CAT])
+    assert only.masks.sum(dim=1).tolist() == hidden_after(found.schedules["cubic"], 8, 8, 97)
+    assert only.tokens is only.pictures is only.confidence is only.psnr_hole is None
+
+
+def test_unwritten_and_broken_answers_are_left_out_with_a_word(kit, answers, monkeypatch, tmp_path):
+    monkeypatch.setattr(core, "SOLUTIONS", tmp_path)
+
+    def gamma_func(mode):
+        return {"linear": linear}[mode]
+
+    kit.answers = SimpleNamespace(gamma_func=gamma_func, inpainting=None, iterative_decode=answers.iterative_decode)
+    kit.reports = {"inpainting": SimpleNamespace(written=False), "iterative_decode": SimpleNamespace(written=True)}
+    found = choices_of(kit)
+    assert list(found.schedules) == [f"{YOURS}: linear", *FORMULAS] and found.decodings == {}
+    assert [note.split(" is left out")[0] for note in found.notes[:2]] == [f"{YOURS}: cosine", f"{YOURS}: square"]
+    assert "KeyError" in found.notes[0]
+    kit.missing = {"gamma_func": "not there yet"}
+    assert list(choices_of(kit).schedules) == list(FORMULAS)
+
+
+def test_a_typed_formula_and_a_drawn_curve_are_schedules(choices):
+    assert choices.gamma(Setting(TYPED, formula="1 - r^5"))(0.5) == 1 - 0.5**5
+    assert choices.gamma(Setting(DRAWN, heights=tuple(1 - HANDLES)))(0.3) == pytest.approx(0.7)
+    with pytest.raises(InputError, match="x is not known"):
+        choices.gamma(Setting(TYPED, formula="1 - x"))
+
+
+# A decoding.
+
+
+def test_a_decoding_is_the_one_of_inpaint(decoded, answers, cats, tokenizer, choices):
+    filled = fill(cats.masked[CAT:CAT + 1], cats.holes[CAT:CAT + 1], tokenizer, choices.models[KITS](), answers,
+                  DecodingConfig("cosine", 4, 4), seed=0, progress=False)
+    assert torch.equal(decoded.masks, filled.masks[0]) and torch.equal(decoded.tokens, filled.predictions[0])
+    assert torch.equal(decoded.pasted, filled.pasted[0]) and torch.equal(decoded.pictures[-1], filled.decoded[0])
+    assert torch.equal(decoded.masked, cats.masked[CAT]) and torch.equal(decoded.original, cats.test[CAT])
+    assert 10 < decoded.psnr_hole < 60
+
+
+def test_confidence_is_log_p_of_what_was_predicted_where_hidden(decoded, tokenizer, choices, cats):
+    hidden = decoded.masks[:-1]
+    assert torch.equal(decoded.confidence.isnan(), ~hidden) and (decoded.confidence[hidden] <= 0).all()
+    z_indices = tokenizer.encode(cats.masked[CAT:CAT + 1])
+    with torch.no_grad():
+        logits = choices.models[KITS]()(torch.where(hidden[:1], MASK_TOKEN_ID, z_indices))[0, :, :MASK_TOKEN_ID]
+    log_p = -F.cross_entropy(logits.float(), decoded.tokens[0], reduction="none")
+    assert (decoded.confidence[0] - log_p)[hidden[0]].abs().median() < 0.05  # the trace may come from bfloat16
+
+
+def test_confidence_finds_the_question_of_each_step():
+    masks = torch.zeros(4, 256, dtype=torch.bool)
+    masks[0, :4] = masks[1, :2] = True  # the last step has nothing to ask
+    tokens = torch.zeros(3, 256, dtype=torch.long)
+    logits = torch.zeros(1, 256, MASK_TOKEN_ID + 1)
+    first, second = (torch.where(mask, MASK_TOKEN_ID, 0)[None] for mask in masks[:2])
+    guess = -math.log(MASK_TOKEN_ID)
+    for asked in ([first, second], [first, torch.zeros_like(first), second], [first, first, second, second]):
+        found = confidences([(z, logits) for z in asked], tokens, masks)
+        assert found[0, :4].allclose(torch.tensor(guess)) and found[1, :2].allclose(torch.tensor(guess))
+        assert found.isnan().sum() == found.numel() - 6
+    assert confidences([(second, logits)], tokens, masks)[0].isnan().all()
+    assert confidences([], tokens, masks).isnan().all()
+
+
+def test_an_early_stop_takes_the_last_prediction(choices, cats):
+    found = trace(choices, replace(GIVEN, sweet_spot=2), cats.test[CAT], cats.holes[CAT])
+    assert found.masks.shape == (3, 256) and found.pictures.shape == (2, 3, 64, 64) and found.masks[-1].any()
+    assert torch.equal(found.pasted, torch.where(cats.holes[CAT], found.pictures[-1], found.masked))
+
+
+def test_a_decoding_that_nobody_waits_for_ends_at_its_next_step(choices, cats):
+    calls = []
+
+    def unwanted():
+        calls.append(None)
+        return len(calls) == 3
+
+    with pytest.raises(Dropped):
+        trace(choices, GIVEN, cats.test[CAT], cats.holes[CAT], unwanted)
+    assert len(calls) == 3
+
+
+def test_an_empty_hole_is_refused_in_words(choices, cats):
+    with pytest.raises(InputError, match="hole is empty"):
+        trace(choices, GIVEN, cats.test[CAT], torch.zeros(64, 64, dtype=torch.bool))
+
+
+FILLED, NONE = torch.zeros(1, 256, dtype=torch.long), torch.zeros(1, 256, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("given, said", [
+    ((FILLED, [(FILLED, NONE)] * 3), "history of 3 entries"), ((FILLED, None), "history of NoneType"),
+    ((FILLED, [FILLED] * 4), "no pairs"), ((FILLED, [(FILLED, NONE.float())] * 4), "next_mask that is torch.float32"),
+    ((FILLED[:, :9], [(FILLED, NONE)] * 4), r"z_final that is torch.int64 \(1, 9\)"),
+    (([0], [(FILLED, NONE)] * 4), "z_final that is no tensor"),
+    ((FILLED + MASK_TOKEN_ID, [(FILLED, NONE)] * 4), "no codes")])
+def test_a_decoding_that_gives_something_else_is_said(choices, cats, given, said):
+    wrong = replace(choices, decodings={KITS: SimpleNamespace(iterative_decode=lambda *_, **__: given)})
+    with pytest.raises(InputError, match=said):
+        trace(wrong, GIVEN, cats.test[CAT], cats.holes[CAT])
+
+
+def test_other_counts_than_the_rules_are_said(decoded, choices, kit, answers):
+    assert unlike_the_rule(decoded, choices.schedules["cosine"], GIVEN) is None
+    assert unlike_the_rule(decoded, linear, GIVEN) == (
+        "After step 1 this decoding leaves 89 tokens hidden; by the counting rule it is 72.")
+
+    def iterative_decode(*args, gamma, **options):
+        return answers.iterative_decode(*args, gamma=lambda r: gamma(r) / 2, **options)
+
+    kit.answers = SimpleNamespace(inpainting=answers.inpainting, iterative_decode=iterative_decode)
+    assert "by the counting rule" in Driver(explore(kit, CAT)).text
+
+
+# What is shown of it.
+
+
+def test_a_strip_shows_every_step(decoded):
+    shown = filmstrip.strip(decoded, now=2)
+    assert shown.count("<li") == 5 and shown.count("<img") == 15 and shown.count("aria-current") == 1
+    assert "step 2: mask, 68 tokens hidden" in shown and "src=\"http" not in shown
+    only_masks = replace(decoded, tokens=None, confidence=None, pictures=None, pasted=None, psnr_hole=None)
+    assert filmstrip.strip(only_masks).count("<img") == 5
+    assert "drawn at random" in filmstrip.legend(only_masks)
+
+
+def test_two_settings_are_compared(decoded, choices, cats):
+    other = trace(choices, replace(GIVEN, seed=1), cats.test[CAT], cats.holes[CAT])
+    differ = int((decoded.tokens[-1] != other.tokens[-1]).sum())
+    assert differ and f"{differ} of 97 tokens differ" in filmstrip.outcome({"A": decoded, "B": other})
+    said = filmstrip.differences({"seed": 0, "<b>": 1}, {"seed": 1, "<b>": 1})
+    assert "seed" in said and "&lt;b&gt;" not in said
+    assert "the same settings" in filmstrip.differences({"seed": 0}, {"seed": 0})
+
+
+# The thread beside the widgets.
+
+
+@pytest.fixture
+def bench():
+    """A worker whose requests are dicts of events, and what it showed."""
+    shown, failed = [], []
+
+    def work(request, unwanted):
+        request.get("begun", threading.Event()).set()
+        if "go" in request:
+            assert request["go"].wait(5)
+        if unwanted():
+            raise Dropped
+        if "error" in request:
+            raise request["error"]
+        return request["name"]
+
+    return SimpleNamespace(worker=Newest(work, lambda request, result: shown.append(result), failed.append),
+                           shown=shown, failed=failed)
+
+
+def test_a_newer_request_drops_an_older_one(bench):
+    begun, go = threading.Event(), threading.Event()
+    bench.worker.ask({"name": "old", "begun": begun, "go": go})
+    assert begun.wait(5)
+    for name in ("between", "newest"):
+        bench.worker.ask({"name": name})
+    go.set()
+    assert bench.worker.idle.wait(5)
+    assert bench.shown == ["newest"] and bench.failed == []
+
+
+def test_an_error_is_told_and_the_next_request_works(bench):
+    bench.worker.ask({"name": "bad", "error": ValueError("of a student")})
+    assert bench.worker.idle.wait(5)
+    bench.worker.ask({"name": "good"})
+    assert bench.worker.idle.wait(5)
+    assert bench.shown == ["good"] and [str(error) for error in bench.failed] == ["of a student"]
+
+
+def test_a_dropped_request_shows_nothing_and_tells_nothing(bench):
+    begun, go = threading.Event(), threading.Event()
+    bench.worker.ask({"name": "old", "begun": begun, "go": go, "error": ValueError("late")})
+    assert begun.wait(5)
+    bench.worker.drop()
+    go.set()
+    assert bench.worker.idle.wait(5)
+    assert bench.shown == [] and bench.failed == []
+
+
+def test_a_result_that_is_being_shown_is_shown_whole_before_anything_newer():
+    """Whoever drops a request can show something else right after: nothing older comes on top of it."""
+    screen, showing, go = [], threading.Event(), threading.Event()
+
+    def show(request, result):
+        showing.set()
+        go.wait(0.5)
+        screen.append(result)
+
+    worker = Newest(lambda request, unwanted: request, show, lambda error: None)
+    worker.ask("old")
+    assert showing.wait(5)
+    threading.Timer(0.1, go.set).start()
+    worker.drop()
+    screen.append("new")
+    assert worker.idle.wait(5)
+    assert screen[-1] == "new"
+
+
+def test_many_requests_at_once_end_with_the_newest():
+    shown = []
+
+    def work(request, unwanted):
+        time.sleep(0.002)
+        if unwanted():
+            raise Dropped
+        return request
+
+    worker = Newest(work, lambda request, result: shown.append(result), lambda error: None)
+    for request in range(200):
+        worker.ask(request)
+        time.sleep(0.0005)
+    assert worker.idle.wait(5)
+    assert shown[-1] == 199 and shown == sorted(shown)
+
+
+# The widgets.
+
+
+class Driver:
+    """Finds an explorer's controls by their labels and waits for what it shows."""
+
+    def __init__(self, box):
+        self.box, self.all = box, []
+        todo = [box]
+        while todo:
+            widget = todo.pop()
+            self.all.append(widget)
+            todo += getattr(widget, "children", ())
+        self.all.reverse()  # in the order of the page
+
+    def __getitem__(self, label):
+        return next(one for one in self.all if getattr(one, "description", None) == label)
+
+    def second(self, label):
+        return [one for one in self.all if getattr(one, "description", None) == label][1]
+
+    @property
+    def text(self):
+        assert self.box.worker.idle.wait(30)
+        return "\n".join(one.value for one in self.all if type(one).__name__ == "HTML")
+
+
+@pytest.fixture
+def driver(kit):
+    return Driver(explore(kit, CAT))
+
+
+def test_every_control_has_a_label(driver):
+    from ipywidgets import HTML, Button, Layout
+    from ipywidgets.widgets.widget_description import DescriptionWidget
+
+    controls = [one for one in driver.all if isinstance(one, (DescriptionWidget, Button))
+                and not isinstance(one, (HTML, Layout))]
+    assert len(controls) > 15
+    assert all(one.description or getattr(one, "tooltip", None) for one in controls)
+
+
+def test_it_opens_with_the_kits_cosine_decoded(driver, choices, cats):
+    assert (driver["schedule"].value, driver["total_iter"].value, driver["sweet_spot"].value) == ("cosine", 8, 8)
+    expected = trace(choices, Setting("cosine"), cats.test[CAT], cats.holes[CAT])
+    assert f"{expected.psnr_hole:.1f} dB" in driver.text
+    assert "97, 95" in driver.text
+
+
+def test_every_control_changes_what_is_shown(driver):
+    for label, value in [("total_iter", 5), ("sweet_spot", 3), ("schedule", "linear"), ("schedule", "square root"),
+                         ("sampling", "argmax"), ("sampling", "categorical"), ("temperature", 9.0), ("seed", 3),
+                         ("hole", "random"), ("hole's seed", 4), ("picture", 3)]:
+        before = driver.text
+        driver[label].value = value
+        assert driver.text != before, label
+        assert "role='alert'" not in driver.text, label
+
+
+def test_the_same_settings_give_the_same_page_and_are_decoded_once(driver, monkeypatch):
+    from lab3 import explorer_widgets
+
+    before, made = driver.text, []
+    monkeypatch.setattr(explorer_widgets, "trace", lambda *args: made.append(None) or trace(*args))
+    driver["seed"].value = 5
+    assert driver.text != before and len(made) == 1
+    driver["seed"].value = 0
+    assert driver.text == before and len(made) == 1
+
+
+def test_sweet_spot_stays_within_total_iter(driver):
+    total_iter, sweet_spot = driver["total_iter"], driver["sweet_spot"]
     total_iter.value = 16
     assert sweet_spot.value == sweet_spot.max == 16, "all steps stay all steps"
     sweet_spot.value = 6
@@ -126,59 +472,91 @@ def test_sweet_spot_stays_within_total_iter(explorer):
     assert (sweet_spot.value, sweet_spot.max) == (4, 4)
     sweet_spot.value = 9
     assert sweet_spot.value == 4
-    assert said(explorer).count(",") == 4
 
 
-def test_all_steps_and_holes_can_be_chosen(explorer, cats):
-    box = controls(explorer)
-    assert len(box["Test picture"].options) == min(HOLES, len(cats.holes))
-    box["total_iter"].value = MOST_STEPS
-    box["Test picture"].value = HOLES - 1
-    assert said(explorer).count(",") == MOST_STEPS
+def test_a_wrong_formula_is_said_and_the_last_one_stays(driver):
+    driver["schedule"].value = TYPED
+    driver["formula"].value = "1 - r^4"
+    right = driver.text
+    driver["formula"].value = "1 - q^4"
+    assert "q is not known" in driver.text and driver.text.count("role='alert'") == 1
+    assert "1 - q^4\n    ▲<" in driver.text
+    driver["formula"].value = "1 - r^4"
+    assert driver.text == right
+    driver["formula"].value = "<b>"
+    assert "<b>" not in driver.text.replace("<b>✗</b>", "").replace("<b>Setting", "")
 
 
-class Answers:
-    def __init__(self, gamma):
-        self.gamma_func = lambda mode: gamma
+def test_a_schedule_that_rises_is_shown_and_explained(driver):
+    driver["schedule"].value = TYPED
+    driver["formula"].value = "0.5 + r / 4"
+    text = driver.text
+    assert "begins at 0.50" in text and "rises after" in text and "97, 51" in text
 
 
-def test_schedules_come_from_the_answers(cats, explorer):
-    mine = explore(Answers(linear), hole=27, data=cats)
-    assert said(mine) != said(explorer)
-    controls(explorer)["Schedule"].value = "linear"
-    assert said(mine) == said(explorer)
+def test_a_curve_is_dragged_and_a_hole_is_drawn(driver):
+    chart = next(one for one in driver.all if hasattr(one, "heights"))
+    pad = next(one for one in driver.all if hasattr(one, "brush"))
+    assert not chart.editable
+    driver["schedule"].value = DRAWN
+    before = driver.text
+    assert chart.editable
+    chart.heights = [1.0] * 8 + [0.0]
+    assert driver.text != before and "97, 96, 95, 94, 93, 92, 91, 90, 0" in driver.text
+    driver["hole"].value = "drawn by you"
+    pad.hole = "1" * 256 + "0" * (4096 - 256)
+    assert "16, 15" in driver.text
+    driver["Clear the hole"].click()
+    assert "hole is empty" in driver.text
 
 
-def test_schedules_of_ones_own_can_be_added(answers, cats):
-    mine = explore(answers, data=cats, others={"convex": lambda r: (1 - r) ** 2})
-    controls(mine)["Schedule"].value = "convex"
-    assert picture(mine).startswith(PNG)
+def test_two_settings_side_by_side(driver):
+    driver["compare with a second setting, B"].value = True
+    assert "0 of 97 tokens differ" in driver.text and "the same settings" in driver.text
+    driver.second("schedule").value = "linear"
+    text = driver.text
+    assert "of 97 tokens differ" in text and " 0 of 97 tokens differ" not in text
+    assert "cosine" in text and "linear" in text and text.count("PSNR in the hole") >= 2
 
 
-def test_a_schedule_that_fails_says_so(answers, cats):
-    def broken(r):
-        raise RuntimeError("r is <lost>")
+def test_errors_of_a_student_are_said_and_stop_nothing(kit, answers):
+    def gamma_func(mode):
+        if mode == "square":
+            return lambda r: {}[r]
+        return lambda r: complex(1 - r) if mode == "cosine" else 1 - r
 
-    mine = explore(answers, data=cats, others={"broken": broken})
-    before = picture(mine)
-    controls(mine)["Schedule"].value = "broken"
-    assert "broken: RuntimeError: r is &lt;lost&gt;" in said(mine)
-    controls(mine)["Schedule"].value = "cosine"
-    assert picture(mine) == before and said(mine).startswith("Hidden")
+    def iterative_decode(*_, **__):
+        raise NotImplementedError("write <me>")
 
-
-@pytest.mark.parametrize("variable, value", [("LAB3_STATIC", "1"), ("NBGRADER_EXECUTION", "autograde")])
-def test_where_nobody_looks_it_is_a_figure(answers, cats, monkeypatch, explorer, variable, value):
-    monkeypatch.setenv(variable, value)
-    page = explore(answers, hole=27, data=cats)
-    assert png(page) == picture(explorer)
-
-
-def test_without_answers_it_takes_the_reference(cats, explorer):
-    assert picture(explore(hole=27, data=cats)) == picture(explorer)
+    kit.answers = SimpleNamespace(
+        gamma_func=gamma_func, inpainting=answers.inpainting, iterative_decode=iterative_decode)
+    driver = Driver(explore(kit, CAT))
+    assert driver["schedule"].value == f"{YOURS}: cosine" and "TypeError" in driver.text
+    driver["schedule"].value = f"{YOURS}: square"
+    assert "KeyError" in driver.text
+    driver["schedule"].value = f"{YOURS}: linear"
+    assert "NotImplementedError: write &lt;me&gt;" in driver.text
+    driver["decoding"].value = KITS
+    assert "dB" in driver.text and "Error" not in driver.text
 
 
-@pytest.mark.parametrize("hole", [-1, HOLES])
-def test_a_hole_that_is_not_there_is_refused(answers, cats, hole):
+def test_without_any_answer_the_pace_is_shown(kit, monkeypatch, tmp_path):
+    monkeypatch.setattr(core, "SOLUTIONS", tmp_path)
+    driver = Driver(explore(kit, CAT))
+    text = driver.text
+    assert driver["schedule"].value == "cubic" and "drawn at random" in text and "PSNR" not in text
+    assert "gamma_func" in text, "what is not there is said"
+
+
+def test_another_picture_number_is_refused(kit):
     with pytest.raises(InputError, match="hole"):
-        explore(answers, hole=hole, data=cats)
+        explore(kit, -1)
+
+
+@pytest.mark.parametrize("variable", ["LAB3_STATIC", "NBGRADER_EXECUTION"])
+def test_without_widgets_it_is_a_figure(kit, monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    page = explore(kit, CAT)
+    assert type(page).__name__ == "Figure" and png(page).startswith(b"\x89PNG")
+
+

@@ -222,9 +222,14 @@ plots.mask_steps(films, lab.data.masked[cat],
 # %% [markdown]
 # ## The explorer
 #
-# Try it yourself: choose a schedule, the number of steps, where to stop, and whose hole. The curves come from *your*
-# `gamma_func`. (Where there are no widgets, as in a printed notebook, you see one setting only.) All controls work with the
-# keyboard: tab leads from one to the next, arrows move a slider, space opens a list, arrows and enter choose from it.
+# Try it yourself. The schedules named *yours* are those of your `gamma_func`; others come from papers, from a formula that you
+# type, such as `1 - r^3`, or from a curve that you drag. Choose whose hole, or paint one with the mouse; a second setting
+# can stand beside the first; the steps can be played. What fills the hole is the exercise of the next notebook. Where
+# nothing can decode yet, the order of the tokens is drawn at random, as above, and only the pace counts.
+#
+# (Where there are no widgets, as in a printed notebook, you see one setting only.) All of it works with the keyboard: tab
+# leads from one control to the next, arrows move a slider, a point of the curve or the brush, space paints, and arrows and
+# enter choose from a list.
 #
 # Things to look for:
 #
@@ -232,11 +237,10 @@ plots.mask_steps(films, lab.data.masked[cat],
 # * Test picture 28 hides 137 tokens, test picture 39 hides 49. What changes with the hole, what does not?
 # * Leave `total_iter` at 8 and bring `sweet_spot` down. When do more tokens come all at once than step by step: for linear,
 #   for square?
+# * Type `0.5 + r / 4`, which rises. What does the counting rule make of it? Why does the hole close all the same?
 
 # %%
-from lab3.explorer import explore
-
-explore(lab.answers, hole=cat)
+lab.explore(hole=cat)
 
 # %% [markdown]
 # ## What goes wrong: noise that grows
@@ -395,8 +399,7 @@ print("every hole closes:", closing)
 # * One student of the original course decoded the test set five times for each schedule and reported FIDs of 31.61 ± 0.47 for
 #   linear, 31.43 ± 0.67 for cosine and 32.03 ± 0.71 for square; others report a best schedule from one decoding each. What
 #   may be said about the three? How many decodings would you make before you call a difference of 0.2 one?
-# * A convex schedule, such as $(1 - r)^2$, reveals most at first. Add it to the explorer,
-#   `explore(lab.answers, others={"convex": lambda r: (1 - r) ** 2})`. When could it be a good plan?
+# * A convex schedule, such as $(1 - r)^2$, reveals most at first. Type it into the explorer. When could it be a good plan?
 # * The smallest holes hide some 30 tokens. What do 50 steps do for them?
 #
 # Next: [05 Iterative decoding](05_iterative_decoding.ipynb), where your schedule meets your transformer.

@@ -535,6 +535,19 @@ print("\n".join(table))
 # Mind the word: in language models "temperature" divides the logits and changes which token is drawn. Here it changes only
 # the *order* in which drawn tokens are kept.
 #
+# ## All of it by hand
+#
+# The explorer of notebook 04 now decodes with *your* functions: every step's mask, confidence and prediction, beside the
+# original. Move a slider, and a new decoding follows within a second or so.
+#
+# * Set B beside A with another seed alone. Which tokens differ? How sure was the model of them?
+# * Play the steps of `total_iter` 21. Where is the model sure at first, where at last?
+# * Paint a hole over both eyes, and another over nothing but background. In which does the schedule matter?
+
+# %%
+lab.explore(hole=27)
+
+# %% [markdown]
 # ## What goes wrong: noise in the wrong place
 #
 # Two mistakes of public solutions are about the noise, and neither raises an error.

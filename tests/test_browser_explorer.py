@@ -1,0 +1,155 @@
+"""The schedule explorer in a browser: the page that Voila serves, and a notebook in JupyterLab."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from browsing import MARKS, free_port, open_notebook, run_all, settings, wait_for
+from conftest import ROOT
+from playwright.sync_api import expect
+
+pytestmark = MARKS
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory):
+    """The address of the page that `make explore` serves."""
+    home, port = tmp_path_factory.mktemp("voila"), free_port()
+    made = subprocess.run(["make", "-n", "explore", f"VOILA=--no-browser --port={port}"], cwd=ROOT, text=True,
+                          capture_output=True, check=True).stdout
+    command = shlex.split(made.replace("\\\n", " ")[made.index("JUPYTER_PATH"):])
+    command[command.index("-m") - 1] = sys.executable
+    log = open(home / "log.txt", "w")
+    server = subprocess.Popen(["env", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log,
+                              env=os.environ | {"LAB3_WORK": str(home / "work"), "JUPYTER_RUNTIME_DIR": str(home)})
+    try:
+        wait_for(f"http://127.0.0.1:{port}/voila/static/voila.js", server, home / "log.txt")
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def abroad(page):
+    """The addresses outside this machine that a page asks for."""
+    found = []
+    page.on("request", lambda request: re.match(r"(https?://127\.0\.0\.1|data:|blob:)", request.url)
+            or found.append(request.url))
+    return found
+
+
+def decoded(page):
+    """Wait until what was asked for is on screen."""
+    expect(page.get_by_text("tokens hidden before the first step").first).to_be_visible()
+
+
+def look(page, name):
+    """A picture of the page, where a folder for it is named."""
+    if folder := os.environ.get("LAB3_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{folder}/explorer-{name}.png")
+
+
+def slide(page, name, key, times=1):
+    """Move a slider with the keyboard."""
+    page.get_by_role("slider", name=name, exact=True).first.focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+
+
+def explored(page, name):
+    """What a user does with the explorer, from slider to play."""
+    decoded(page)
+    chart, steps = page.locator(".l3-chart"), page.locator(".l3 ol li")
+    expect(steps).to_have_count(9)
+
+    slide(page, "total_iter", "ArrowLeft", 3)  # all steps stay all steps
+    expect(steps).to_have_count(6)
+    slide(page, "sweet_spot", "ArrowLeft", 2)
+    expect(steps).to_have_count(4)
+    expect(chart.locator("rect[fill=none]")).to_have_count(1)  # what is taken all at once
+    slide(page, "sweet_spot", "End")
+    expect(steps).to_have_count(6)
+
+    page.get_by_label("schedule").first.select_option("typed formula")
+    formula = page.get_by_label("formula").first
+    formula.fill("1 - r^")
+    expect(page.get_by_role("alert").filter(has_text="this is no formula")).to_be_visible()
+    formula.fill("1.2 - r")
+    expect(page.get_by_text("It begins at 1.20 and not at 1")).to_be_visible()
+    decoded(page)
+
+    page.get_by_label("schedule").first.select_option("drawn curve")
+    handle = page.get_by_role("slider", name="gamma at r = 0.5")
+    before = float(handle.get_attribute("aria-valuenow"))
+    handle.focus()
+    page.keyboard.press("ArrowDown")
+    expect(handle).to_have_attribute("aria-valuenow", str(round(before - 0.05, 2)))
+    decoded(page)
+    handle.drag_to(page.get_by_role("slider", name="gamma at r = 0.875"), force=True)
+    expect(handle).to_have_attribute("aria-valuenow", page.get_by_role(
+        "slider", name="gamma at r = 0.875").get_attribute("aria-valuenow"))
+
+    page.get_by_label("hole", exact=True).select_option("drawn by you")
+    expect(page.get_by_role("alert").filter(has_text="the hole is empty")).to_be_visible()
+    pad = page.get_by_role("application")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 150, steps=6)
+    page.mouse.up()
+    expect(page.locator(".l3-pad")).not_to_contain_text(re.compile(r"^0 %"))
+    decoded(page)
+    painted = page.locator(".l3-pad div").text_content()
+    pad.focus()
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "Space"):
+        page.keyboard.press(key)
+    expect(page.locator(".l3-pad div")).not_to_have_text(painted)
+
+    page.get_by_label("compare with a second setting").check()
+    expect(page.get_by_text("tokens differ")).to_be_visible()
+    expect(page.locator(".l3 b.differs").first).to_be_visible()
+    expect(page.locator(".l3 ol")).to_have_count(2)
+
+    slide(page, "step", "Home")
+    expect(page.get_by_text("A, step 0 of")).to_be_visible()
+    page.get_by_role("button", name="play or pause").click()
+    expect(page.get_by_text(re.compile(r"A, step [2-9] of"))).to_be_visible()
+    look(page, name)
+    assert not page.errors, page.errors
+
+
+@pytest.mark.parametrize("width, theme", [(1400, "light"), (480, "dark")])
+def test_the_page_can_be_explored(explorer, page, abroad, width, theme):
+    page.set_viewport_size({"width": width, "height": 2300 if width > 1000 else 4200})
+    page.goto(f"{explorer}?theme={theme}")
+    explored(page, f"page-{width}-{theme}")
+    expect(page.get_by_role("img", name="Heat maps")).to_be_visible()
+    wide = page.evaluate("document.querySelector('#rendered_cells').scrollWidth - window.innerWidth")
+    assert wide <= 0, "something is wider than the page"
+    assert not abroad
+    unnamed = page.evaluate("""() => [...document.querySelectorAll('input, select, [role=slider], button, img, canvas')]
+        .filter(one => one.offsetParent && !(one.labels?.length || one.ariaLabel || one.title || one.alt
+                       || one.textContent.trim())).map(one => one.outerHTML.slice(0, 120))""")
+    assert not unnamed
+
+
+def test_a_notebook_can_be_explored(jupyter, page, abroad):
+    address, home = jupyter
+    settings(home / "settings", "apputils-extension/themes", theme="JupyterLab Dark")
+    nbformat.write(nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell('import lab3\nlab = lab3.start("05")'),
+               nbformat.v4.new_code_cell("lab.explore()")],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}), home / "notebooks" / "explore.ipynb")
+    page.set_viewport_size({"width": 1280, "height": 2600})
+    open_notebook(page, address, "explore.ipynb", text=False)
+    run_all(page)
+    explored(page, "notebook-dark")
+    assert not [one for one in abroad if "127.0.0.1" not in one]
