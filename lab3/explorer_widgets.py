@@ -281,6 +281,7 @@ def _assemble(choices, first, number):
                           (compare, choose_compare), (step, show_step)):
         control.observe(then, "value")
     chart.observe(update, "heights")
+    chart.on_msg(lambda *_: [one.send_state() for one in (said, noted, outcome, staged, strips, step, play)])
     pad.observe(update, "hole")
     clear.on_click(lambda _: setattr(pad, "hole", "0" * 4096))
     b.box.layout.display = "none"
@@ -292,6 +293,7 @@ def _assemble(choices, first, number):
         column.layout.flex, column.layout.min_width = "0 1 24em", "min(100%, 20em)"
     chart.layout.flex = "1 1 36em"  # beside the controls where there is room, else below them
     top = widgets.Box([a.box, b.box, scene, chart], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+    outcome.layout.flex, outcome.layout.max_width = "0 0 auto", "100%"
     player = widgets.VBox([widgets.Box([play, step], layout={"flex_flow": "row wrap"}), staged])
     pictures = widgets.Box([outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 32px"})
     box = widgets.VBox([top, noted, said, pictures, strips])

@@ -510,6 +510,16 @@ def test_a_curve_is_dragged_and_a_hole_is_drawn(driver):
     assert "hole is empty" in driver.text
 
 
+def test_a_page_that_has_just_opened_is_sent_everything_again(driver, monkeypatch):
+    from ipywidgets import HTML
+
+    chart, sent = next(one for one in driver.all if hasattr(one, "heights")), []
+    assert "PSNR" in driver.text
+    monkeypatch.setattr(HTML, "send_state", lambda widget, key=None: sent.append(widget.value))
+    chart._handle_custom_msg({"shown": True}, [])
+    assert any("PSNR" in value for value in sent) and any("tokens hidden before" in value for value in sent)
+
+
 def test_two_settings_side_by_side(driver):
     driver["compare with a second setting, B"].value = True
     assert "0 of 97 tokens differ" in driver.text and "the same settings" in driver.text

@@ -43,7 +43,9 @@ function nameControls() {
     if (label) slider.querySelectorAll(".noUi-handle").forEach((handle) => handle.setAttribute("aria-label", label));
   }
   for (const play of document.querySelectorAll(".widget-play"))
-    ["play or pause", "stop", "repeat"].forEach((name, i) => { if (play.children[i]) play.children[i].title = name; });
+    play.querySelectorAll("button").forEach((button, i) => {
+      button.title = button.ariaLabel = ["play or pause", "stop", "repeat"][i];
+    });
 }
 
 function render({ model, el }) {
@@ -143,6 +145,7 @@ function render({ model, el }) {
   model.on("change:curves change:editable", draw);
   draw();
   setTimeout(nameControls, 500); // once the widgets around this one are there
+  model.send({ shown: true }); // a page that was just being put together has missed what came meanwhile
 }
 
 export default { render };
