@@ -421,7 +421,7 @@ class _Excerpt:
 
     def __init__(self, notebook, answer, name):
         self.notebook, self.answer, self.name = notebook, answer, name
-        self.found, self.kept, self.needed = {name: self._chain()}, set(), set()
+        self.found, self.kept, self.needed, self.wanted = {name: self._chain()}, set(), set(), {}
 
     def made(self):
         self._need({self.name})
@@ -461,8 +461,12 @@ class _Excerpt:
             return []
         every = [one for one in self._binders(name) if one not in self.notebook.of_lab and not one.future]
         own = [one for one in every if one.cell == self.answer.cell]
-        if own or name in GIVEN:
+        if own:
             return own
+        if name in GIVEN:  # a helper may bear the name of a builtin; a variable that does is of some trial
+            defined = FUNCTIONS + (ast.ClassDef, ast.Import, ast.ImportFrom)
+            return [one for one in every if hasattr(builtins, name) and one.place < self.answer.place
+                    and isinstance(one.nodes[0], defined)]
         every = [one for one in every if not one.stub(name)] or every
         return [one for one in every if one.place < self.answer.place] or every
 
@@ -525,15 +529,21 @@ class _Excerpt:
 
         for one in kept:
             put(one)
-        first = [one for one in self.notebook.statements if one.future and one.cell == self.answer.cell]
+        # IPython keeps what a cell imports from __future__ for the cells after it
+        first = [one for one in self.notebook.statements if one.future and one.cell <= self.answer.cell]
         return first + done
 
     def _reach(self, one):
         """The names that a statement looks up when it runs, or may, through functions that it calls."""
-        reach, names = set(), list(one.does.reads)
+        reach, names = set(), set(one.does.reads)
         while names:
             name = names.pop()
-            if name not in reach:
-                reach.add(name)
-                names += [need for home in self._homes(name) if home is not one for need in home.needs]
+            reach.add(name)
+            names |= self._wants(name) - reach
         return reach
+
+    def _wants(self, name):
+        """The names that what gives a name its value needs itself."""
+        if name not in self.wanted:
+            self.wanted[name] = frozenset().union(*(home.needs for home in self._homes(name)))
+        return self.wanted[name]

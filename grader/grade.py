@@ -262,7 +262,7 @@ def _fid_decoding(sheet, answer, bench):
         return _distance_marks("fid_decoding", most, outcome, stopped=outcome.stopped, seconds=seconds)
     try:
         found = fid.decode_score(torch.from_numpy(np.concatenate(outcome.seen)), bench.scene)
-    except (InputError, ValueError) as error:
+    except (InputError, TypeError, ValueError) as error:
         return _distance_marks("fid_decoding", most, Outcome(False, "tokens of filled pictures", str(error)),
                                seconds=seconds)
     return _tier("fid_decoding", found, bench, seconds)

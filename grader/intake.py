@@ -156,7 +156,8 @@ def find_submissions(paths):
     found = {}
     for path in map(Path, paths):
         try:
-            found |= {one.resolve(): one for one in _submissions_in(path)}
+            inside = sorted(_submissions_in(path), key=lambda one: not one.is_symlink())  # a link takes nobody's name
+            found |= {one.resolve(): one for one in inside}
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}. Name a folder, a zip or a notebook that exists.") from None
     named, taken = {}, set(OWN_FILES)

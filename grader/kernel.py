@@ -26,6 +26,7 @@ LARGEST = 16 << 20  # bytes of one message; a larger one ends the connection
 QUEUED = 32  # messages that wait to be read; more are dropped
 NEEDED = ("LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # parts of the environment to start Python
 GRACE = 10  # seconds after a cell's limit in which its outputs must have come
+PATIENCE = 3  # how many times its limit of processor seconds a cell may take by the clock: machines can be busy
 STEP = 0.1  # seconds between two looks at what a kernel uses
 PORTS = {f"{name}_port": number for number, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
 
@@ -104,6 +105,7 @@ class BoxedKernel(RunningKernel):
 
     def __init__(self, nursery, box, limits):
         self.box, self.limits, self.received, self.looked, self.end = box, limits, 0, 0.0, math.inf
+        self.used = math.inf  # processor seconds before the cell that runs
         self.waiting = deque()  # what was published while a reply was waited for
         self.reply, connection = nursery.start(box, limits)
         self.context = zmq.Context()
@@ -117,14 +119,15 @@ class BoxedKernel(RunningKernel):
 
     def execute_cell_input(self, cell_input, allow_stdin=None):
         """As nbval's. Whatever the kernel sends from now on, the cell ends in time."""
-        self.end = time.monotonic() + self.limits.cell + GRACE
+        self.end = time.monotonic() + PATIENCE * self.limits.cell + GRACE
+        self.used = self.box.usage()[2]
         return super().execute_cell_input(cell_input, allow_stdin)
 
     def get_message(self, stream, timeout=None):
         """As nbval's. Raises `Stopped` where the kernel is dead or beyond a limit, `Empty` where it does not start."""
         if stream == "iopub" and self.waiting:
             return self.waiting.popleft()
-        end = time.monotonic() + (self.limits.cell if timeout is None else timeout)
+        end = time.monotonic() + (PATIENCE * self.limits.cell if timeout is None else timeout)
         while True:
             with suppress(Empty):
                 return self._take(stream, STEP)
@@ -136,9 +139,10 @@ class BoxedKernel(RunningKernel):
     def await_reply(self, msg_id, timeout=None):
         """Wait for the reply to a cell, keeping what it publishes. Raises `Stopped`, also at the time limit.
 
-        The limit is the box's, or `timeout` where that is less.
+        By the clock, the limit is `PATIENCE` times that of the box, or `timeout` where that is less.
         """
-        timeout = min(timeout or self.limits.cell, self.limits.cell)
+        most = PATIENCE * self.limits.cell
+        timeout = min(timeout or most, most)
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             with suppress(Empty):
@@ -154,7 +158,7 @@ class BoxedKernel(RunningKernel):
         if time.monotonic() - self.looked > 2 * STEP:
             self._look()
         if time.monotonic() > self.end:
-            raise Stopped(f"stopped after {self.limits.cell:g} s")
+            raise Stopped(f"stopped after {PATIENCE * self.limits.cell:g} s")
         try:
             message = (self.kc.get_iopub_msg if stream == "iopub" else self.kc.get_shell_msg)(timeout=timeout)
             if not well_formed(message):
@@ -175,7 +179,9 @@ class BoxedKernel(RunningKernel):
         if cut:
             raise Stopped(f"stopped: more than {LARGEST >> 20} MB of output at once")
         self.looked = time.monotonic()
-        processes, memory = self.box.usage()
+        processes, memory, seconds = self.box.usage()
+        if seconds - self.used > self.limits.cell:
+            raise Stopped(f"stopped after {self.limits.cell:g} s of a processor's time")
         if processes > self.limits.processes:
             raise Stopped(f"stopped: more than {self.limits.processes} processes")
         if memory > self.limits.memory:

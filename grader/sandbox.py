@@ -38,7 +38,11 @@ PRIVATE = "/dev/shm"  # the private folder of a box, in memory; in `limits` it i
 
 @dataclass(frozen=True)
 class Limits:
-    """What one kernel may use. Memory and files in bytes, times in seconds."""
+    """What one kernel may use. Memory and files in bytes, times in seconds.
+
+    `cell` counts the processor's seconds, so that a busy machine costs nobody marks; by the clock a cell may take
+    `grader.kernel.PATIENCE` times as many.
+    """
 
     memory: int = 4 << 30
     address_space: int = 12 << 30
@@ -73,13 +77,14 @@ class Box:
     started: list = field(default_factory=list)
 
     def usage(self):
-        """(number of processes, resident bytes) of all that runs in the box."""
+        """(number of processes, resident bytes, processor seconds so far) of all that runs in the box."""
         found = self._processes()
-        total = 0
+        total, seconds = 0, 0.0
         for process in found:
             with suppress(psutil.Error):
                 total += process.memory_info().rss
-        return len(found), total
+                seconds += sum(process.cpu_times())  # of its ended children too
+        return len(found), total, seconds
 
     def _processes(self):
         roots = list(self.started) + ([] if self.holder is None else [self.holder.pid])
@@ -175,7 +180,7 @@ def _bubblewrap(limits, given, hidden):
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.folder), "--tmpfs", PRIVATE]
     for file in given:
         command += ["--ro-bind", str(file), f"{PRIVATE}/given/{Path(file).name}"]
-    command += ["--remount-ro", "/tmp", "--remount-ro", "/"]
+    command += ["--remount-ro", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/"]
     ours, theirs = os.pipe()
     try:
         holder = _start([*command, "--info-fd", str(theirs), "--", "/bin/sleep", "infinity"], pass_fds=(theirs,))

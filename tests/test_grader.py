@@ -258,6 +258,15 @@ def test_nothing_that_an_answer_says_comes_through(error, got):
         assert outcome.place == "return rank"
 
 
+def test_shapes_that_an_answer_raises_itself_are_not_shown():
+    text = "def f(x):\n    raise RuntimeError(f\"shape '[{int(x)}]' is invalid for input of size 7\")"
+    error = {"type": "RuntimeError", "text": "shape '[42]' is invalid for input of size 7", "line": 12}
+    assert explain(error, text).got == "RuntimeError"
+    error["text"] = "shape '[42, 31415]' is invalid for input of size 123456"
+    assert explain(error, "def f(x):\n    return x.view(3)").got == \
+        "RuntimeError: shape '[42, …]' is invalid for input of size …"
+
+
 def test_public_checks_say_what_is_known_beforehand():
     def advice(message):
         return grade.public_advice("gamma_func", Outcome(True, seen={"passed": False, "message": message}))

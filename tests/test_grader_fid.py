@@ -109,6 +109,55 @@ def test_copies_of_the_shipped_model_are_refused(tmp_path, shipped, change):
         fid.model_score(tmp_path / "mine.safetensors", 3, FEW)
 
 
+def permuted(tensors):
+    """The neurons of every perceptron in another order."""
+    for name in [one for one in tensors if one.endswith("perceptron.0.weight")]:
+        order = torch.randperm(len(tensors[name]))
+        layer = name.removesuffix("0.weight")
+        tensors |= {name: tensors[name][order], f"{layer}0.bias": tensors[f"{layer}0.bias"][order],
+                    f"{layer}2.weight": tensors[f"{layer}2.weight"][:, order]}
+    return tensors, {}
+
+
+def padded(tensors):
+    """A neuron more in every perceptron, which does nothing."""
+    for name in [one for one in tensors if ".perceptron." in one]:
+        extra = (0, 1) if name.endswith("2.weight") else (0, 0, 0, 1) if name.endswith("0.weight") else (0, 1)
+        if not name.endswith("2.bias"):
+            tensors[name] = torch.nn.functional.pad(tensors[name], extra)
+    return tensors, {"hidden": TransformerConfig().hidden + 1}
+
+
+@pytest.mark.parametrize("disguise", [permuted, padded])
+def test_disguised_copies_of_the_shipped_model_are_refused(tmp_path, shipped, disguise):
+    tensors, changes = disguise(dict(shipped[0]))
+    about = shipped[1] | {"config": shipped[1]["config"] | changes}
+    save_tensors(tmp_path / "mine.safetensors", tensors, about)
+    assert fid.likeness(tmp_path / "mine.safetensors") < fid.LARGEST_LIKENESS
+    with pytest.raises(InputError, match="mine.safetensors: these are the weights that come with the lab"):
+        fid.model_score(tmp_path / "mine.safetensors", 3, FEW)
+
+
+def test_a_model_of_another_seed_computes_something_else(tmp_path, shipped):
+    path = save_model(tmp_path / "maskgit.safetensors", TransformerConfig(), seed=1)
+    assert abs(fid.agreement(fid.load_transformer(path, fid.TorchAttention))) < 0.5
+
+
+def test_weights_without_finite_results_are_refused(tmp_path, shipped):
+    tensors = {name: torch.full_like(x.float(), 3e38) for name, x in shipped[0].items()}
+    save_tensors(tmp_path / "mine.safetensors", tensors, shipped[1])
+    with pytest.raises(InputError, match="mine.safetensors: the model gives no finite numbers"):
+        fid.model_score(tmp_path / "mine.safetensors", 3, FEW)
+
+
+def test_a_shape_that_is_none_is_refused(tmp_path, shipped):
+    about = json.dumps({"about": json.dumps(shipped[1])})
+    header = {"__metadata__": json.loads(about), "x": {"dtype": "F32", "shape": ["a"], "data_offsets": [0, 4]}}
+    header_of(tmp_path / "mine.safetensors", json.dumps(header).encode())
+    with pytest.raises(InputError, match="mine.safetensors: no model of this lab"):
+        fid.check_model(tmp_path / "mine.safetensors")
+
+
 def header_of(path, text):
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(64))
 

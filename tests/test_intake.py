@@ -380,6 +380,33 @@ def test_future_imports_come_first(tmp_path):
     assert gamma(tmp_path, "x = 1", cell).text.startswith("from __future__ import annotations")
 
 
+def test_future_imports_of_earlier_cells_hold_too(tmp_path):
+    """As in Jupyter, where they stay in force."""
+    answer = gamma(tmp_path, "from __future__ import annotations", GAMMA.replace("():", "() -> Unknown:"))
+    assert value(answer) == "right"
+    assert "__future__" not in gamma(tmp_path, GAMMA, "from __future__ import annotations").text
+
+
+def test_a_helper_may_bear_the_name_of_a_builtin(tmp_path):
+    cell = GAMMA.replace("'right'", "round(2.5)")
+    assert value(gamma(tmp_path, "def round(x):\n    return 'mine'", cell)) == "mine"
+    assert value(gamma(tmp_path, cell, "def round(x):\n    return 'later'")) == 2
+
+
+def test_statements_that_all_hang_together_take_no_time(tmp_path):
+    names = [f"v{i}" for i in range(80)]
+    chain = f"{' = '.join(names)} = f({', '.join(names)})"
+    began = time.process_time()
+    gamma(tmp_path, "def f(*x):\n    return 1", *[chain] * 240, GAMMA.replace("'right'", "v0"))
+    assert time.process_time() - began < 20
+
+
+def test_a_link_takes_nobody_elses_name(tmp_path):
+    folder(tmp_path / "real", **{NAMED: notebook(GAMMA)})
+    (tmp_path / "aaa").symlink_to(tmp_path / "real")
+    assert find_submissions([tmp_path]) == {"real": tmp_path / "real"}
+
+
 def test_an_await_or_del_elsewhere_does_no_harm(tmp_path):
     assert value(gamma(tmp_path, "import asyncio\nawait asyncio.sleep(0)", "def half(x):\n    return x / 2",
                        GAMMA.replace("'right'", "half(1)"), "del half")) == 0.5

@@ -107,7 +107,8 @@ def test_nothing_can_be_written_outside(start, level, tmp_path):
     if level == "limits":
         pytest.skip("limits hide nothing")
     kernel = start(level)
-    for folder in ("/", "/usr", "/etc", "/tmp", str(ROOT), str(ROOT / "lab3"), str(tmp_path), os.path.expanduser("~")):
+    for folder in ("/", "/dev", "/usr", "/etc", "/tmp", str(ROOT), str(ROOT / "lab3"), str(tmp_path),
+                   os.path.expanduser("~")):
         assert run(kernel, attempt(f"open({folder + '/written_by_an_answer'!r}, 'w')")) == "refused", folder
     assert run(kernel, "open('mine', 'w').write('x'); print(open('mine').read())") == "x"
 
@@ -129,6 +130,14 @@ def test_a_dead_kernel_is_noticed_at_once(start, level):
 def test_a_cell_without_end_is_stopped(start, level):
     with pytest.raises(Stopped, match="after 1 s"):
         run(start(level), "while True:\n    try:\n        while True: pass\n    except BaseException: pass", seconds=1)
+
+
+def test_waiting_costs_less_than_computing(start, level):
+    """A limit of processor seconds: who waits, as on a busy machine, has longer by the clock."""
+    kernel = start(level, Limits(cell=1))
+    assert run(kernel, "import time; time.sleep(1.5); print('done')") == "done"
+    with pytest.raises(Stopped, match="after 1 s of a processor's time"):
+        run(kernel, "while True: pass")
 
 
 def test_memory_is_limited(start, level):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from grader.probes.inside import math, os, torch
-from grader.probes.probe import Probe, array
+from grader.probes.probe import Probe, array, expect
 from lab3.files import save_tensors
 
 SCENE = "scene.safetensors"
@@ -48,7 +48,9 @@ def filled_pictures(iterative_decode, draw):
 
 def tokens(seen, right):
     """The kernel must give long tensors; what is in them is judged by `grader.fid`."""
+    expect(isinstance(seen, list) and len(seen) > 0, "tokens of filled pictures", "something else")
     for one in seen:
+        expect(isinstance(one, np.ndarray), "tokens of filled pictures", "something else")
         array(one, (len(one), 256), "int", "z_final")
 
 

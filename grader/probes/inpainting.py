@@ -81,7 +81,7 @@ def rows_differ(found, right):
     return int((found != right).any(axis=1).sum())
 
 
-@probe("inpainting", 2)
+@probe("inpainting", 4)
 def one_pass(inpainting, draw):
     """The transformer is called once, and sees the mask token where hidden and the real tokens elsewhere."""
     calls = []
@@ -116,7 +116,7 @@ def judge_pass(seen, right):
                likely)
 
 
-@probe("inpainting", 2)
+@probe("inpainting", 4)
 def known_tokens(inpainting, draw):
     """Known tokens come back unchanged and stay known, also where a row or the whole batch hides nothing."""
     T, V = draw.integer(16, 24), draw.integer(9, 30)
@@ -237,7 +237,7 @@ def judge_mask_token(seen, right):
            f"others in {rows_differ(found, wanted)} of 16 rows", f"{KEPT}, else it takes its share of the probability")
 
 
-@probe("inpainting", 3)
+@probe("inpainting", 5)
 def counts(inpainting, draw):
     """In each row floor(gamma(ratio) * n_hidden) tokens stay hidden."""
     calls = []
@@ -371,7 +371,7 @@ def judge_least_sure(seen, right):
            if len(np.unique(next_mask, axis=0)) == 1 else "")
 
 
-@probe("inpainting", 3)
+@probe("inpainting", 4)
 def gumbel_noise(inpainting, draw):
     """Confidence is log p plus Gumbel noise, drawn for each token on its own."""
     R, found = 3072, []
@@ -407,7 +407,7 @@ def judge_noise(seen, right):
            "tokens hidden with the shares that log p + temperature * Gumbel noise gives", "other shares", likely)
 
 
-@probe("inpainting", 2)
+@probe("inpainting", 3)
 def noise_fades(inpainting, draw):
     """The noise has the scale choice_temperature * (1 - ratio)."""
     R, found, V = 2048, [], 12

@@ -373,7 +373,7 @@ def judge_forward_inputs(seen, right):
                f"{name} was changed in place", "methods whose names end in an underscore write into their tensor")
 
 
-@probe("masked_forward")
+@probe("masked_forward", weight=3)
 def gradients(masked_forward, draw):
     """Gradients go through the logits to the transformer."""
     B, T, V = 2, draw.integer(4, 6), draw.integer(5, 8)

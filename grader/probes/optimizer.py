@@ -11,7 +11,7 @@ from grader.probes.inside import attempt
 from grader.probes.probe import array, expect, likely, numbers, probe, refused
 
 
-@probe("configure_optimizers", weight=2)
+@probe("configure_optimizers", weight=4)
 def adamw(configure_optimizers, draw):
     """The optimizer is AdamW with betas (0.9, 0.95), over all parameters."""
     model = nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 4), nn.LayerNorm(4))

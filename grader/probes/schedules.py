@@ -58,7 +58,7 @@ def judge_curve(seen, right):
 def same_kind(gamma_func, draw):
     """A float gives a float, and a numpy array an array of its shape."""
     ratio = np.array([draw.number(0.02, 0.98) for _ in range(12)])
-    arrays = [ratio, ratio.reshape(3, 4), ratio[:1], ratio[::-2], ratio.reshape(2, 1, 6), np.array([0.0, 1.0])]
+    arrays = [ratio, ratio.reshape(3, 4), ratio[:1], ratio[::2], ratio.reshape(2, 1, 6), np.array([0.0, 1.0])]
     return [[gamma_func(mode)(one) for one in (draw.number(0.1, 0.9), *arrays)]
             for mode in ("linear", "cosine", "square")]
 

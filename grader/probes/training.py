@@ -76,7 +76,7 @@ def judge_validation_loss(seen, right):
            f"one that is {hidden - best:.1f} nats higher", reason)
 
 
-@probe("train_one_epoch", weight=2)
+@probe("train_one_epoch", weight=4)
 def hidden_tokens(train_one_epoch, draw):
     """A step follows the loss on the hidden tokens and no others, without smoothing."""
     B, T, V, lr = 5, 12, 7, 2.0
@@ -109,7 +109,7 @@ def judge_hidden_tokens(seen, right):
     expect(seen["tokens"] is True, "the loader's tokens as they were", "changed ones", "work on a copy of the batch")
 
 
-@probe("train_one_epoch", weight=2)
+@probe("train_one_epoch", weight=3)
 def own_gradients(train_one_epoch, draw):
     """Each step uses the gradient of its own batch as it is: not clipped, and with none left from before."""
     V, T, found = 5, 8, {}
@@ -185,7 +185,7 @@ def judge_steps(seen, right):
            "other steps", reason)
 
 
-@probe("train_one_epoch", weight=2)
+@probe("train_one_epoch", weight=3)
 def scaler(train_one_epoch, draw):
     """The scaler that is given scales the loss, makes the steps and is updated; all else is as without one."""
     from unittest.mock import patch
