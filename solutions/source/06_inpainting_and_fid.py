@@ -519,8 +519,9 @@ for a, b in [(0, 1), (2, 1), (3, 1)]:
 # %% [markdown]
 # The student's five decodings show no difference between schedules, as that student said. Nor do yours say that the best
 # setting of the maps beats the preset's. Linear and square may be worse than cosine here; with three seeds and three
-# comparisons, be slow to believe it: on another machine, whose numbers were rounded otherwise, linear was not. It takes more seeds and more pictures to tell: all 747 and five seeds give cosine 38.98 ± 0.22, linear
-# 39.58 ± 0.45, square 39.56 ± 0.40 (`python -m benchmarks.threshold`). What do you conclude from these?
+# comparisons, be slow to believe it: on another machine, whose numbers were rounded otherwise, linear was not. It takes more
+# seeds and more pictures to tell: all 747 and five seeds give cosine 38.98 ± 0.22, linear 39.58 ± 0.45, square 39.56 ± 0.40
+# (`python -m benchmarks.threshold`). What do you conclude from these?
 #
 # <details><summary>What <code>compare</code> says</summary>
 #
