@@ -43,7 +43,7 @@ grade: install
 	$(RUN) -m grader grade "$(SUBMISSIONS)" --out "$(GRADES)"
 
 test: install
-	$(RUN) -m pytest -n $(WORKERS) --dist loadgroup
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 notebooks: install
 	$(RUN) solutions/build.py

@@ -19,8 +19,7 @@ from playwright.sync_api import expect, sync_playwright
 from lab3.places import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MARKS = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-         pytest.mark.xdist_group("browser")]
+MARKS = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 PATIENCE = 60_000  # milliseconds
 expect.set_options(timeout=PATIENCE)
 

@@ -27,7 +27,7 @@ from attacks import ATTACKS, FULL, RIGHT, ROOT, SECRET, TEXTS, WRITTEN, WRONG, P
 
 from grader.sandbox import best_level
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks"),
+pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(best_level() == "limits", reason="this machine gives no sandbox")]
 
 HONEST = ("aaa", "solved", "zzz")

@@ -22,7 +22,6 @@ from lab3.report import WANTED, gather, read_texts, report
 PARTS = ["Introduction", "Implementation", "Multi-head attention", "Masked token modelling", "Training",
          "Gamma schedules", "Iterative decoding", "The Fréchet distance", "Discussion", "Epochs", "Iterations",
          "Results", "Best distance", "Masked pictures and results", "Settings", "Environment", "Conclusion"]
-pytestmark = pytest.mark.xdist_group("report")  # its reports are made once
 HOSTILE = '</code></pre><script>alert("gone")</script><img src=x onerror=alert(1)>'
 
 

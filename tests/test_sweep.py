@@ -13,7 +13,6 @@ from lab3.places import SHIPPED, SOLUTIONS
 from lab3.sweep import PRECOMPUTED, Found, Grid, draw, kept, panel, read_sweep, subject, sweep
 from lab3.transformer import load_transformer
 
-pytestmark = pytest.mark.xdist_group("sweep")
 GRID = Grid(schedules=("linear", "cosine"), total_iters=(1, 2), parts=(0.5, 1.0), temperatures=(4.5,), pictures=4,
             seeds=(0,))
 
