@@ -586,7 +586,6 @@ FORWARDS = {
     "imported": "attend(q, k, v)", "kept": "self.attend(q, k, v)", "by default": "take(q, k, v)",
     "scripted": "script(q, k, v)", "flex": "flex(q, k, v)",
 }
-HIDDEN = ("pieces", "dict", "kept", "by default")  # from the reading of code, not from watching
 KEPT = """
 hidden = "".join(["scaled_", "dot", "_"]) + "product_%s" % "attention"
 def take(q, k, v, way=getattr(F, hidden)):
@@ -611,7 +610,7 @@ def test_ready_made_attention_is_found(name):
     if name == "kept":
         text = text.replace("super().__init__()", "super().__init__()\n        self.attend = getattr(F, hidden)")
     assert "nothing_ready_made" in failures(ATTENTION, text, 1, only=["nothing_ready_made"])
-    assert bool(ready_made(text)) == (name not in HIDDEN)
+    assert ready_made(text)
 
 
 INSTEAD = {
@@ -645,7 +644,19 @@ def test_ready_made_modules_are_found(name):
     ("layer = torch.nn.Transformer(8)", ["torch.nn.Transformer"]),
     ("layer = nn.TransformerEncoder", ["TransformerEncoder"]),
     ("f = getattr(F, f'scaled_dot_product_{\"attention\"}')", ["scaled_dot_product_attention"]),
-    ("name = 'functional.scaled_dot_product_attention'\nattrgetter(name)(nn)", ["scaled_dot_product_attention"]),
+    ("name = 'functional.scaled_dot_product_attention'\nattrgetter(name)(nn)",
+     ["scaled_dot_product_attention", "attrgetter(name), which hides a name,"]),
+    ("import threading\nthreading.Thread(target=f).start()", ["threading"]),
+    ("import torch\nfor one in gc.get_objects():\n    one._destroy()", ["gc", "_destroy"]),
+    ("y = getattr(torch.ops.aten, name).default.decompose(q)",
+     ["decompose", "getattr(torch.ops.aten, name), which hides a name,"]),
+    ("y = vars(F)[name](q)", ["vars(F)[name], which hides a name,"]),
+    ("y = F.__dict__[name](q)", ["F.__dict__[name], which hides a name,"]),
+    ("look = getattr\nlook(F, name)", ["getattr"]),
+    ("torch.nested.nested_tensor(x)", ["torch.nested"]),
+    ("sys.modules['x'].encode = f", ["sys.modules"]),
+    ("for name in ('query', 'key'):\n    setattr(self, name, 1)\n    x = getattr(self, name)", []),
+    ("from functools import partial\nsplit = partial(torch.reshape, shape=s)\nprint(x.shape, math.sqrt(d))", []),
     ("print('scaled_dot_product_attention')", []),
     ("exec('y = nn.MultiheadAttention(8, 2)')", ["MultiheadAttention"]),
     ("from torch.nn.functional import *\ny = scaled_dot_product_attention(q, k, v)", ["scaled_dot_product_attention"]),

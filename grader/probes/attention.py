@@ -351,6 +351,12 @@ WORDS = re.compile(
 
 LOOK_UPS = {"getattr", "vars", "dir", "eval", "exec", "compile", "globals", "locals", "__dict__", "__getattribute__",
             "__getattr__", "attrgetter", "methodcaller", "import_module", "__import__", "getmembers"}
+# What an attention of one's own has no use for, and what hides one that is not: other threads are watched less.
+TOOLS = {"gc", "ctypes", "threading", "_thread", "concurrent", "multiprocessing", "importlib", "inspect", "marshal",
+         "builtins", "__builtins__", "lab3_probes", "grader", "decompose", "redispatch", "_destroy"}
+HIDERS = {"getattr", "vars", "eval", "exec", "compile", "globals", "__import__"}
+INNER = re.compile(r"torch\.(library|nested|onnx|_higher_order_ops|_C|_dynamo|_inductor)"
+                   r"|sys\.(modules|settrace|setprofile|_getframe|_current_frames)")
 
 
 @probe("multi_head_attention", guessable=True, decisive=True)
@@ -449,11 +455,45 @@ class _Names(ast.NodeVisitor):
             node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)} | {
             node.arg for node in nodes if isinstance(node, ast.arg)}
         self.looks_up = any(_last(node) in LOOK_UPS for node in nodes)
-        self.found = []
+        self.modules = {"torch", "F", "nn"} | {
+            (one.asname or one.name).split(".")[0] for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))
+            for one in node.names}
+        self.found, self.called = [], set()
 
     def note(self, name):
-        if WORDS.fullmatch(name):
+        if WORDS.fullmatch(name) or name in TOOLS:
             self.found.append(name)
+
+    def outside(self, node):
+        """Whether an expression leads to a module: `torch.ops.aten`, or a name that an import binds."""
+        while isinstance(node, (ast.Attribute, ast.Subscript)):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id in self.modules
+
+    def looked_up(self, node):
+        """Look-ups of what a module has, by a name that the code does not show."""
+        name = _last(node.func) if isinstance(node, ast.Call) else ""
+        if name in ("getattr", "attrgetter", "__getattribute__", "methodcaller"):
+            wanted, owner = node.args[-1:] if name != "getattr" else node.args[1:2], node.args[:1]
+            elsewhere = name != "getattr" or any(map(self.outside, owner))
+            return elsewhere and not all(_text(one) is not None for one in wanted)
+        if name in ("eval", "exec", "compile", "__import__", "import_module"):
+            return not all(_text(one) is not None for one in node.args[:1])
+        if isinstance(node, ast.Subscript) and _text(node.slice) is None:
+            base = node.value
+            if isinstance(base, ast.Call) and _last(base.func) == "vars":
+                return any(map(self.outside, base.args))
+            return isinstance(base, ast.Attribute) and base.attr == "__dict__" and self.outside(base.value)
+        return False
+
+    def visit(self, node):
+        if self.looked_up(node):
+            self.found.append(f"{ast.unparse(node)[:40]}, which hides a name,")
+        if isinstance(node, ast.Call):
+            self.called.add(node.func)
+        elif isinstance(node, ast.Name) and node.id in HIDERS and node not in self.called:
+            self.found.append(node.id)  # handed on, to be called out of sight
+        super().visit(node)
 
     def visit_Import(self, node):
         for one in node.names:
@@ -478,7 +518,7 @@ class _Names(ast.NodeVisitor):
         if not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} | self.classes):
             self.note(node.attr)
             path = ast.unparse(node)
-            if re.search(r"\bnn\.(Transformer|attention)$", path):
+            if re.search(r"\bnn\.(Transformer|attention)$", path) or INNER.fullmatch(path):
                 self.found.append(path)
         self.visit(node.value)
 
