@@ -20,8 +20,8 @@ pytestmark = MARKS
 def explorer(tmp_path_factory):
     """The address of the page that `make explore` serves."""
     home, port = tmp_path_factory.mktemp("voila"), free_port()
-    made = subprocess.run(["make", "-n", "explore", f"VOILA=--no-browser --port={port}"], cwd=ROOT, text=True,
-                          capture_output=True, check=True).stdout
+    made = subprocess.run(["make", "--no-print-directory", "-n", "explore", f"VOILA=--no-browser --port={port}"],
+                          cwd=ROOT, text=True, capture_output=True, check=True).stdout  # also inside a make
     command = shlex.split(made.replace("\\\n", " ")[made.index("JUPYTER_PATH"):])
     command[command.index("-m") - 1] = sys.executable
     log = open(home / "log.txt", "w")
