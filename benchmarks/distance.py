@@ -1,6 +1,7 @@
 """How fast a distance is: `lab3 fid` against pytorch-fid's own command, on the same folders and the same weights.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.distance [--pictures 747] [--repeats 1] [--weights FILE] [--json FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.distance [--pictures 747] [--repeats 1] [--only CASE ...] [--weights FILE]
+                                                    [--json FILE]
 
 Two folders, the test pictures and the same with noise. Cold: both commands see two folders. Cached: the statistics of
 one folder lie in a file that pytorch-fid made, which both commands take; and those of both do. Each command is a fresh
@@ -24,6 +25,7 @@ from lab3.inpaint import save_pictures
 from lab3.torchvision_fix import import_torchvision
 
 THEIRS, OURS = "pytorch-fid", "lab3 fid"
+CASES = {"cold": ("one", "two"), "one cached": ("one", "two.npz"), "both cached": ("one.npz", "two.npz")}
 # pytorch-fid's command, with what lets torchvision be imported; and lab3's, told which weights are meant.
 THEIR_CODE = ("from lab3.torchvision_fix import import_torchvision; import_torchvision()\n"
               "from pytorch_fid import fid_score; fid_score.main()")
@@ -46,7 +48,7 @@ def random_inception(path):
     torch.save(net.state_dict(), path)
 
 
-def measure(pictures, repeats, weights=None):
+def measure(pictures, repeats, only=tuple(CASES), weights=None):
     """All numbers, a dict."""
     import_torchvision()
     from pytorch_fid import inception
@@ -65,13 +67,12 @@ def measure(pictures, repeats, weights=None):
         save_pictures((test + noise).clamp(0, 255).to(torch.uint8), folder / "two")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         theirs = ("--device", device, "--num-workers", "0" if device == "cpu" else "8")
-        for name in ("one", "two"):
+        for name in {Path(side).stem for case in only for side in CASES[case] if side.endswith(".npz")}:
             seconds_of_process(THEIR_CODE, "--save-stats", folder / name, folder / f"{name}.npz", *theirs, **home)
         found = {"machine": machine(), "pictures": len(test), "repeats": repeats, "weights": str(weights or "random"),
                  "seconds": {}, "times_as_fast": {}, "values": {}}
-        cases = {"cold": ("one", "two"), "one cached": ("one", "two.npz"), "both cached": ("one.npz", "two.npz")}
-        for case, sides in cases.items():
-            sides = [folder / side for side in sides]
+        for case in only:
+            sides = [folder / side for side in CASES[case]]
             times, values = {THEIRS: [], OURS: []}, {}
             for _ in range(repeats):
                 seconds, said = seconds_of_process(THEIR_CODE, *sides, *theirs, **home)
@@ -100,10 +101,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=747)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--weights", type=Path, help="pytorch-fid's Inception weights; default: random ones")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = measure(options.pictures, options.repeats, options.weights)
+    result = measure(options.pictures, options.repeats, tuple(options.only), options.weights)
     show(result)
     if options.json:
         write_json(options.json, result)

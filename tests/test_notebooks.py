@@ -101,8 +101,9 @@ def test_solved_notebooks_are_small_and_were_run_without_a_word_of_error(source)
     assert str(ROOT) not in path.read_text()
 
 
-def test_together_they_take_less_than_a_quarter_of_an_hour():
-    assert sum(kept(source, build.SOLUTIONS).metadata.lab3.seconds for source in SOURCES) < 900
+def test_together_they_take_less_than_half_an_hour():
+    """Also on a slow and busy machine, where 05 and 06 ran last; a quiet one takes less than half of that."""
+    assert sum(kept(source, build.SOLUTIONS).metadata.lab3.seconds for source in SOURCES) < 1800
 
 
 @each

@@ -78,7 +78,8 @@ def test_the_report_of_the_solved_lab_has_all_parts(solved):
     figures = re.findall(r"<b>(Figure \d+)\.</b> (\w+)", text)
     assert [number for number, _ in figures] == [f"Figure {number}" for number in range(1, 10)]
     assert " ".join(word for _, word in figures) == "Training The FD The Linear Cosine Square The Masked"
-    assert len(pypdf.PdfReader(solved.parent / "report.pdf").outline) == 5
+    outline = pypdf.PdfReader(solved.parent / "report.pdf").outline
+    assert sum(not isinstance(part, list) for part in outline) == 5  # lists hold the sections
 
 
 def test_the_scores_are_those_that_were_measured(solved):
