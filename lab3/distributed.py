@@ -8,9 +8,9 @@ loss and takes the same step in all of them. Only the transformer is shared out,
 import signal
 import sys
 import time
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
-from os import devnull, environ
+from os import devnull, environ, getppid
 
 import torch
 import torch.distributed as dist
@@ -19,23 +19,25 @@ from torch.nn.parallel import DistributedDataParallel
 from lab3.files import InputError
 from lab3.transformer import BidirectionalTransformer
 
+PARENT = getppid()  # torchrun, where that started this process
+
 
 def processes():
     """How many processes train together; 1 without torchrun."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank():
     """The number of this process among them, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if processes() > 1 else 0
 
 
 @contextmanager
 def joined():
     """Work with the other processes that torchrun started; without it, alone.
 
-    Process 0 alone shows what is printed. When the work fails, all processes end before torchrun ends them, so that
-    each has the exit status of its own error.
+    Process 0 alone shows what is printed. When the work fails, each process ends with the exit status of its own error,
+    though torchrun sends SIGTERM to those that are left as soon as the first has ended.
 
     Yields:
         `tell(line)`, which says an error on standard error: in the process that fails first, since others only follow.
@@ -62,16 +64,17 @@ def joined():
             stack.enter_context(redirect_stderr(nowhere))
         try:
             yield tell
-        except SystemExit:
+        except BaseException:
             failed = True
             raise
         finally:
             if failed:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what torchrun sends to all when one has failed
-                store.add("failed", 1)
-                began = time.monotonic()  # some may never come: they wait for this one elsewhere
-                while store.add("failed", 0) < count and time.monotonic() < began + 3:
-                    time.sleep(0.02)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                began = time.monotonic()
+                with suppress(dist.DistError):  # torchrun keeps the store, and may be gone
+                    store.add("failed", 1)
+                    while store.add("failed", 0) < count and time.monotonic() < began + 3:  # some may hang elsewhere
+                        time.sleep(0.02)
             else:
                 dist.destroy_process_group()
 
@@ -95,9 +98,14 @@ def on_first(work):
 
     Returns:
         What it returns (picklable), in all processes. An error of it is raised in all of them too.
+
+    Raises:
+        SystemExit: torchrun was killed.
     """
     if processes() == 1:
         return work()
+    if getppid() != PARENT:  # torchrun was killed: what it left behind must not write where its successor does
+        raise SystemExit(1)
     outcome = [None, None]
     if rank() == 0:
         try:
