@@ -73,7 +73,7 @@ def joined():
                 began = time.monotonic()
                 with suppress(dist.DistError):  # torchrun keeps the store, and may be gone
                     store.add("failed", 1)
-                    while store.add("failed", 0) < count and time.monotonic() < began + 3:  # some may hang elsewhere
+                    while store.add("failed", 0) < count and time.monotonic() < began + 5:  # some may hang elsewhere
                         time.sleep(0.02)
             else:
                 dist.destroy_process_group()
@@ -129,7 +129,7 @@ class SharedTransformer(BidirectionalTransformer):
 
     All processes call it with the same batch. Each computes a share of the rows, as equal as can be, and gets the
     logits of all. From the same logits all compute the same loss; each takes its gradient back through its own
-    rows, and DistributedDataParallel adds the parts up.
+    rows, and DistributedDataParallel adds the parts up. The price is that each process holds the whole batch's logits.
 
     Args:
         transformer: a `BidirectionalTransformer`, whose parameters are trained.

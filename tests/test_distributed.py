@@ -17,6 +17,7 @@ from lab3.files import load_tensors, read_json
 from lab3.runs import read_metrics
 
 pytestmark = pytest.mark.slow
+SMOKE = ("train", "--preset", "smoke", "--out")
 CURVE = ("train_loss", "val_loss", "epoch_loss", "lr")
 
 
@@ -30,17 +31,17 @@ def torchrun(*program, processes=2):
 
 def finished(process):
     """Its exit status, and what it said on stdout and on stderr."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 
 
-def same_training(one, many, atol):
-    """Whether two runs' folders tell of the same training."""
+def same_training(one, many, rel=1e-5, atol=1e-4):
+    """Whether two runs' folders tell of the same training: losses up to `rel`, weights up to `atol`."""
     curves = [[{name: row[name] for name in ("step", *CURVE) if name in row} for row in read_metrics(run)]
               for run in (one, many)]
     assert len(curves[0]) == len(curves[1])
     for a, b in zip(*curves, strict=True):
-        assert a == pytest.approx(b, rel=1e-5)
+        assert a == pytest.approx(b, rel=rel)
     assert {path.name for path in one.glob("*.safetensors")} == {path.name for path in many.glob("*.safetensors")}
     for path in one.glob("maskgit*.safetensors"):
         weights, others = load_tensors(path)[0], load_tensors(many / path.name)[0]
@@ -67,13 +68,13 @@ def test_two_processes_give_the_curve_of_one(trained, answers):
     one, two = trained
     losses = [row["val_loss"] for row in read_metrics(one / answers) if "val_loss" in row]
     assert losses[-1] < losses[0] - 0.1, "the comparison says little where nothing is learnt"
-    same_training(one / answers, two / answers, atol=1e-4)
+    same_training(one / answers, two / answers)
 
 
 def test_a_training_goes_on_with_another_number_of_processes(trained):
     one, two = trained
     assert len(read_metrics(two / "changing")) == 6, "one process, two, one: two parts each"
-    same_training(one / "plain", two / "changing", atol=1e-4)
+    same_training(one / "plain", two / "changing")
 
 
 def test_logits_and_gradients_are_those_of_one_process(trained):
@@ -96,20 +97,29 @@ def test_processes_differ_in_what_they_should(trained):
     assert first["masks"] == second["masks"] and first["dropout"] != second["dropout"]
 
 
-def test_the_command_trains_in_two_processes_and_speaks_once(smoke_run, tmp_path):
-    run = tmp_path / "run"
-    command = ("-m", "lab3", "train", "--preset", "smoke", "--out", run)
-    status, out, err = finished(torchrun(*command))
+@pytest.fixture(scope="module")
+def commanded(tmp_path_factory):
+    """The folder of a training that the command line did in two processes, and what that said."""
+    run = tmp_path_factory.mktemp("commanded") / "run"
+    return run, *finished(torchrun("-m", "lab3", *SMOKE, run))
+
+
+def test_the_command_trains_in_two_processes_and_speaks_once(commanded):
+    run, status, out, err = commanded
     assert status == 0, err
     assert out.count("\n") == 1 and "is ready" in out
-    assert err.count("16/16") and len(re.findall(r"training:   0%", err)) == 1, "one bar"
-    assert {path.name for path in smoke_run.iterdir() if not path.name.startswith("events")} == {
-        path.name for path in run.iterdir() if not path.name.startswith("events")}
-    assert len(list(run.glob("events.*"))) == 1 and len(read_metrics(run)) == 4
-    assert read_json(run / "maskgit.json").keys() == read_json(smoke_run / "maskgit.json").keys()
+    assert err.count("training:   0%") == 1, "one bar"
+    events = [path.name for path in run.glob("events.*")]
+    assert len(events) == 1 and len(read_metrics(run)) == 4
+    assert sorted(path.name for path in run.iterdir()) == sorted([
+        "checkpoint.safetensors", *events, "maskgit-20.safetensors", "maskgit-50.safetensors", "maskgit.json",
+        "maskgit.safetensors", "metrics.jsonl", "tokenizer"])
 
+
+def test_a_training_is_not_overwritten_and_that_is_said_once(commanded):
+    run = commanded[0]
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    status, out, err = finished(torchrun(*command))
+    status, out, err = finished(torchrun("-m", "lab3", *SMOKE, run))
     assert status != 0 and not out
     assert err.count("holds a training already") == 1
     assert re.findall(r"exitcode +: (-?\d+)", err) == ["2", "2"]
@@ -139,10 +149,9 @@ def test_an_error_in_one_process_alone_is_said(tmp_path):
     assert err.count("lab3 train: ") == 1 and "failed: AssertionError: mine" in err
 
 
-def test_a_killed_training_goes_on_with_one_process(tmp_path):
-    arguments = ("train", "--preset", "smoke", "--out")
-    run, whole = tmp_path / "run", tmp_path / "whole"
-    process = torchrun("-m", "lab3", *arguments, run)
+def test_a_killed_training_goes_on_with_one_process(commanded, tmp_path):
+    run = tmp_path / "run"
+    process = torchrun("-m", "lab3", *SMOKE, run)
     while not read_metrics(run):
         assert process.poll() is None
         time.sleep(0.01)
@@ -150,7 +159,6 @@ def test_a_killed_training_goes_on_with_one_process(tmp_path):
     assert len(workers) == 2
     process.kill()
     assert len(read_metrics(run)) < 4, "the training ended before it was killed"
-    assert not psutil.wait_procs(workers, timeout=120)[1], "what torchrun leaves behind ends by itself"
-    for folder in (run, whole):
-        assert cli.main([*arguments, str(folder), "--resume"]) == 0
-    same_training(whole, run, atol=1e-3)
+    assert not psutil.wait_procs(workers, timeout=600)[1], "what torchrun leaves behind ends by itself"
+    assert cli.main([*SMOKE, str(run), "--resume"]) == 0
+    same_training(commanded[0], run, rel=1e-3, atol=5e-3)  # in bfloat16 where that pays, which rounds more
