@@ -11,6 +11,7 @@ import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from lab3.distributed import claim_device, joined, on_first, processes
 from lab3.files import InputError, SaveError, read_json, write_json
 from lab3.places import FAST, SHIPPED, SOLUTIONS, keep_tokenizer, open_data, tokenizer_of
 
@@ -97,21 +98,28 @@ def make_parser():
 
 def main(arguments=None):
     """Run one command; returns the exit status."""
+    with joined() as tell:
+        return _run(arguments, tell)
+
+
+def _run(arguments, tell):
+    """Run one command, and say what is wrong with `tell`; returns the exit status."""
     options = make_parser().parse_args(arguments)
     options.line = shlex.join(["python", "-m", "lab3", *(sys.argv[1:] if arguments is None else arguments)])
     try:
+        if processes() > 1 and options.command != "train":
+            raise InputError("works in one process. Start it with python; torchrun is for train.")
         COMMANDS[options.command](options)
     except KeyboardInterrupt:
         again = {"train": "--resume", "train-tokenizer": "--resume", "sweep": "the same command",
                  "report": "the same command"}.get(options.command)
-        print("stopped." + (f" What was saved is kept; {again} goes on from there." if again else ""), file=sys.stderr)
+        tell("stopped." + (f" What was saved is kept; {again} goes on from there." if again else ""))
         return STOPPED
     except Exception as error:
-        if options.debug:
-            traceback.print_exc()
         unusable = isinstance(error, (InputError, SaveError))
         text = str(error) if unusable else f"failed: {type(error).__name__}: {error} (--debug shows where)"
-        print(f"lab3 {options.command}: {' '.join(text.split())}", file=sys.stderr)
+        trace = traceback.format_exc() if options.debug else ""
+        tell(f"{trace}lab3 {options.command}: {' '.join(text.split())}")
         return 2 if unusable else 1
     return 0
 
@@ -155,14 +163,16 @@ def run_train(options):
     from lab3.machine import best_device
     from lab3.tokens import tokenizer_key, training_tokens
 
+    claim_device()
     preset, data = _preset(options), _data(options)
     if options.epochs is not None:
         preset = replace(preset, training=replace(preset.training, epochs=options.epochs))
     answers = load_answers(options.work)
     tokenizer = tokenizer_of(options.out, data, options.tokenizer).to(best_device())
-    fit(*training_tokens(data, tokenizer, preset.training), preset, answers, options.out, resume=options.resume,
-        about={"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)})
-    keep_tokenizer(options.out, tokenizer)
+    tokens, about = on_first(lambda: (training_tokens(data, tokenizer, preset.training), {
+        "data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}))
+    fit(*tokens, preset, answers, options.out, resume=options.resume, about=about)
+    on_first(lambda: keep_tokenizer(options.out, tokenizer))
     print(f"{options.out / WEIGHTS} is ready. python -m lab3 inpaint --run {options.out} --out DIR fills holes.")
 
 

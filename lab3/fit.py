@@ -2,15 +2,18 @@
 
 In: tokens, a preset's numbers, answers. Out: a trained transformer and a run's folder with its curve.
 Every part draws from seeds of its own, so a training that was stopped at any moment ends as one that was not.
+In many processes (`lab3.distributed`) all do the same, and process 0 writes the folder.
 """
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from lab3.distributed import on_first, rank, shared
 from lab3.files import InputError, sha256, write_json
 from lab3.machine import best_device
 from lab3.progress import progress_bar
@@ -58,10 +61,10 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         answers: what `exercises.load_answers` gives.
         run: the folder for the checkpoint, the metrics, the weights and `maskgit.json`.
         resume: go on from the folder's checkpoint, where there is one. On the same machine, with as many threads and
-            the same answers, the result is that of an uninterrupted run.
+            the same answers, the result is that of an uninterrupted run; another number of processes changes rounding.
         progress: show a bar.
         about: what else to write into `maskgit.json` (JSON-able).
-        on_part: called with `run` when a part is done and saved, to draw the curve for example.
+        on_part: called with `run` in process 0 when a part is done and saved, to draw the curve for example.
 
     Returns:
         The trained `BidirectionalTransformer`, in eval mode.
@@ -85,7 +88,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     optimizer, scheduler = answers.configure_optimizers(
         transformer, config.lr, total, round(min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch),
         config.eta_min)
-    modules, optimizers = {"transformer": transformer}, {"optimizer": optimizer}
+    modules, optimizers, trained = {"transformer": transformer}, {"optimizer": optimizer}, shared(transformer)
     step, seconds, epoch_losses = 0, 0.0, []
     if not resume and ((run / CHECKPOINT).is_file() or (run / WEIGHTS).is_file()):
         raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
@@ -95,9 +98,11 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         scheduler.load_state_dict(state["scheduler"])
     elif (run / WEIGHTS).is_file():
         raise InputError(f"{run}: holds weights but no checkpoint to go on from. Name another folder.")
-    remove_leftovers(run)
+    first = rank() == 0
+    if first:
+        remove_leftovers(run)
     bar = progress_bar(total=total, initial=step, desc="training", unit="batch", disable=not progress)
-    with bar, Metrics(run, resume_from=step) as metrics:
+    with bar, Metrics(run, resume_from=step) if first else nullcontext() as metrics:
         while step < total:
             began = time.perf_counter()
             epoch, place = divmod(step, steps_an_epoch)
@@ -107,28 +112,37 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
             rows = order[place * config.batch_size:until * config.batch_size].to(device)
             part = Batches(train_tokens, rows, config.batch_size, bar.update)
             loss = answers.train_one_epoch(
-                transformer, part, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
-                generator=part_generator(config.seed, step, device))
+                trained, part, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
+                generator=part_generator(config.seed, step, device, rank()))
             step += until - place
             epoch_losses.append([loss, len(part)])
             row = {"epoch": step / steps_an_epoch, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
             if until == steps_an_epoch:
                 row["epoch_loss"] = sum(value * n for value, n in epoch_losses) / steps_an_epoch
                 row["val_loss"] = answers.eval_one_epoch(
-                    transformer, Batches(val_tokens, torch.arange(len(val_tokens), device=device), config.batch_size),
+                    trained, Batches(val_tokens, torch.arange(len(val_tokens), device=device), config.batch_size),
                     mask_token_id=MASK_TOKEN_ID, device=device, generator=part_generator(config.seed, -1, device))
                 epoch_losses = []
             seconds += time.perf_counter() - began
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
-            metrics.write(step, **row)
-            for percent in config.milestones:
-                if (step - (until - place)) * 100 < percent * total <= step * 100:
+            reached = [percent for percent in config.milestones
+                       if (step - (until - place)) * 100 < percent * total <= step * 100]
+
+            def save():
+                metrics.write(step, **row)
+                for percent in reached:
                     save_transformer(run / milestone_file(percent), transformer, half=True)
-            save_training(run / CHECKPOINT, modules, optimizers, {
-                "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
-                "scheduler": scheduler.state_dict(), "identity": identity})
-            on_part(run)
-    save_transformer(run / WEIGHTS, transformer)
-    write_json(run / SUMMARY, identity | {
-        "steps": total, "train_seconds": round(seconds, 1), "weights_sha256": sha256(run / WEIGHTS)})
+                save_training(run / CHECKPOINT, modules, optimizers, {
+                    "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
+                    "scheduler": scheduler.state_dict(), "identity": identity})
+                on_part(run)
+
+            on_first(save)
+
+    def finish():
+        save_transformer(run / WEIGHTS, transformer)
+        write_json(run / SUMMARY, identity | {
+            "steps": total, "train_seconds": round(seconds, 1), "weights_sha256": sha256(run / WEIGHTS)})
+
+    on_first(finish)
     return transformer.eval()

@@ -127,11 +127,15 @@ def read_metrics(folder):
     return rows
 
 
-def part_generator(seed, part, device="cpu"):
+def part_generator(seed, part, device="cpu", rank=0):
     """Seed torch for one part of a training and give a generator on `device` for it.
 
     Every part draws from a seed of its own, so a training that resumes at a part draws what it would have drawn.
+
+    Args:
+        rank: the number of this process where many train together. The generator is the same in all, torch's own
+            (dropout's) in none.
     """
     part_seed = (seed * 1_000_003 + part) % 2**63
-    torch.manual_seed(part_seed)
+    torch.manual_seed((part_seed + rank * 15_485_863) % 2**63)
     return torch.Generator(device).manual_seed(part_seed)
