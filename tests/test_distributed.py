@@ -31,7 +31,10 @@ def torchrun(*program, processes=2):
 
 def finished(process):
     """Its exit status, and what it said on stdout and on stderr."""
-    out, err = process.communicate(timeout=900)
+    try:
+        out, err = process.communicate(timeout=900)
+    finally:
+        process.kill()
     return process.returncode, out, err
 
 
