@@ -72,6 +72,7 @@ class Case:
     words: tuple = ()
     training: Training | None = None
     exact: bool = False  # decode by `report_decode`, picture by picture
+    keep_known: bool = False  # then with known tokens left as they are
 
 
 REPORT_TRAINING = {"one_ratio": True, "over_places": True, "hidden_only": False, "rate_by_epoch": True}
@@ -92,12 +93,17 @@ def cases():
         **{f"temperature {value:g}": Case({"choice_temperature": value}) for value in (0.0, 1.0, 9.0, 20.0)},
         "the report's loop": Case({"sampling": "argmax"}, exact=True),
         "the report's loop, 1 step of 5": Case({"total_iter": 5, "sweet_spot": 1, "sampling": "argmax"}, exact=True),
+        "the same, known tokens kept": Case({"total_iter": 5, "sweet_spot": 1, "sampling": "argmax"}, exact=True,
+                                            keep_known=True),
+        "the report's loop, known tokens kept": Case({"sampling": "argmax"}, exact=True, keep_known=True),
         **{f"{share:.0%} of the training": trained(share=share) for share in (0.2, 0.5)}, "trained right": trained()}
     mistakes = {name: Case(*CASES[name]) for name in (
         "noise on probabilities", "temperature grows", "re-encoded at each step", "top-k over the batch",
         "mask token's logit kept", "right, but argmax", "sweet_spot 2 of 8")}
     ablation = drawn | mistakes | {
-        "the report's loop": report["the report's loop"], "trained right": trained(),
+        "the report's loop": report["the report's loop"],
+        "the report's loop, known tokens kept": report["the report's loop, known tokens kept"],
+        "trained right": trained(),
         "softmax over places": trained(over_places=True, hidden_only=False),
         "loss on all tokens": trained(hidden_only=False), "one ratio a batch": trained(one_ratio=True),
         "learning rate by epochs": trained(rate_by_epoch=True), "these four": trained(**REPORT_TRAINING),
@@ -198,7 +204,7 @@ class Lab:
         decoding = replace(preset("cpu").decoding, **case.settings)
         began = time.perf_counter()
         if case.exact:
-            filled = self.fill_exactly(model, decoding, seed)
+            filled = self.fill_exactly(model, decoding, seed, case.keep_known)
         else:
             answers = answers_with(case.words, self.tokenizer) if case.words else self.fast
             filled = fill(self.masked, self.holes, self.tokenizer, model, answers, decoding, seed, progress=False)
@@ -216,14 +222,14 @@ class Lab:
         pasted = torch.where(self.holes[:, None], decoded, self.masked)
         return Filled(decoded, pasted, z_indices, filled.masks[:, :step + 1], filled.predictions[:, :step])
 
-    def fill_exactly(self, model, decoding, seed):
+    def fill_exactly(self, model, decoding, seed, keep_known):
         """A `Filled` by the report's own loop, without its steps."""
         generator, gamma = torch.Generator(self.device).manual_seed(seed), self.fast.gamma_func(decoding.schedule)
         mask = hidden_tokens(self.holes).to(self.device)
         pictures = [report_decode(
             self.tokenizer, model, picture[None], hidden[None], gamma=gamma, total_iter=decoding.total_iter,
-            sweet_spot=decoding.sweet_spot, choice_temperature=decoding.choice_temperature, generator=generator)[-1][0]
-            for picture, hidden in zip(self.masked, mask)]
+            sweet_spot=decoding.sweet_spot, choice_temperature=decoding.choice_temperature, generator=generator,
+            keep_known=keep_known)[-1][0] for picture, hidden in zip(self.masked, mask)]
         decoded = torch.cat(pictures)
         return Filled(decoded, torch.where(self.holes[:, None], decoded, self.masked), None, None, None)
 
@@ -300,21 +306,49 @@ def show(rows, chosen, floor):
 
 def show_stops(rows, names):
     """Print the distance over number of steps and sweet spot."""
-    lines = [(name, *(spread(columns(rows[name], stop)["distance"]) if str(stop) in next(iter(rows[name].values()))[
-        "scores"] else "" for stop in (*STOPS, 21))) for name in names if name in rows]
-    print(table(("total_iter", *(f"sweet spot {stop}" for stop in (*STOPS, 21))), lines))
+    stops, lines = (*STOPS, 21), []
+    for name in names:
+        if name in rows:
+            have = next(iter(rows[name].values()))["scores"]
+            lines.append(("8 steps" if name == RIGHT else name, *(
+                spread(columns(rows[name], stop)["distance"]) if str(stop) in have else "" for stop in stops)))
+    print(table(("total_iter", *(f"sweet spot {stop}" for stop in stops)), lines))
 
 
-def draw(rows, chosen, floor, caption, path):
-    """Save a figure: dots with their spread, a line a case."""
-    found = {name: columns(rows[name])["distance"] for name in chosen if len(rows.get(name, ())) > 1}
-    page = plots.dots(found, f"FD-Lite0 of whole decoded pictures, lower is better; floor {floor:.1f}", caption)
-    Path(path).write_bytes(plots.png(page))
+def draw(rows, chosen, floor, name, folder):
+    """Save the figures of an experiment: a dot a seed, decodings of one model and small models apart."""
+    kinds = {"decoding": [one for one, case in chosen.items() if case.training is None],
+             "training": [one for one, case in chosen.items() if case.training is not None]}
+    for kind, names in kinds.items():
+        found = {one: columns(rows[one])["distance"] for one in names if one in rows}
+        if found:
+            highest = max(map(max, found.values()))
+            page = plots.dots(found, f"FD-Lite0 of whole decoded pictures, lower is better; floor {floor:.1f}",
+                              CAPTIONS[name, kind], log=highest > 5 * min(map(min, found.values())))
+            (folder / f"{name}_{kind}.png").write_bytes(plots.png(page))
 
 
-CAPTIONS = {"report": "What the report varies: schedule, steps, temperature, length of the training.",
-            "ablation": "The classic mistakes, one by one. Those below 'trained right' are trained with a small model.",
-            "best": "Variants of a right decoding, and of the training of a small model."}
+def draw_stops(rows, folder):
+    """Save the curves of distance over sweet spot, one for each number of steps."""
+    series = {}
+    for name in STEPS:
+        if name in rows and (name == RIGHT or "steps" in name):
+            stops = sorted(map(int, next(iter(rows[name].values()))["scores"]))
+            means = [statistics.mean(columns(rows[name], stop)["distance"]) for stop in stops]
+            series["8 steps" if name == RIGHT else name] = stops, means
+    if len(series) > 1:
+        page = plots.curves({"FD-Lite0": series}, "sweet spot", "Stopping early costs; more steps gain little.")
+        (folder / "report_steps.png").write_bytes(plots.png(page))
+
+
+STEPS = ("2 steps", "4 steps", RIGHT, "16 steps", "21 steps")
+CAPTIONS = {
+    ("report", "decoding"): "What the report varies, with the shipped model.",
+    ("report", "training"): "A small model after less training.",
+    ("ablation", "decoding"): "Classic mistakes of decoding, each alone, with the shipped model.",
+    ("ablation", "training"): "Classic mistakes of training, each alone, and together: small models of one budget.",
+    ("best", "decoding"): "Variants of a right decoding, with the shipped model.",
+    ("best", "training"): "Variants of a right training: small models of one budget."}
 
 
 if __name__ == "__main__":
@@ -333,9 +367,10 @@ if __name__ == "__main__":
     wanted = {name: {case: how for case, how in experiments[name].items() if not options.only or case in options.only}
               for name in names}
     results = options.out / f"{data.name}-{options.pictures}.json"
+    lab_folder = options.out / data.name
+    lab_folder.mkdir(parents=True, exist_ok=True)
     if not options.show:
-        lab = Lab(data, load_tokenizer(options.tokenizer), options.pictures, options.out / data.name,
-                  options.data is None)
+        lab = Lab(data, load_tokenizer(options.tokenizer), options.pictures, lab_folder, options.data is None)
         run(lab, {case: how for some in wanted.values() for case, how in some.items()}, options.seeds, results)
     rows, floor = kept(results), read_json(results)["floor"]
     for name, chosen in wanted.items():
@@ -343,5 +378,6 @@ if __name__ == "__main__":
         show(rows, chosen, floor)
         if name == "report":
             print()
-            show_stops(rows, ("1 steps", "2 steps", "4 steps", RIGHT, "16 steps", "21 steps"))
-        draw(rows, chosen, floor, CAPTIONS[name], options.out / f"{data.name}-{name}.png")
+            show_stops(rows, STEPS)
+            draw_stops(rows, lab_folder)
+        draw(rows, chosen, floor, name, lab_folder)
