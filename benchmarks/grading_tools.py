@@ -208,8 +208,8 @@ def rounds(folder, tools, cores, repeats):
     return found
 
 
-def measure(model, batch, repeats, batch_repeats):
-    """All figures, a dict."""
+def measure(model, batch, repeats, batch_repeats, json_file=None):
+    """All figures, a dict; they are also written to a file, if one is named, each time that a case is done."""
     if importlib.util.find_spec("otter") is None:
         raise InputError("otter-grader is missing: pip install -c constraints.txt -e '.[lab,grader,test,bench]'")
     if model is not None and not model.is_file():
@@ -230,6 +230,8 @@ def measure(model, batch, repeats, batch_repeats):
             prepare(here, {f"student{number:02d}": ROOT / "solutions" for number in range(count)}, model)
             found["each"][case] = rounds(here, tools, set(used), times)
             found["load"].append(os.getloadavg()[0])
+            if json_file:
+                write_json(json_file, found)
     return found
 
 
@@ -256,10 +258,8 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     try:
-        result = measure(options.model, options.batch, options.repeats, options.batch_repeats)
+        result = measure(options.model, options.batch, options.repeats, options.batch_repeats, options.json)
     except InputError as error:
         sys.exit(str(error))
     print(f"\n{result['machine']}, PyTorch {result['pytorch']}, load {min(result['load']):.1f} to "
           f"{max(result['load']):.1f}, sandbox {result['sandbox']}\n\n{results(result['each'])}")
-    if options.json:
-        write_json(options.json, result)
