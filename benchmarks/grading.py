@@ -7,11 +7,9 @@ are of whole commands, Python's start and the reference answers' run included.
 """
 
 import argparse
-import os
-import resource
+import csv
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from nbval.kernel import RunningKernel
 
+from benchmarks.commands import timed
 from grader.kernel import BoxedKernel, Nursery
 from grader.sandbox import Limits, best_level, box
 from lab3.exercises import EXERCISES
@@ -26,29 +25,24 @@ from lab3.files import write_json
 from lab3.places import ROOT
 
 
-def hand_in(folder, model):
-    """A copy of the solved lab."""
+def hand_in(folder, model, notebooks=ROOT / "solutions"):
+    """A copy of the solved lab, or of other notebooks."""
     folder.mkdir(parents=True)
-    for notebook in (ROOT / "solutions").glob("*.ipynb"):
+    for notebook in notebooks.glob("*.ipynb"):
         shutil.copy(notebook, folder)
     if model is not None:
         (folder / "work").mkdir()
         shutil.copy(model, folder / "work" / "maskgit.safetensors")
 
 
-def graded(submissions, jobs, *, only=(), core=None):
-    """Grade with the command; (seconds, processor seconds, points of the first submission)."""
+def graded(submissions, jobs, *, only=(), cores=None):
+    """Grade with the command; (seconds, processor seconds, submission -> its points and the most that it can have)."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "grader", "grade", str(submissions), "--out", out, "--seed", "1", "--jobs",
                    str(jobs), *(["--only", *only] if only else [])]
-        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
-        subprocess.run(command, check=True, cwd=ROOT, preexec_fn=pin, capture_output=True)
-        seconds = time.perf_counter() - began
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        rows = (Path(out) / "grades.csv").read_text().splitlines()
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, used, rows[1].split(",")[1:3]
+        seconds, used, _ = timed([command], cores=cores, cwd=ROOT)
+        rows = csv.DictReader((Path(out) / "grades.csv").read_text(encoding="utf-8").splitlines())
+        return seconds, used, {row["submission"]: (float(row["score"]), float(row["max_score"])) for row in rows}
 
 
 def kernel_starts(repeats):
@@ -83,12 +77,13 @@ def measure(model, batch, repeats):
         folder = Path(folder)
         hand_in(folder / "one" / "solved", model)
         for name, only in (("full", ()), ("probes", tuple(EXERCISES))):
-            runs = [graded(folder / "one", 1, only=only, core=0) for _ in range(repeats)]
+runs = [graded(folder / "one", 1, only=only, cores={0}) for _ in range(repeats)]
             found[f"{name}_seconds"], found[f"{name}_processor_seconds"] = (
                 statistics.median(run[n] for run in runs) for n in (0, 1))
-            found[f"{name}_points"] = runs[0][2]
+            found[f"{name}_points"] = runs[0][2]["solved"]
             print(f"one solved submission, {name}, one core: {found[f'{name}_seconds']:.1f} s, "
-                  f"{found[f'{name}_processor_seconds']:.1f} s of it busy, {'/'.join(runs[0][2])} points", flush=True)
+                  f"{found[f'{name}_processor_seconds']:.1f} s of it busy, "
+                  f"{'/'.join(f'{one:g}' for one in runs[0][2]['solved'])} points", flush=True)
         boxed, fresh = kernel_starts(repeats)
         found |= {"kernel_boxed_seconds": boxed, "kernel_fresh_seconds": fresh}
         print(f"start of a kernel with its first cell: {boxed:.2f} s in a box, {fresh:.2f} s anew, "
