@@ -77,7 +77,7 @@ def measure(model, batch, repeats):
         folder = Path(folder)
         hand_in(folder / "one" / "solved", model)
         for name, only in (("full", ()), ("probes", tuple(EXERCISES))):
-runs = [graded(folder / "one", 1, only=only, cores={0}) for _ in range(repeats)]
+            runs = [graded(folder / "one", 1, only=only, cores={0}) for _ in range(repeats)]
             found[f"{name}_seconds"], found[f"{name}_processor_seconds"] = (
                 statistics.median(run[n] for run in runs) for n in (0, 1))
             found[f"{name}_points"] = runs[0][2]["solved"]
