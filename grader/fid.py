@@ -18,7 +18,7 @@ import math
 import stat
 import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -182,7 +182,7 @@ def decode_score(z_final, scene, against=None):
 def right_features():
     """Features of right decodings of whole pictures, a list, one a batch; computed once and then cached."""
     right, key = load_tensors(RIGHT)[0], sha256(RIGHT)[:16]
-    return [cached_features(tokenizer().decode(right[f"batch {number}"].long()), extractor(), cache_folder(),
+    return [cached_features(partial(tokenizer().decode, right[f"batch {number}"].long()), extractor(), cache_folder(),
                             f"right-{key}-{number}") for number in range(len(right))]
 
 

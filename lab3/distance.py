@@ -198,7 +198,7 @@ def cached_features(pictures, extractor, cache_dir, key, progress=False):
     be written costs a warning and the time to compute again.
 
     Args:
-        pictures: (N, 3, H, W) uint8.
+        pictures: (N, 3, H, W) uint8, or a function that gives them, which is called where they are not in the cache.
         extractor: what `load_extractor` gives.
         cache_dir: a folder; it is made when needed.
         key: names the pictures in the cache's file name: other pictures need another key.
@@ -208,7 +208,7 @@ def cached_features(pictures, extractor, cache_dir, key, progress=False):
         `Features`, as `features` gives them.
     """
     path = Path(cache_dir) / f"features-{extractor.key}-{key}.safetensors"
-    about = {"extractor": extractor.key, "key": key, "count": len(pictures)}
+    about = {"extractor": extractor.key, "key": key, "count": None if callable(pictures) else len(pictures)}
     try:
         tensors, found = load_tensors(path)
         values = tensors["values"].numpy()
@@ -216,7 +216,7 @@ def cached_features(pictures, extractor, cache_dir, key, progress=False):
             return Features(extractor.kind, extractor.key, values)
     except (InputError, KeyError):
         pass
-    computed = features(pictures, extractor, progress=progress)
+    computed = features(pictures() if callable(pictures) else pictures, extractor, progress=progress)
     about["content"] = _content(computed.values)
     try:
         save_tensors(path, {"values": torch.from_numpy(computed.values)}, about)

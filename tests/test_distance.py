@@ -242,6 +242,18 @@ def test_cache_is_used_and_rebuilt_when_damaged(pictures, lite0, tmp_path):
         assert path.read_bytes() == whole
 
 
+def test_pictures_that_take_time_to_make_are_made_once(pictures, lite0, tmp_path):
+    asked = []
+
+    def make():
+        asked.append(1)
+        return pictures[:3]
+
+    first, second = (ds.cached_features(make, lite0, tmp_path, "k").values for _ in range(2))
+    assert len(asked) == 1 and np.array_equal(first, second)
+    assert np.array_equal(first, ds.features(pictures[:3], lite0).values)
+
+
 def test_cache_of_another_network_is_not_taken(pictures, lite0, tmp_path):
     ds.cached_features(pictures[:2], lite0, tmp_path, "k")
     path, = tmp_path.iterdir()
