@@ -28,6 +28,8 @@ def make_parser():
     grade.add_argument("--only", nargs="+", default=(), metavar="ID",
                        help="numbers of notebooks, such as 01, or exercises")
     grade.add_argument("--require-sandbox", action="store_true", help="refuse to run without bubblewrap or namespaces")
+    give = commands.add_parser("release", parents=[debug], help="what students get, as a zip: no answers, no probes")
+    give.add_argument("out", type=Path, metavar="OUT", help="the folder for lab3-VERSION.zip and its checksum")
     return parser
 
 
@@ -37,7 +39,7 @@ def main(arguments=None):
     try:
         return COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        print("stopped. What was graded is kept; the same command goes on from there.", file=sys.stderr)
+        print("stopped. What is done is kept; the same command goes on from there.", file=sys.stderr)
         return 1
     except Exception as error:
         if options.debug:
@@ -76,4 +78,12 @@ def run_grade(options):
     return 1 if broken else 0
 
 
-COMMANDS = {"grade": run_grade}
+def run_release(options):
+    from grader.release import release
+
+    archive = release(options.out)
+    print(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB for students; {archive.name}.sha256 stands beside it")
+    return 0
+
+
+COMMANDS = {"grade": run_grade, "release": run_release}
