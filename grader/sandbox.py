@@ -8,7 +8,8 @@ Three levels, the best that the machine allows:
   processes, users and shared memory.
 * `namespaces`: the same without bubblewrap. The host's file system is visible, but cannot be written; the project,
   the submissions and the results are covered up.
-* `limits`: resource limits alone. Student code could read what the grader's user may read.
+* `limits`: resource limits alone. Student code could read what the grader's user may read; where that is root, each
+  kernel is a user of its own, who reads what everybody may read.
 """
 
 import ctypes
