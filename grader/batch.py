@@ -80,6 +80,7 @@ def opened_bench(out, *, seed=None, only=(), require_sandbox=False, hidden=(), s
     write_json(out / RUN, {"seed": seed, "sandbox": level, "grader": bench.key})
     try:
         with tempfile.TemporaryDirectory(prefix="lab3-run-") as bench.scratch:
+            os.chmod(bench.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
             if {"fid_decoding", "fid_model"} & set(columns):
                 fid.prepare()
                 bench.scene = fid.scene(seed)
@@ -111,15 +112,15 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
         raise InputError(f"{', '.join(map(str, paths))}: no submission there. Name a folder or a zip with notebooks.")
     hidden = [out, *{Path(path).resolve().parent for path in found.values()}]
     with opened_bench(out, seed=seed, only=only, require_sandbox=require_sandbox, hidden=hidden, say=say) as bench:
-        _run_all(deque(found.items()), out, bench, jobs or os.cpu_count())
+        run_all(deque(found.items()), out, bench, jobs or os.cpu_count())
     results = [read_result(out / name) for name in sorted(found)]
     write_grades(results, out / "grades.csv")
     write_class_page(results, out / "class.html")
     return results
 
 
-def _run_all(pending, out, bench, jobs):
-    """Keep `jobs` processes at work, each on one submission."""
+def run_all(pending, out, bench, jobs):
+    """Grade submissions, a deque of (name, path), into `out`: keep `jobs` processes at work, each on one."""
     context, running, tries = multiprocessing.get_context("fork"), {}, {}
     bar = progress_bar(total=len(pending), desc="grading", unit="submission")
     try:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from grader.results import short
 from lab3.files import InputError, SaveError
 
 
@@ -28,6 +29,29 @@ def make_parser():
     grade.add_argument("--only", nargs="+", default=(), metavar="ID",
                        help="numbers of notebooks, such as 01, or exercises")
     grade.add_argument("--require-sandbox", action="store_true", help="refuse to run without bubblewrap or namespaces")
+    export = commands.add_parser("export", help="for Gradescope, Canvas, Moodle")
+    systems = export.add_subparsers(dest="system", required=True, metavar="gradescope|canvas|moodle")
+    gradescope = systems.add_parser("gradescope", parents=[debug], help="the zip of an autograder")
+    gradescope.add_argument("out", type=Path, metavar="OUT.zip")
+    gradescope.add_argument("--seed", type=int, help="default: another one for each submission")
+    gradescope.add_argument("--only", nargs="+", default=(), metavar="ID", help="as in grade")
+    gradescope.add_argument("--visibility", default="visible", metavar="WHEN",
+                            help="when students see the tests: visible (default), after_due_date, after_published, "
+                                 "hidden")
+    for system, roster in (("canvas", "the gradebook that Canvas exports"),
+                           ("moodle", "the grading worksheet or the list of participants that Moodle exports")):
+        table = systems.add_parser(system, parents=[debug], help="the marks, as a CSV to import")
+        table.add_argument("out", type=Path, nargs="?", metavar="OUT.csv",
+                           help=f"default: {system}.csv beside the grades")
+        table.add_argument("--grades", type=Path, required=True, metavar="grades.csv",
+                           help="what manual.csv, extensions.csv and submitted.csv beside it say counts")
+        table.add_argument("--roster", type=Path, required=True, metavar="roster.csv", help=roster)
+        table.add_argument("--assignment", default="lab3", metavar="NAME", help="the column of marks; default: lab3")
+    diff = commands.add_parser("diff", parents=[debug], help="what a regrade changed")
+    diff.add_argument("old", type=Path, metavar="OLD", help="a grades.csv, or its folder")
+    diff.add_argument("new", type=Path, metavar="NEW")
+    give = commands.add_parser("release", parents=[debug], help="what students get, as a zip: no answers, no probes")
+    give.add_argument("out", type=Path, metavar="OUT", help="the folder for lab3-VERSION.zip and its checksum")
     return parser
 
 
@@ -37,7 +61,7 @@ def main(arguments=None):
     try:
         return COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        print("stopped. What was graded is kept; the same command goes on from there.", file=sys.stderr)
+        print("stopped. What is done is kept; the same command goes on from there.", file=sys.stderr)
         return 1
     except Exception as error:
         if options.debug:
@@ -76,4 +100,36 @@ def run_grade(options):
     return 1 if broken else 0
 
 
-COMMANDS = {"grade": run_grade}
+def run_release(options):
+    from grader.release import release
+
+    archive = release(options.out)
+    print(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB for students; {archive.name}.sha256 stands beside it")
+    return 0
+
+
+def run_export(options):
+    if options.system != "gradescope":
+        from grader.roster import hand_over
+
+        done = hand_over(options.system, options.grades, options.roster, options.out, options.assignment)
+        print(f"{done.path}: {done.written} marks; how each came about stands in marks.csv beside the grades")
+        for remark in done.remarks:
+            print(remark, file=sys.stderr)
+        return 1 if done.remarks else 0
+    from grader.gradescope import export
+
+    points = export(options.out, seed=options.seed, only=options.only, visibility=options.visibility)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB to upload; the assignment has {points} points")
+    return 0
+
+
+def run_diff(options):
+    from grader.marks import differences
+
+    for line in differences(options.old, options.new):
+        print(short(line, 2000))
+    return 0
+
+
+COMMANDS = {"grade": run_grade, "export": run_export, "diff": run_diff, "release": run_release}

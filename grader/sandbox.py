@@ -8,7 +8,8 @@ Three levels, the best that the machine allows:
   processes, users and shared memory.
 * `namespaces`: the same without bubblewrap. The host's file system is visible, but cannot be written; the project,
   the submissions and the results are covered up.
-* `limits`: resource limits alone. Student code could read what the grader's user may read.
+* `limits`: resource limits alone. Student code could read what the grader's user may read; where that is root, each
+  kernel is a user of its own, who reads what everybody may read.
 """
 
 import ctypes
@@ -214,7 +215,7 @@ exec sleep infinity
 def _namespaces(limits, given, hidden):
     kept = {Path(one).resolve() for one in _visible()}
     temporary = {Path(one).resolve() for one in (tempfile.gettempdir(), os.environ.get("TMPDIR", "/tmp"), "/tmp")}
-    covered = [one for root in (PROJECT, *temporary) if root.is_dir() for one in root.iterdir()
+    covered = [one for root in (PROJECT, *temporary) if root.is_dir() for one in map(Path.resolve, root.iterdir())
                if one.is_dir() and not any(path == one or one in path.parents for path in kept)]
     covered += [Path(one).resolve() for one in hidden if Path(one).is_dir()]
     holder = _start(

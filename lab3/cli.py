@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab3.distributed import claim_device, joined, on_first, processes
 from lab3.files import InputError, SaveError, read_json, write_json
-from lab3.places import FAST, SHIPPED, SOLUTIONS, keep_tokenizer, open_data, tokenizer_of
+from lab3.places import ANSWERS, SHIPPED, keep_tokenizer, open_data, tokenizer_of
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -72,7 +72,7 @@ def make_parser():
     sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
     sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(sweep)
-    sweep.add_argument("--work", type=Path, default=SOLUTIONS, help="the folder of answers")
+    sweep.add_argument("--work", type=Path, default=ANSWERS[-1], help="the folder of answers")
     for name, kind in (("schedules", str), ("total-iters", int), ("parts", float), ("temperatures", float),
                        ("seeds", int)):
         sweep.add_argument(f"--{name}", type=kind, nargs="+", metavar=name[:-1].upper())
@@ -87,6 +87,9 @@ def make_parser():
     report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
     _add_decoding(report)
     report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
+
+    check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
+    check.add_argument("--work", type=Path, default=Path("work"), help="the folder of answers; default: work")
 
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
@@ -109,7 +112,7 @@ def _run(arguments, tell):
     try:
         if processes() > 1 and options.command != "train":
             raise InputError("works in one process. Start it with python; torchrun is for train.")
-        COMMANDS[options.command](options)
+        return COMMANDS[options.command](options) or 0
     except KeyboardInterrupt:
         again = {"train": "--resume", "train-tokenizer": "--resume", "sweep": "the same command",
                  "report": "the same command"}.get(options.command)
@@ -121,7 +124,6 @@ def _run(arguments, tell):
         trace = traceback.format_exc() if options.debug else ""
         tell(f"{trace}lab3 {options.command}: {' '.join(text.split())}")
         return 2 if unusable else 1
-    return 0
 
 
 def run_demo(options):
@@ -230,6 +232,21 @@ def run_sweep(options):
           f"The lowest: {', '.join(f'{name} {value}' for name, value in found.best().items())}.")
 
 
+def run_check(options):
+    from lab3.exercises import EXERCISES
+    from lab3.lab import examine
+
+    if not options.work.is_dir():
+        raise InputError(f"{options.work}: no such folder of answers. The notebooks make it: run their exercise cells "
+                         "first.")
+    right = 0
+    for _, _, report in examine(options.work):
+        print(report.message)
+        right += report.passed
+    print(f"{right} of {len(EXERCISES)} answers pass the public checks.")
+    return 0 if right == len(EXERCISES) else 1
+
+
 def run_fid(options):
     from lab3.distance import fid_folders
 
@@ -246,8 +263,9 @@ def _add_data(parser):
 
 
 def _add_work(parser):
-    parser.add_argument("--work", type=Path, nargs="+", default=[FAST, SOLUTIONS], metavar="DIR",
-                        help="folders of answers, the first that holds one gives it; default: the kit's own, made fast")
+    parser.add_argument("--work", type=Path, nargs="+", default=list(ANSWERS), metavar="DIR",
+                        help="folders of answers, the first that holds one gives it; default: the kit's own, made "
+                             "fast; in a student's copy, work")
 
 
 def _add_decoding(parser):
@@ -292,5 +310,5 @@ def _preset(options):
 
 COMMANDS = {
     "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
-    "inpaint": run_inpaint, "report": run_report, "sweep": run_sweep, "fid": run_fid,
+    "inpaint": run_inpaint, "report": run_report, "sweep": run_sweep, "check": run_check, "fid": run_fid,
 }

@@ -45,6 +45,9 @@ def demo(preset, data, out, progress=True):
         InputError: something in `out` or in the data does not fit; the message says what.
     """
     began, out, device = time.perf_counter(), Path(out), best_device()
+    if not SOLUTIONS.is_dir():
+        raise InputError("the demo trains with the reference answers, which a student's copy does not hold. "
+                         "Begin with notebook 00: make lab.")
     answers = load_answers(SOLUTIONS)
     run, decoding = out / "run", preset.decoding
     # All pictures first: what cannot be read should not be found after the training.

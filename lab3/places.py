@@ -15,6 +15,8 @@ from lab3.tokens import tokenizer_key
 ROOT = Path(__file__).resolve().parent.parent
 SOLUTIONS = ROOT / "solutions" / "work"
 FAST = ROOT / "solutions" / "fast"  # those answers that can be faster with what an exercise does not allow
+# The folders of answers that commands use unless others are named; students' copies hold their own answers alone.
+ANSWERS = (FAST, SOLUTIONS) if SOLUTIONS.is_dir() else (ROOT / "work",)
 SHIPPED = ROOT / "data" / "checkpoints"
 TOKENIZER = "tokenizer.safetensors"
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from grader.kernel import BoxedKernel, Nursery, Stopped
+from grader.nursery import closed_to_others
 from grader.sandbox import LEVELS, Limits, best_level, box, require
 from lab3.files import InputError
 
@@ -208,3 +209,17 @@ def test_less_than_a_sandbox_can_be_refused():
     require("namespaces")
     with pytest.raises(InputError, match="apt-get install bubblewrap"):
         require("limits")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or bool(closed_to_others("/tmp/any")),
+                    reason="needs root, and an interpreter that everybody may read")
+def test_without_namespaces_a_kernel_of_roots_is_a_user_of_its_own(start, tmp_path):
+    kernels, secret = [start("limits"), start("limits")], tmp_path / "secret"
+    secret.write_text("42")
+    secret.chmod(0o600)
+    users = [run(kernel, "import os; print(*os.getresuid(), *os.getresgid(), os.getgroups())") for kernel in kernels]
+    assert users[0] != users[1] and not {"0", "[0]"} & {*users[0].split(), *users[1].split()}
+    assert run(kernels[0], attempt(f"open({str(secret)!r})")) == "refused"
+    other = kernels[1].box.inside
+    assert run(kernels[0], attempt(f"os.listdir({other!r})")) == "refused"
+    assert run(kernels[0], "open('mine', 'w').write('x'); print(open('mine').read())") == "x"
