@@ -112,7 +112,7 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: no submission there. Name a folder or a zip with notebooks.")
     found = {name: Path(os.path.abspath(path)) for name, path in found.items()}
-    hidden = [out, *{path.resolve().parent for path in found.values()}]
+    hidden = sorted({out, *(path.resolve().parent for path in found.values())})
     columns, seed = columns_of(only, read_rubric()), chosen_seed(out, seed)
     run = {"seed": seed, "grader": grader_key(seed)}
     if scheduler is not None:

@@ -70,8 +70,7 @@ def grade_there(found, out, run, columns, hidden, address, require_sandbox):
                     pending.append(name)
                 else:
                     save(broken(name, rubric, columns, run["seed"], "unknown",
-                                f"lost its worker again and again while it graded this submission, {TRIES} times as "
-                                "often as the farm allows"), out)
+                                "lost its worker on the farm again and again while it graded this submission"), out)
                     bar.update()
 
 
