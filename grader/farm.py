@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections import Counter, deque
+from concurrent.futures import CancelledError
 
 from grader.batch import ERROR, RUN, TRIES, broken, save
 from grader.grade import grader_key, read_rubric
@@ -26,6 +27,7 @@ except ImportError as error:
                      ) from None
 
 OVERHEAD = 2 << 30  # bytes that grading a submission takes beside its kernel
+GONE = "the scheduler is gone. What was graded is kept; with a scheduler again, the same command goes on"
 GRACE = 5  # seconds in which a worker of use must come where all others are refused
 
 
@@ -95,7 +97,7 @@ def _call(name, path, out):
 
 
 def _ended(running):
-    """The futures that have ended, within a second."""
+    """The futures that have ended, within a second. Raises `GraderError` where the scheduler is gone."""
     if not running:
         time.sleep(1)
         return ()
@@ -103,6 +105,8 @@ def _ended(running):
         return wait(list(running), timeout=1, return_when="FIRST_COMPLETED").done
     except TimeoutError:
         return ()
+    except CancelledError:
+        raise GraderError(GONE) from None
 
 
 def _take(future, name, path, out):
@@ -142,11 +146,10 @@ class Door:
             say("no worker is there yet: waiting")
 
     def _workers(self):
-        try:
-            return self.client.scheduler_info(n_workers=-1)["workers"]
-        except Exception as error:
-            raise GraderError(f"the scheduler is gone ({error or type(error).__name__}). What was graded is kept; the "
-                              "same command goes on") from None
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        if self.client.status == "closed":
+            raise GraderError(GONE)
+        return workers
 
     def room(self):
         """How many submissions can be graded at a time.

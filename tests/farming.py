@@ -15,7 +15,7 @@ import psutil
 from grader.results import read_result
 from lab3.places import ROOT
 
-PATIENCE = 400  # seconds for a start or a batch; machines can be slow
+PATIENCE = 900  # seconds for a start or a batch; machines can be slow
 
 
 def wait_for(reached, what, seconds=PATIENCE):
@@ -68,7 +68,7 @@ class Farm:
         for process in reversed(self.started):
             process.kill()
             process.wait()
-        wait_for(lambda: not self.family(), f"the end of {self.family()}", seconds=20)
+        wait_for(lambda: not self.family(), "the end of all that the farm started", seconds=120)
 
 
 def results(out):

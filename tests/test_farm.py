@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,12 +46,18 @@ def another(tmp_path):
     made.close()
 
 
+@contextmanager
 def begin(submissions, out, *arguments, only=CHEAP, **environment):
-    """Begin to grade."""
-    return subprocess.Popen(
+    """Begin to grade; gives the process, which ends with the block at the latest."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "grader", "grade", str(submissions), "--out", str(out), "--seed", "1", "--only", *only,
          *map(str, arguments)], cwd=ROOT, env=os.environ | environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def grade(*arguments, **options):
