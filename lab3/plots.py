@@ -516,16 +516,15 @@ def heat_maps(maps, rows, columns, labels, caption, across=None, spreads=None, b
     return page
 
 
-def dots(rows, x_label, caption, log=False):
+def dots(rows, x_label, caption):
     """Values of several seeds, a line of dots a setting, with mean and standard deviation.
 
     Args:
         rows: a dict, label -> list of values; one of a single value has no deviation.
         x_label: what they measure.
         caption: what to see.
-        log: whether the axis is logarithmic.
     """
-    page = figure(6.0, 0.3 * len(rows) + 1.2)
+    page = figure(7.0, 0.3 * len(rows) + 1.2)
     axes = page.subplots()
     for place, values in enumerate(rows.values()):
         axes.errorbar(np.mean(values), place, xerr=np.std(values, ddof=1) if len(values) > 1 else None, fmt="|",
@@ -533,9 +532,6 @@ def dots(rows, x_label, caption, log=False):
         axes.plot(values, [place] * len(values), "o", color="black", markersize=3)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    if log:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(axes.xaxis.get_major_formatter())
     axes.set_xlabel(x_label)
     half_frame(axes)
     page.supxlabel(caption, fontsize=9)

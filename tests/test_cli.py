@@ -10,6 +10,7 @@ from PIL import Image
 
 from lab3 import cli
 from lab3.files import load_tensors, save_tensors
+from lab3.places import SOLUTIONS
 
 SMOKE = ("--preset", "smoke")
 
@@ -134,7 +135,7 @@ def test_a_truncated_training_checkpoint(capsys, broken_run):
 
 
 def test_a_codebook_index_out_of_range(capsys, broken_run, few_cats, tmp_path):
-    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     with open(work / "iterative_decode.py", "a") as file:
         file.write("\n\ndef iterative_decode(transformer, z_indices, mask, **settings):\n"
                    "    z = z_indices.masked_fill(mask, 1024)\n    return z, [(z, mask)]\n")
@@ -186,7 +187,7 @@ def test_an_own_data_set_without_a_tokenizer(capsys, few_cats, tmp_path):
 def test_missing_and_broken_answers(capsys, tmp_path):
     assert "no answer to multi_head_attention yet" in refused(
         capsys, "train", *SMOKE, "--work", tmp_path, "--out", tmp_path / "run")
-    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     (work / "mvtm_loss.py").write_text("def mvtm_loss(:\n")
     assert "the answer to mvtm_loss fails when it runs (SyntaxError" in refused(
         capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
@@ -238,7 +239,7 @@ def test_a_seed_out_of_range(capsys, tmp_path):
 
 
 def test_an_answer_that_is_no_text(capsys, tmp_path):
-    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     (work / "gamma_func.py").write_bytes(b"\xff\xfe\x00")
     assert "gamma_func.py: not readable as text" in refused(
         capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
@@ -260,7 +261,7 @@ def test_wrong_usage(capsys):
 
 
 def test_work_that_fails_is_status_1_and_debug_shows_where(capsys, tmp_path):
-    work = shutil.copytree(cli.SOLUTIONS, tmp_path / "work")
+    work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     (work / "mvtm_loss.py").write_text("def mvtm_loss(logits, targets, mask): return 1 / 0\n")
     arguments = ["train", *SMOKE, "--work", work, "--out", tmp_path / "run"]
     status, said = run(capsys, *arguments)
