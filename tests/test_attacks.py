@@ -47,9 +47,10 @@ sys.exit(cli.main(sys.argv[1:]))
 def cell_limit():
     """Seconds for a cell: few, but on this machine enough for the longest honest one, since they suffice for all."""
     with tempfile.TemporaryDirectory() as root:
-        solved(Path(root) / "in" / "solved")
-        out = Path(root) / "out"
-        start(Path(root) / "in", "--out", out, "--seed", 1, "--only", *FULL, mark="limit", cell=60).communicate()
+        handed_in, out = Path(root) / "in", Path(root) / "out"
+        handed_in.mkdir()
+        solved(handed_in / "solved")
+        start(handed_in, "--out", out, "--seed", 1, "--only", *FULL, mark="limit", cell=60).communicate()
         return max(3, math.ceil(float(rows(out)["solved"]["seconds"])))
 
 
