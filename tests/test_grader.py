@@ -188,7 +188,7 @@ def test_a_grader_that_breaks_down_is_no_zero_in_silence(tmp_path, monkeypatch):
 
 def test_a_nursery_that_dies_is_replaced(tmp_path, monkeypatch):
     hand_in(tmp_path / "ada", {"gamma_func": TEXTS["gamma_func"]})
-    real = batch._run_all
+    real = batch.run_all
     monkeypatch.setattr(batch, "Nursery", Nursery)
 
     def run_all(pending, out, bench, jobs):
@@ -196,7 +196,7 @@ def test_a_nursery_that_dies_is_replaced(tmp_path, monkeypatch):
         bench.nursery.process.wait()
         real(pending, out, bench, jobs)
 
-    monkeypatch.setattr(batch, "_run_all", run_all)
+    monkeypatch.setattr(batch, "run_all", run_all)
     [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
     assert result.score == result.max_score
 
