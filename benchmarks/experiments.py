@@ -33,7 +33,7 @@ from lab3.files import InputError, read_json, write_json
 from lab3.fit import WEIGHTS, Batches
 from lab3.inpaint import Filled, fill
 from lab3.machine import autocast, best_device
-from lab3.masks import hidden_tokens
+from lab3.masks import hidden_tokens, paste
 from lab3.places import FAST, SHIPPED, SOLUTIONS, TOKENIZER, open_data
 from lab3.presets import CODES, TransformerConfig, preset
 from lab3.progress import progress_bar
@@ -47,6 +47,7 @@ from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load_trans
 SMALL = TransformerConfig(dim=64, layers=4, hidden=128, heads=2)
 EPOCHS, PICTURES, BATCH, LR, WARM_UP = 20, 600, 8, 1.5e-3, 1  # pictures of an epoch; epochs of warm-up
 EMA = 0.99  # a step
+STOPS = (1, 2, 4, 8, 16)  # sweet spots
 HALTON = (  # the order of a quasi-random sequence, whatever the model is sure of
     ("confidence[mask] = sure", "confidence[mask] = -halton.expand_as(mask)[mask]"),)
 
@@ -73,6 +74,11 @@ class Case:
     training: Training | None = None
     exact: bool = False  # decode by `report_decode`, picture by picture
     keep_known: bool = False  # then with known tokens left as they are
+
+    @property
+    def stops_too(self):
+        """Whether it differs from a right decoding by its steps at most: then earlier stops are scored too."""
+        return self == Case(self.settings) and self.settings.keys() <= {"total_iter", "sweet_spot"}
 
 
 REPORT_TRAINING = {"one_ratio": True, "over_places": True, "hidden_only": False, "rate_by_epoch": True}
@@ -110,8 +116,8 @@ def cases():
         "learning rate by epochs": trained(rate_by_epoch=True), "these four": trained(**REPORT_TRAINING),
         "these four and the report's loop": replace(trained(**REPORT_TRAINING), exact=True)}
     best = drawn | {
-        "argmax": Case({"sampling": "argmax"}), "argmax, temperature 1": Case(
-            {"sampling": "argmax", "choice_temperature": 1.0}),
+        "right, but argmax": mistakes["right, but argmax"],
+        "argmax, temperature 1": Case({"sampling": "argmax", "choice_temperature": 1.0}),
         "argmax, no noise": Case({"sampling": "argmax", "choice_temperature": 0.0}),
         "temperature 1": report["temperature 1"], "temperature 0": report["temperature 0"],
         "Halton order": Case({}, HALTON), "Halton order, argmax": Case({"sampling": "argmax"}, HALTON),
@@ -198,8 +204,8 @@ class Lab:
         """One seed of a case.
 
         Returns:
-            A dict: `scores`, number of steps -> a `Score` as a dict, for every step that the decoding can stop at where
-            `every` is set; `val_loss`; `seconds` of the filling.
+            A dict: `scores`, number of steps -> a `Score` as a dict, of a case that `stops_too` after each of `STOPS`
+            too; `val_loss`; `seconds` of the filling.
         """
         model, val_loss = self.model(case.training, seed if case.training else 0)
         decoding = replace(preset("cpu").decoding, **case.settings)
@@ -211,8 +217,8 @@ class Lab:
             filled = fill(self.masked, self.holes, self.tokenizer, model, answers, decoding, seed, progress=False)
         seconds = time.perf_counter() - began
         scores = {decoding.sweet_spot: asdict(score(filled, self.compare))}
-        for step in STOPS if not case.exact and not case.words and case.training is None else ():
-            if step < decoding.sweet_spot and decoding.schedule == "cosine" and not unusual(case.settings):
+        for step in STOPS if case.stops_too else ():
+            if step < decoding.sweet_spot:
                 scores[step] = asdict(score(self.stopped(filled, step), self.compare))
         return {"scores": scores, "val_loss": val_loss, "seconds": round(seconds, 1)}
 
@@ -220,8 +226,8 @@ class Lab:
         """The `Filled` that a sweet spot of `step` would have given."""
         z_indices = filled.predictions[:, step - 1]
         decoded = self.tokenizer.decode(z_indices)
-        pasted = torch.where(self.holes[:, None], decoded, self.masked)
-        return Filled(decoded, pasted, z_indices, filled.masks[:, :step + 1], filled.predictions[:, :step])
+        return Filled(decoded, paste(decoded, self.masked, self.holes), z_indices, filled.masks[:, :step + 1],
+                      filled.predictions[:, :step])
 
     def fill_exactly(self, model, decoding, seed, keep_known):
         """A `Filled` by the report's own loop, without its steps."""
@@ -232,15 +238,7 @@ class Lab:
             sweet_spot=decoding.sweet_spot, choice_temperature=decoding.choice_temperature, generator=generator,
             keep_known=keep_known)[-1][0] for picture, hidden in zip(self.masked, mask)]
         decoded = torch.cat(pictures)
-        return Filled(decoded, torch.where(self.holes[:, None], decoded, self.masked), None, None, None)
-
-
-STOPS = (1, 2, 4, 8, 16)
-
-
-def unusual(settings):
-    """Whether a decoding differs from the preset's by more than its number of steps."""
-    return bool(settings.keys() - {"total_iter", "sweet_spot"})
+        return Filled(decoded, paste(decoded, self.masked, self.holes), None, None, None)
 
 
 def loss_of(model, z_indices, mask, training):

@@ -5,14 +5,13 @@ process spent on a processor, so that others at work on the machine do not count
 """
 
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
 
 import torch
 
+from benchmarks.commands import timed
 from lab3.machine import machine_kind
 from lab3.places import ROOT
 
@@ -41,14 +40,9 @@ def seconds_of(way):
 
 def seconds_of_process(code, *arguments, **environment):
     """How long a fresh Python takes for some code: its seconds, by the same clock, and what it printed."""
-    def now():
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime if clock() is time.process_time else time.perf_counter()
-
-    began = now()
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)], cwd=ROOT, check=True,
-                          env=os.environ | environment, stdout=subprocess.PIPE, text=True)
-    return now() - began, done.stdout
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    seconds, used, [said] = timed([command], cwd=ROOT, env=os.environ | environment)
+    return used if clock() is time.process_time else seconds, said
 
 
 def alternate(ways, repeats, warm_up=True):

@@ -20,7 +20,7 @@ from lab3.files import InputError
 from lab3.fit import WEIGHTS
 from lab3.formula import FORMULAS, POINTS, drawn, heights_of, parse
 from lab3.machine import autocast
-from lab3.masks import hidden_tokens, paint
+from lab3.masks import hidden_tokens, paint, paste
 from lab3.places import SHIPPED, SOLUTIONS
 from lab3.plots import COLOURS, bare, figure, half_frame, mask_picture, show
 from lab3.presets import CODES, SCHEDULES
@@ -257,7 +257,7 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False):
     pictures = choices.tokenizer.decode(tokens)
     return Trace(
         picture, masked[0], masks, tokens, confidences(watched.asked, tokens, masks), pictures,
-        torch.where(hole, pictures[-1], masked[0]), psnr(pictures[-1:], picture[None], hole[None]))
+        paste(pictures[-1:], masked, hole[None])[0], psnr(pictures[-1:], picture[None], hole[None]))
 
 
 def _check(z_final, history, steps, shape):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lab3.files import SaveError
 from lab3.machine import autocast
-from lab3.masks import hidden_tokens
+from lab3.masks import hidden_tokens, paste
 from lab3.progress import progress_bar
 from lab3.transformer import MASK_TOKEN_ID
 
@@ -67,8 +67,7 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, prog
         predictions.append(torch.stack([z_predict for z_predict, _ in history], dim=1).cpu())
     tokens = torch.cat(tokens)
     decoded = tokenizer.decode(tokens)
-    pasted = torch.where(holes[:, None], decoded, masked)
-    return Filled(decoded, pasted, tokens, torch.cat(masks), torch.cat(predictions))
+    return Filled(decoded, paste(decoded, masked, holes), tokens, torch.cat(masks), torch.cat(predictions))
 
 
 def save_pictures(pictures, folder):

@@ -39,6 +39,11 @@ def paint(pictures, holes):
     return torch.where(holes[:, None], GREY, pictures)
 
 
+def paste(decoded, masked, holes):
+    """Put known pixels back: decoded, masked (N, 3, H, W) uint8, holes (N, H, W) bool -> decoded in the holes alone."""
+    return torch.where(holes[:, None], decoded, masked)
+
+
 def hidden_tokens(holes, grid=16):
     """Which tokens a hole hides: a token is known only if all its pixels are.
 

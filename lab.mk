@@ -1,0 +1,21 @@
+# What the Makefiles of the project and of students have in common: a virtual environment, the notebooks, the explorer.
+# Set PACKAGE to what pip is to install.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "lab3 needs Python 3.11 or later; name one with make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
+	@touch $@
+
+lab: install
+	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks
+
+explore: install
+	JUPYTER_PATH=lab3/web $(RUN) -m voila lab3/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \
+		$(foreach name,@jupyter/nbgrader jupyterlab-jupytext @jupyter-notebook/lab-extension,--VoilaConfiguration.extension_denylist=$(name)) $(VOILA)
