@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -55,29 +55,31 @@ def columns_of(only, rubric):
     return tuple(name for name in rubric.points if name in found)
 
 
-@contextlib.contextmanager
-def opened_bench(out, *, seed=None, only=(), require_sandbox=False, hidden=(), say=print):
-    """What all submissions of a run are measured with, as long as the block lasts.
-
-    Args:
-        out: the folder of the results; a run without a seed goes on with the one that it finds there.
+def chosen_seed(out, seed=None):
+    """The seed of a run: the one given, else the one that the folder of results tells, else a new one.
 
     Raises:
-        InputError: wrong columns, a bad seed, or less of a sandbox than required.
+        InputError: it is out of range.
     """
-    torch.set_num_threads(1)  # no thread may have been started when processes fork; and one core a job
-    rubric, level = read_rubric(), best_level()
-    if require_sandbox:
-        require(level)
-    columns = columns_of(only, rubric)
     if seed is None:
         seed = read_json(out / RUN)["seed"] if (out / RUN).is_file() else secrets.randbelow(2**31)
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed must lie in 0 ... 2^63 - 1, not {seed}.")
-    say(f"seed {seed}, sandbox: {level}")
-    bench = Bench(
-        seed, level, rubric, Nursery(), tuple(hidden), observe_reference(seed, columns), grader_key(seed), columns)
-    write_json(out / RUN, {"seed": seed, "sandbox": level, "grader": bench.key})
+    return seed
+
+
+@contextlib.contextmanager
+def opened_bench(seed, columns, hidden=()):
+    """What all submissions of a run are measured with, as long as the block lasts.
+
+    Args:
+        seed: an int, the run's.
+        columns: the ids to grade.
+        hidden: folders that no kernel may see.
+    """
+    torch.set_num_threads(1)  # no thread may have been started when processes fork; and one core a job
+    bench = Bench(seed, best_level(), read_rubric(), Nursery(), tuple(hidden), observe_reference(seed, columns),
+                  grader_key(seed), tuple(columns))
     try:
         with tempfile.TemporaryDirectory(prefix="lab3-run-") as bench.scratch:
             os.chmod(bench.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
@@ -90,7 +92,7 @@ def opened_bench(out, *, seed=None, only=(), require_sandbox=False, hidden=(), s
         bench.nursery.close()
 
 
-def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, say=print):
+def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, scheduler=None, say=print):
     """Grade submissions.
 
     Args:
@@ -100,6 +102,7 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
         jobs: how many at a time, a core each; None: as many as there are cores.
         only: numbers of notebooks or ids.
         require_sandbox: refuse to go on without namespaces.
+        scheduler: the address of a Dask scheduler, whose workers grade; None: this machine does.
 
     Returns:
         A list of `Result`s, by name.
@@ -110,9 +113,22 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
     found, out = find_submissions(paths), Path(out).resolve()
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: no submission there. Name a folder or a zip with notebooks.")
-    hidden = [out, *{Path(path).resolve().parent for path in found.values()}]
-    with opened_bench(out, seed=seed, only=only, require_sandbox=require_sandbox, hidden=hidden, say=say) as bench:
-        run_all(deque(found.items()), out, bench, jobs or os.cpu_count())
+    found = {name: Path(os.path.abspath(path)) for name, path in found.items()}
+    hidden = sorted({out, *(path.resolve().parent for path in found.values())})
+    columns, seed = columns_of(only, read_rubric()), chosen_seed(out, seed)
+    run = {"seed": seed, "grader": grader_key(seed)}
+    if scheduler is not None:
+        from grader.farm import grade_there
+
+        say(f"seed {seed}, scheduler: {scheduler}")
+        grade_there(found, out, run, columns, hidden, scheduler, require_sandbox)
+    else:
+        if require_sandbox:
+            require(best_level())
+        say(f"seed {seed}, sandbox: {best_level()}")
+        with opened_bench(seed, columns, hidden) as bench:
+            write_json(out / RUN, run | {"sandbox": bench.level})
+            run_all(deque(found.items()), out, bench, jobs or os.cpu_count())
     results = [read_result(out / name) for name in sorted(found)]
     write_grades(results, out / "grades.csv")
     write_class_page(results, out / "class.html")
@@ -121,33 +137,61 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
 
 def run_all(pending, out, bench, jobs):
     """Grade submissions, a deque of (name, path), into `out`: keep `jobs` processes at work, each on one."""
-    context, running, tries = multiprocessing.get_context("fork"), {}, {}
+    pool = Pool(bench)
     bar = progress_bar(total=len(pending), desc="grading", unit="submission")
     try:
-        while pending or running:
-            while pending and len(running) < jobs:
-                if not bench.nursery.alive():
-                    bench.nursery = Nursery()
-                name, path = pending.popleft()
-                process = context.Process(target=_work, args=(path, name, bench, out), daemon=False)
-                process.start()
-                running[process.sentinel] = process, name, path, time.monotonic()
-            for sentinel in wait(list(running), timeout=1):
-                process, name, path, _ = running.pop(sentinel)
-                process.join()
-                tries[name] = tries.get(name, 0) + 1
-                if process.exitcode and tries[name] < TRIES:
-                    pending.append((name, path))
-                    continue
-                if process.exitcode:
-                    _save(_broken(name, bench), out)
+        while pending or pool.running:
+            while pending and len(pool.running) < jobs:
+                pool.start(*pending.popleft(), out)
+            for _ in pool.ended():
                 bar.update()
-            for process, *_, began in running.values():
-                if time.monotonic() - began > LONGEST:
-                    process.kill()
     finally:
         bar.close()
-        for process, *_ in running.values():
+        pool.close()
+
+
+class Pool:
+    """Processes forked from this one, each at work on one submission."""
+
+    def __init__(self, bench):
+        self.bench, self.running, self.tries = bench, {}, Counter()
+
+    def start(self, name, path, out):
+        """Begin to grade a submission. Its result goes to the folder `out`, below its name."""
+        if not self.bench.nursery.alive():
+            self.bench.nursery = Nursery()
+        process = multiprocessing.get_context("fork").Process(target=_work, args=(path, name, self.bench, out))
+        process.start()
+        self.running[process.sentinel] = process, (name, path, out), time.monotonic()
+
+    def ended(self, others=()):
+        """Wait a second, or until a process or one of `others` has something to say.
+
+        A process that broke down is tried again, one that takes too long is killed.
+
+        Yields:
+            What `start` got, of each submission whose result stands now.
+        """
+        ready = set(wait([*self.running, *others], timeout=1))
+        for process, job, _ in [self.running[one] for one in self.running.keys() & ready]:
+            del self.running[process.sentinel]
+            process.join()
+            self.tries[job] += 1
+            if process.exitcode and self.tries[job] < TRIES:
+                self.start(*job)
+                continue
+            if process.exitcode:
+                bench = self.bench
+                save(broken(job[0], bench.rubric, bench.columns, bench.seed, bench.level), job[2])
+            del self.tries[job]
+            yield job
+        for process, _, began in self.running.values():
+            if time.monotonic() - began > LONGEST:
+                process.kill()
+
+    def close(self):
+        """End all processes."""
+        for process, *_ in self.running.values():
             process.kill()
             process.join()
 
@@ -170,18 +214,20 @@ def _work(path, name, bench, out):
         sys.exit(1)
     (out / name / ERROR).unlink(missing_ok=True)
     if result != done:
-        _save(result, out)
+        save(result, out)
 
 
-def _save(result, out):
+def save(result, out):
+    """Write a result and its page into the folder of results. Raises `SaveError`."""
     write_feedback(result, out / result.submission)
     write_result(result, out / result.submission)  # last: where it stands, the submission is done
 
 
-def _broken(name, bench):
-    points = bench.rubric.points
+def broken(name, rubric, columns, seed, level, how=f"broke down {TRIES} times on this submission, or took more than "
+                                                   f"{LONGEST // 60} minutes"):
+    """The `Result` of a submission on which the grader itself failed again and again; `how` says what it did."""
+    points = rubric.points
     return Result(
-        name, 0.0, sum(points[one] for one in bench.columns), "error", bench.level, 0.0, bench.seed, "",
-        tuple(ExerciseResult(one, 0.0, points[one], "stopped") for one in bench.columns),
-        (f"The grader broke down {TRIES} times on this submission, or took more than {LONGEST // 60} minutes. This "
-         "says nothing about the answers: grade it again alone, or by hand.",))
+        name, 0.0, sum(points[one] for one in columns), "error", level, 0.0, seed, "",
+        tuple(ExerciseResult(one, 0.0, points[one], "stopped") for one in columns),
+        (f"The grader {how}. This says nothing about the answers: grade it again alone, or by hand.",))

@@ -26,6 +26,8 @@ def make_parser():
     grade.add_argument("--out", type=Path, metavar="DIR", help="where results go; it may hold earlier ones")
     grade.add_argument("--seed", type=int, help="default: the one of DIR, else a new one")
     grade.add_argument("--jobs", type=int, help="submissions at a time; default: one a core")
+    grade.add_argument("--scheduler", metavar="ADDRESS",
+                       help="grade on the workers of this Dask scheduler, such as tcp://head:8786 (docs/FARM.md)")
     grade.add_argument("--only", nargs="+", default=(), metavar="ID",
                        help="numbers of notebooks, such as 01, or exercises")
     grade.add_argument("--require-sandbox", action="store_true", help="refuse to run without bubblewrap or namespaces")
@@ -83,6 +85,9 @@ def run_grade(options):
         raise InputError(f"{notebooks[0]}: a notebook alone is a self-check. Grade folders and zips without it.")
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {options.jobs}.")
+    if options.scheduler and (options.jobs or notebooks):
+        raise InputError("--scheduler: its workers grade whole submissions, as many as they have cores. Leave out "
+                         f"{'--jobs' if options.jobs else notebooks[0]}, or --scheduler.")
     if notebooks:
         from grader.selfcheck import self_check
 
@@ -92,7 +97,7 @@ def run_grade(options):
     from grader.batch import grade
 
     results = grade(options.submissions, options.out, seed=options.seed, jobs=options.jobs, only=options.only,
-                    require_sandbox=options.require_sandbox)
+                    require_sandbox=options.require_sandbox, scheduler=options.scheduler)
     broken = [one.submission for one in results if one.status == "error"]
     print(f"{len(results)} submissions graded: {options.out / 'grades.csv'}, {options.out / 'class.html'}")
     if broken:

@@ -10,7 +10,7 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-from grader.batch import ERROR, columns_of, opened_bench, run_all
+from grader.batch import ERROR, chosen_seed, columns_of, opened_bench, run_all
 from grader.grade import read_rubric
 from grader.release import pack
 from grader.results import RESULTS, VISIBILITIES, read_result, short, write_result
@@ -84,8 +84,8 @@ def run(place=PLACE):
     submission, results = Path(place) / "submission", Path(place) / "results"
     with tempfile.TemporaryDirectory(prefix="lab3-grades-") as out:
         out = Path(out)
-        hidden = out, submission, results
-        with opened_bench(out, seed=settings["seed"], only=settings["only"], hidden=hidden) as bench:
+        seed, columns = chosen_seed(out, settings["seed"]), columns_of(settings["only"], read_rubric())
+        with opened_bench(seed, columns, hidden=(out, submission, results)) as bench:
             run_all(deque([(submission.name, submission)]), out, bench, 1)
         result = read_result(out / submission.name)
         if (out / submission.name / ERROR).is_file():
