@@ -3,15 +3,17 @@
 In: submissions, read as for grading; nothing in them is run. Out: a `Comparison`: figures for all pairs, and for any
 pair the stretches of code that stand in both answers.
 
-Fingerprints as in winnowing (Schleimer, Wilkerson, Aiken 2003): hashes of K successive tokens. Tokens come from Python's
-syntax tree; names that an answer gives itself are all one token, those of libraries stay. Answers are short, so all
-fingerprints are kept, not a sample. Those of the starters and of the reference answers do not count, and those that n
-submissions have count 1 / (n - 1): what two alone share counts most.
+Fingerprints as in winnowing (Schleimer, Wilkerson, Aiken 2003): hashes of K successive tokens. Tokens come from
+Python's syntax tree; names that an answer gives itself are all one token, those of libraries stay. Answers are short,
+so all fingerprints are kept, not a sample. Those of the starters and of the reference answers do not count, and those
+that n submissions have count 1 / (n - 1): what two alone share counts most.
 """
 
 import ast
 import json
+import multiprocessing
 import os
+import sys
 import zlib
 from collections import Counter, defaultdict
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -131,18 +133,20 @@ def read_class(paths):
     """
     found, done = find_submissions(paths), {}
     with progress_bar(total=len(found), desc="reading", unit="submission") as bar:
-        for batch in (found, None):  # what was lost with a process that died is read again, each on its own
-            lost = {name: path for name, path in found.items() if name not in done}
-            for part in [batch] if batch else [{name: path} for name, path in lost.items()]:
-                for name, handed in _read_side_by_side(part):
-                    done[name] = handed
-                    bar.update()
+        for name, handed in _read_side_by_side(found):
+            done[name] = handed
+            bar.update()
+        for name, path in found.items():
+            if name not in done:  # lost with a process that died: maybe with its own, so each is read alone now
+                done |= _read_side_by_side({name: path})
+                bar.update()
     broken = "Reading it breaks down: look at it by hand."
     return [done.get(name) or Handed(name, {}, (broken,)) for name in sorted(found)]
 
 
 def _read_side_by_side(found):
-    pool = ProcessPoolExecutor(min(os.cpu_count() or 1, max(1, len(found))))
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    pool = ProcessPoolExecutor(min(os.cpu_count() or 1, max(1, len(found))), context)
     try:
         waiting = {name: pool.submit(read_one, path, name) for name, path in found.items()}
         for name, future in waiting.items():
@@ -191,7 +195,7 @@ def read_tokens(text):
     """
     try:
         tree = ast.parse(text)
-    except (SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, RecursionError, MemoryError, SyntaxError) as error:
         raise ValueError(f"it cannot be read as Python ({type(error).__name__})") from None
     nodes = list(ast.walk(tree))
     library = dict(chain.from_iterable(map(_imported, [*ast.walk(ast.parse(IMPORTS)), *nodes])))
@@ -201,7 +205,7 @@ def read_tokens(text):
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     attributes |= {one.name for node in nodes if isinstance(node, ast.ClassDef) for one in node.body
                    if isinstance(one, FUNCTIONS)}
-    tokens, lines, waiting = [], [], [(tree, 1)]
+    tokens, lines, waiting = [], [], [(node, 1) for node in reversed(tree.body)]
     while waiting and len(tokens) < MOST_TOKENS:
         node, line = waiting.pop()
         line = getattr(node, "lineno", line)
@@ -249,10 +253,14 @@ def _parts(node):
 def base_prints():
     """The fingerprints of what everybody was given, the starters, and of the reference answers."""
     texts = [path.read_text(encoding="utf-8") for folder in (SOLUTIONS, FAST) for path in sorted(folder.glob("*.py"))]
-    for name in NOTEBOOKS.values():
-        cells = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))["cells"]
-        texts += [python_of("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
-    return frozenset(chain.from_iterable(read_code(text).prints for text in texts))
+    return frozenset(chain.from_iterable(read_code(text).prints for text in [*texts, *given_cells()]))
+
+
+def given_cells():
+    """The code of the starters, cell by cell."""
+    notebooks = [json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8")) for name in NOTEBOOKS.values()]
+    return [python_of("".join(cell["source"])) for notebook in notebooks for cell in notebook["cells"]
+            if cell["cell_type"] == "code"]
 
 
 def compare(handed, base=None):
