@@ -52,6 +52,9 @@ def make_parser():
     diff = commands.add_parser("diff", parents=[debug], help="what a regrade changed")
     diff.add_argument("old", type=Path, metavar="OLD", help="a grades.csv, or its folder")
     diff.add_argument("new", type=Path, metavar="NEW")
+    similar = commands.add_parser("similar", parents=[debug], help="whose answers are alike: pages for staff")
+    similar.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION", help="as in grade")
+    similar.add_argument("--out", type=Path, required=True, metavar="DIR", help="where table and pages go")
     give = commands.add_parser("release", parents=[debug], help="what students get, as a zip: no answers, no probes")
     give.add_argument("out", type=Path, metavar="OUT", help="the folder for lab3-VERSION.zip and its checksum")
     return parser
@@ -105,6 +108,18 @@ def run_grade(options):
     return 1 if broken else 0
 
 
+def run_similar(options):
+    from grader.similar import compare, read_class
+    from grader.similar_pages import INDEX, write_report
+
+    found = compare(read_class(options.submissions))
+    for one in found.skipped:
+        print(f"{one.name}: not compared: {short(' '.join(one.notes))}", file=sys.stderr)
+    reported = write_report(found, options.out)
+    print(f"{len(found.handed)} submissions compared, {len(reported)} pairs to look at: {options.out / INDEX}")
+    return 0
+
+
 def run_release(options):
     from grader.release import release
 
@@ -137,4 +152,5 @@ def run_diff(options):
     return 0
 
 
-COMMANDS = {"grade": run_grade, "export": run_export, "diff": run_diff, "release": run_release}
+COMMANDS = {"grade": run_grade, "export": run_export, "diff": run_diff, "similar": run_similar,
+            "release": run_release}

@@ -41,7 +41,8 @@ NOTEBOOKS = {
 MODEL = ("work", "maskgit.safetensors")
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
 # What stands beside the submissions' folders in the results.
-OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv")
+OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv",
+             "similar", "similar.csv", "similar.html")
 
 MAX_NOTEBOOKS = 50
 MAX_NOTEBOOK = 20 * MB  # of a notebook, its outputs included

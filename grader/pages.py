@@ -23,14 +23,14 @@ SANDBOXES = {"bubblewrap": "a process without network that sees its own files on
              "namespaces": "a process without network and apart from others",
              "limits": "a process with limits of time and memory, without further walls"}
 
-_PAGES = jinja2.Environment(loader=jinja2.PackageLoader("grader"), autoescape=True, undefined=jinja2.StrictUndefined,
+PAGES = jinja2.Environment(loader=jinja2.PackageLoader("grader"), autoescape=True, undefined=jinja2.StrictUndefined,
                             trim_blocks=True, lstrip_blocks=True)
-_PAGES.filters |= {"short": short, "number": number}
+PAGES.filters |= {"short": short, "number": number}
 
 
 def write_feedback(result, folder):
     """Write one student's page, `feedback.html`, into a folder. Raises `SaveError`."""
-    page = _PAGES.get_template(FEEDBACK).render(
+    page = PAGES.get_template(FEEDBACK).render(
         result=result, exercises=[_exercise(one) for one in result.exercises if result.status != "unreadable"],
         titles=TITLES, sandbox=SANDBOXES.get(result.sandbox), decisive=DECISIVE, share=_share)
     write_text(Path(folder) / FEEDBACK, page)
@@ -69,7 +69,7 @@ def write_class_page(results, path):
     """
     results = sorted(results, key=lambda one: one.submission)
     graded = [one for one in results if one.status == "graded"]
-    page = _PAGES.get_template(CLASS).render(
+    page = PAGES.get_template(CLASS).render(
         results=results, graded=graded, ungraded=[one for one in results if one.status != "graded"],
         scores=_spread([_share(one.score, one.max_score) for one in graded]), bars=histogram(graded),
         exercises=_columns(graded), probes=_most_failed(graded),

@@ -236,13 +236,13 @@ def write_grades(results, path, columns=tuple(COLUMNS)):
     table.writerow(["submission", "score", "max_score", "status", "sandbox", "seconds", "seed", *columns])
     for result in sorted(results, key=lambda one: one.submission):
         points = {one.exercise: number(one.points) for one in result.exercises}
-        table.writerow([_harmless(result.submission), number(result.score), number(result.max_score),
-                        _harmless(result.status), _harmless(result.sandbox), number(result.seconds, 1), result.seed,
+        table.writerow([harmless(result.submission), number(result.score), number(result.max_score),
+                        harmless(result.status), harmless(result.sandbox), number(result.seconds, 1), result.seed,
                         *(points.get(column, "") for column in columns)])
     write_text(path, text.getvalue())
 
 
-def _harmless(name):
+def harmless(name):
     """Text that no spreadsheet takes for a formula."""
     text = short(name, 200)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) else text
