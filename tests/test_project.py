@@ -1,5 +1,7 @@
 """The project's own files agree with one another."""
 
+import argparse
+import importlib
 import json
 import re
 import subprocess
@@ -18,6 +20,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 NEEDED = [Requirement(line) for line in PROJECT["dependencies"] + [line for extra in EXTRAS.values() for line in extra]]
 PINS = {canonicalize_name(pin.name): pin for pin in (
     Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")}
+DOCS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
@@ -83,11 +86,38 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
     assert transformer["tokenizer_key"] == tokenizer_key(tokenizer)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/RESULTS.md", "docs/INSTRUCTOR.md",
-                                  "docs/FARM.md", "data/cats/LICENSE.md"])
+@pytest.mark.parametrize("page", [*DOCS, "data/cats/LICENSE.md"])
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def words_of(parser):
+    """The options and subcommands of a parser, and of its subcommands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for name, one in action.choices.items():
+                yield name
+                yield from words_of(one)
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_the_commands_of_the_docs_exist(page):
+    """Modules, subcommands and options of what the docs say to type, and targets of make."""
+    text = re.sub(r"\n {16,}", " ", (ROOT / page).read_text())  # commands that go on in a second line
+    for module, rest in re.findall(r"python -m ((?:lab3|grader|benchmarks\.\w+)\b)([^`\n]*)", text):
+        names = re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest)
+        if "." in module:
+            source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+            known = [name for name in names if f'"{name}"' in source]
+        else:
+            names += re.findall(r"^ +([a-z-]+)", rest)
+            known = words_of(importlib.import_module(f"{module}.cli").make_parser())
+        assert set(names) <= set(known), f"{module}{rest}"
+    makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "lab.mk", "grader/student/Makefile"))
+    for target in re.findall(r"^make ([a-z]+)|`make ([a-z]+)", text, re.MULTILINE):
+        assert re.search(rf"^{''.join(target)}:", makefiles, re.MULTILINE), target
 
 
 def test_layers_are_small_and_carry_their_licence():
