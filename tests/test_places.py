@@ -235,7 +235,8 @@ def test_a_notebook_begins_after_the_note(tmp_path):
         assert "[OK]   multi_head_attention" in said(answer)
         assert Path(said("print(lab3.__file__)").strip()).is_relative_to(tmp_path)
         assert (tmp_path / f"lab3-{PROJECT['version']}" / "work" / "multi_head_attention.py").is_file()
-        found = said("!{sys.executable} -c 'import importlib.util; print(importlib.util.find_spec(\"lab3\").origin)'")
+        found = said("!env -u PYTHONPATH {sys.executable} -c "
+                     "'import importlib.util; print(importlib.util.find_spec(\"lab3\").origin)'")
         assert Path(found.strip()).is_relative_to(tmp_path), "commands find it, too, and the next session"
     finally:
         client.stop_channels()
