@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 lab: install
-	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks
+	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks $(JUPYTERLAB)
 
 explore: install
 	JUPYTER_PATH=lab3/web $(RUN) -m voila lab3/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \

@@ -1,7 +1,8 @@
 """Builds everything that students and instructors get from the one source, `solutions/source/NN_name.py`.
 
-In: jupytext sources with nbgrader's solution markers. Out: starters in `notebooks/`, the same notebooks solved and run
-in `solutions/`, the answers alone in `solutions/work/`.
+In: jupytext sources with nbgrader's solution markers, and what the first cell of each says of other places to run it,
+`elsewhere.md`. Out: starters in `notebooks/`, the same notebooks solved and run in `solutions/`, the answers alone in
+`solutions/work/`.
 
     python solutions/build.py          # all of it; a solved notebook runs again only where its code has changed
     python solutions/build.py 05 06    # run these again in any case
@@ -44,6 +45,7 @@ def sources():
 def solved(source):
     """The notebook of a source, answers included, with cell ids and nbgrader's metadata, not run."""
     notebook = jupytext.read(source)
+    notebook.cells[0].source += f"\n\n{(source.parent / 'elsewhere.md').read_text(encoding='utf-8').rstrip()}"
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"}}
