@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib import metadata
 
 import pytest
 import yaml
@@ -34,6 +36,17 @@ def test_every_dependency_is_pinned_within_its_range(need):
 
 def test_pins_are_exact():
     assert all([part.operator for part in pin.specifier] == ["=="] for pin in PINS.values())
+
+
+def test_pins_take_the_oldest_python_that_is_promised():
+    """Also Python 3.11.0, which some systems have."""
+    oldest = f"{PROJECT['requires-python'].removeprefix('>=')}.0"
+    for name, pin in PINS.items():
+        with suppress(metadata.PackageNotFoundError):  # of extras that are not installed
+            about = metadata.metadata(name)
+            if f"=={about['Version']}" == str(pin.specifier):
+                wanted = about["Requires-Python"] or ""
+                assert SpecifierSet(wanted).contains(oldest), f"{pin}: {wanted}"
 
 
 def test_environment_installs_what_pyproject_and_constraints_say():
