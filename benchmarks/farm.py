@@ -110,14 +110,16 @@ def memory(roots):
 
 
 def watched(students, out, n, options, farm=None):
-    """Grade; gives seconds and the memory early and late. With a farm, kill workers on the way."""
+    """Grade; gives seconds, busy cores of the whole machine, and memory early and late; kills workers of a farm."""
     command = [sys.executable, "-m", "grader", "grade", str(students), "--out", str(out), "--seed", "1", *options]
-    began, early, late, deaths = time.perf_counter(), {}, {}, []
+    began, first, early, late, deaths = time.perf_counter(), None, {}, {}, []
+    psutil.cpu_percent()  # from here on
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     roots = [psutil.Process(process.pid), *([psutil.Process(one.pid) for one in farm.started] if farm else [])]
     while process.poll() is None:
         done = len(written(out))
         if done >= 10:
+            first = first or time.perf_counter() - began
             late = memory(roots) or late
             early = early or late
         if farm and len(deaths) < len(KILLED_AT) and done >= max(1, KILLED_AT[len(deaths)] * n):
@@ -128,7 +130,9 @@ def watched(students, out, n, options, farm=None):
         time.sleep(STEP)
     if process.returncode:
         raise SystemExit(f"grading ended with status {process.returncode}")
-    return {"seconds": time.perf_counter() - began, "early": early, "late": late, "killed_after": deaths}
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "seconds_of_10": first or seconds, "busy": psutil.cpu_percent() / 100 * os.cpu_count(),
+            "early": early, "late": late, "killed_after": deaths}
 
 
 def measure(n, seed, only, model, folder):
@@ -154,10 +158,12 @@ def measure(n, seed, only, model, folder):
 
 def show(found):
     """The figures as tables."""
-    print("| | seconds | a submission |\n|---|---|---|")
+    print(f"| | first 10 results | all {found['n']} | a submission | busy cores |\n|---|---|---|---|---|")
     for name, label in (("here", f"this machine, {found['cores']} jobs"),
                         ("farm", f"{WORKERS} workers, two killed after {found['farm']['killed_after']} results")):
-        print(f"| {label} | {found[name]['seconds']:.0f} | {found[name]['seconds'] / found['n']:.1f} s |")
+        one = found[name]
+        each = one["seconds"] / found["n"]
+        print(f"| {label} | {one['seconds_of_10']:.0f} s | {one['seconds']:.0f} s | {each:.1f} s | {one['busy']:.2f} |")
     print(f"\n| resident memory (MB) | after 10 | after {found['n']} | growth |\n|---|---|---|---|")
     for name, label in (("here", "this machine"), ("farm", "farm")):
         for one, late in found[name]["late"].items():
