@@ -1,9 +1,10 @@
-"""How long grading takes: one solved submission, a batch with one and two jobs, and the start of a kernel.
+"""How long grading takes: one solved submission, each further one, a batch with two jobs, and the start of a kernel.
 
     python -m benchmarks.grading [--model FILE] [--batch 50] [--repeats 3] [--json FILE]
 
 The solved lab is copied as often as the batch needs it; a trained model goes into each copy where one is named. Times
-are of whole commands, Python's start and the reference answers' run included.
+are of whole commands, Python's start and the reference answers' run included; a further submission is half of what
+three take more than one.
 """
 
 import argparse
@@ -75,28 +76,27 @@ def measure(model, batch, repeats):
     found = {"sandbox": best_level()}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        hand_in(folder / "one" / "solved", model)
+        for count in {1, 3, batch}:
+            for number in range(count):
+                hand_in(folder / str(count) / f"student{number:02d}", model)
         for name, only in (("full", ()), ("probes", tuple(EXERCISES))):
-            runs = [graded(folder / "one", 1, only=only, cores={0}) for _ in range(repeats)]
-            found[f"{name}_seconds"], found[f"{name}_processor_seconds"] = (
-                statistics.median(run[n] for run in runs) for n in (0, 1))
-            found[f"{name}_points"] = runs[0][2]["solved"]
-            print(f"one solved submission, {name}, one core: {found[f'{name}_seconds']:.1f} s, "
-                  f"{found[f'{name}_processor_seconds']:.1f} s of it busy, "
-                  f"{'/'.join(f'{one:g}' for one in runs[0][2]['solved'])} points", flush=True)
+            runs = [(graded(folder / "1", 1, only=only, cores={0}), graded(folder / "3", 1, only=only, cores={0}))
+                    for _ in range(repeats)]
+            points, most = runs[0][0][2]["student00"]
+            print(f"one solved submission, {name}, one core, {points:g}/{most:g} points:")
+            for n, unit in ((0, "seconds"), (1, "processor_seconds")):
+                first = statistics.median(one[n] for one, _ in runs)
+                more = statistics.median((three[n] - one[n]) / 2 for one, three in runs)
+                found |= {f"{name}_{unit}": first, f"{name}_more_{unit}": more, f"{name}_points": [points, most]}
+                print(f"    {first:.1f} {unit.replace('_', ' ')}, each further one {more:.1f}", flush=True)
         boxed, fresh = kernel_starts(repeats)
         found |= {"kernel_boxed_seconds": boxed, "kernel_fresh_seconds": fresh}
         print(f"start of a kernel with its first cell: {boxed:.2f} s in a box, {fresh:.2f} s anew, "
               f"{fresh / boxed:.1f} times as long", flush=True)
-        for jobs, count in ((1, max(1, batch // 5)), (2, batch)):
-            for number in range(count):
-                hand_in(folder / str(count) / f"student{number:02d}", model)
-            seconds, used, _ = graded(folder / str(count), jobs)
-            found[f"batch_{jobs}_seconds_each"], found[f"batch_{jobs}_cores"] = seconds / count, used / seconds
-            print(f"{count} submissions, {jobs} at a time: {seconds:.0f} s, {seconds / count:.1f} s each, "
-                  f"{used / seconds:.2f} cores busy", flush=True)
-        found["batch"] = batch
-    print(f"two jobs against one: {found['batch_1_seconds_each'] / found['batch_2_seconds_each']:.2f} times as fast")
+        seconds, used, _ = graded(folder / str(batch), 2)
+        found |= {"batch": batch, "batch_seconds_each": seconds / batch, "batch_cores": used / seconds}
+        print(f"{batch} submissions, two at a time: {seconds:.0f} s, {seconds / batch:.1f} s each, "
+              f"{used / seconds:.2f} cores busy", flush=True)
     return found
 
 

@@ -161,6 +161,8 @@ def refuse_calls(libc):
 
 def preload():
     """Import all that a kernel and an answer may want, without starting a thread."""
+    sys.modules["debugpy"] = None  # ipykernel does without where it is not there; importing it is half of a start
+    import ipykernel.debugger
     import ipykernel.kernelapp  # noqa: F401
     import torch
     from IPython.core import interactiveshell  # noqa: F401

@@ -76,6 +76,11 @@ def test_a_kernel_computes(start, level):
     assert run(start(level), "import torch; print(int(torch.ones(3).sum()))") == "3"
 
 
+def test_a_kernel_holds_no_debugger(start, level):
+    """It would take half of the kernel's start, and is made to look into other code."""
+    assert run(start(level), "import sys; print(any('pydevd' in name for name in sys.modules))") == "False"
+
+
 def test_files_given_can_be_read(start, level, tmp_path):
     (tmp_path / "given.txt").write_text("content")
     kernel = start(level, given=[tmp_path / "given.txt"])
