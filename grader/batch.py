@@ -26,7 +26,7 @@ from grader.kernel import Nursery
 from grader.pages import write_class_page, write_feedback
 from grader.probes.filling import save_scene
 from grader.result import ExerciseResult, Result
-from grader.results import read_result, write_grades, write_result
+from grader.results import earlier_result, read_result, write_grades, write_result
 from grader.sandbox import best_level, require
 from lab3.exercises import EXERCISES
 from lab3.files import InputError, read_json, write_json, write_text
@@ -202,11 +202,7 @@ def _work(path, name, bench, out):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_memory()
     tempfile.tempdir = bench.scratch  # it goes with the batch, also where this process is killed
-    done = None
-    try:
-        done = read_result(out / name)
-    except InputError:
-        pass  # none yet, or a damaged one
+    done = earlier_result(out / name)
     try:
         result = grade_one(path, name, bench, done)
     except Exception:

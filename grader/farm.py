@@ -14,7 +14,7 @@ from grader.batch import ERROR, RUN, TRIES, broken, save
 from grader.grade import grader_key, read_rubric
 from grader.kernel import GraderError
 from grader.result import from_dict, to_dict
-from grader.results import read_result
+from grader.results import earlier_result
 from lab3.files import InputError, write_json, write_text
 from lab3.progress import progress_bar
 
@@ -89,11 +89,8 @@ def connected(address):
 
 def _call(name, path, out):
     """What the task gets to know of one submission, its earlier result too: as on one machine, that may be enough."""
-    try:
-        done = to_dict(read_result(out / name))
-    except InputError:
-        done = None  # none yet, or a damaged one
-    return json.dumps({"name": name, "path": str(path), "sight": sight(path), "done": done})
+    done = earlier_result(out / name)
+    return json.dumps({"name": name, "path": str(path), "sight": sight(path), "done": done and to_dict(done)})
 
 
 def _ended(running):
@@ -127,11 +124,7 @@ def _take(future, name, path, out):
     else:
         (out / name / ERROR).unlink(missing_ok=True)
     result = from_dict(answer["result"])
-    try:
-        done = read_result(out / name)
-    except InputError:
-        done = None
-    if result != done:
+    if result != earlier_result(out / name):
         save(result, out)
     return True
 

@@ -206,6 +206,14 @@ def read_result(folder):
     return result
 
 
+def earlier_result(folder):
+    """The `Result` in a folder; None where there is none yet, or a damaged one."""
+    try:
+        return read_result(folder)
+    except InputError:
+        return None
+
+
 def _check(record, kind):
     """Raise TypeError unless every field has the type that its class names."""
     for name, wanted in kind.__annotations__.items():
