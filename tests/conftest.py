@@ -15,11 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def surroundings(tmp_path_factory):
-    """No cache from outside, and one thread: on a busy machine threads wait for one another, ten times as long."""
+    """No cache from outside, no make around, and one thread: on a busy machine threads wait for one another."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB3_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
+        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test starts would say which folder it leaves
+            patch.delenv(name, raising=False)
         yield
 
 
