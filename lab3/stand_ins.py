@@ -11,21 +11,18 @@ from torch import nn
 
 
 class TorchAttention(nn.Module):
-    """PyTorch's multi-head attention with the answer's parameters, so the same weights fit: (B, T, dim) likewise."""
+    """PyTorch's fused attention with the answer's parameters, so the same weights fit: (B, T, dim) likewise."""
 
     def __init__(self, dim=768, num_heads=16, attn_drop=0.1):
         super().__init__()
-        self.num_heads, self.dropout = num_heads, attn_drop
+        self.num_heads, self.attn_drop = num_heads, nn.Dropout(attn_drop)
         self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(self, x):
-        parts = (self.query, self.key, self.value)
-        x = x.transpose(0, 1)  # (T, B, dim), as this function wants it
-        mixed, _ = F.multi_head_attention_forward(
-            x, x, x, x.shape[-1], self.num_heads, torch.cat([part.weight for part in parts]),
-            torch.cat([part.bias for part in parts]), None, None, False, self.dropout, self.output.weight,
-            self.output.bias, training=self.training, need_weights=False)
-        return mixed.transpose(0, 1)
+        heads = (part(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, dim of a head)
+                 for part in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(*heads, dropout_p=self.attn_drop.p if self.training else 0.0)
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
 
 def straight_line(mode="cosine"):
