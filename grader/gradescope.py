@@ -21,7 +21,8 @@ PLACE = Path("/autograder")
 OWN = Path(__file__).parent / "gradescope_files"
 PROGRAMS = ("run_autograder", "setup.sh")
 SETTINGS = "gradescope.json"
-TAKEN = ("lab3/**/*", "grader/**/*", "solutions/work/*.py", "data/**/*", "constraints.txt", "LICENSE")
+TAKEN = ("lab3/**/*", "grader/**/*", "solutions/work/*.py", "solutions/fast/*.py", "data/**/*", "constraints.txt",
+         "LICENSE")
 LEFT = ("__pycache__", "student", OWN.name)
 BROKEN = "The autograder broke down on this submission. That says nothing about your answers: your course staff can " \
          "see what happened and grade it again. You may also hand in again."

@@ -111,7 +111,7 @@ PRESETS = {
             ),
             transformer=TransformerConfig(dim=64, layers=2, hidden=128, heads=4),
             training=TrainingConfig(epochs=2, batch_size=32, part_steps=4, train_pictures=256, val_pictures=64),
-            decoding=DecodingConfig(total_iter=4, sweet_spot=4, test_pictures=64, seeds=(0, 1)),
+            decoding=DecodingConfig(total_iter=4, sweet_spot=4, test_pictures=32, seeds=(0, 1)),
         ),
         Preset("cpu"),
         Preset(

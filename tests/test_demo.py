@@ -18,13 +18,13 @@ def test_the_demo_writes_its_summary_and_page_and_reuses_them(tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert FIELDS <= summary.keys()
-    assert summary["features"] == "lite0" and summary["protocol"] == "course" and summary["n"] == 64
+    assert summary["features"] == "lite0" and summary["protocol"] == "course" and summary["n"] == 32
     shipped = summary["shipped"]["distance"]
     assert summary["distance_floor"] < shipped < summary["distance"]
     assert shipped < summary["distance_holes"]
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 6 and "http" not in page
-    assert len(list((tmp_path / "shipped" / "pasted").glob("*.png"))) == 64
+    assert len(list((tmp_path / "shipped" / "pasted").glob("*.png"))) == 32
 
     weights = (tmp_path / "run" / "maskgit.safetensors").stat().st_mtime
     scores = (tmp_path / "scores-shipped.json").stat().st_mtime

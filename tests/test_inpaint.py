@@ -86,11 +86,11 @@ def test_a_mask_token_that_is_never_filled_is_named(cats, tokenizer, transformer
 
 
 def test_the_shipped_model_scores_between_its_anchors(cats, tokenizer, transformer, answers):
-    shown = slice(0, 200)
-    decoding = replace(DECODING, total_iter=8, sweet_spot=8, batch_size=100)
+    shown = slice(0, 64)
+    decoding = replace(DECODING, total_iter=8, sweet_spot=8, batch_size=64)
     filled = fill(cats.masked[shown], cats.holes[shown], tokenizer, transformer, answers, decoding, 0, progress=False)
     anchors = reference(
-        cats.test[shown], cats.holes[shown], cats.masked[shown], tokenizer, load_extractor("lite0"), "test-200")
+        cats.test[shown], cats.holes[shown], cats.masked[shown], tokenizer, load_extractor("lite0"), "test-64")
     marks = score(filled, anchors)
     assert anchors.distance_floor < marks.distance < anchors.distance_holes
     assert marks.distance - anchors.distance_floor < 0.3 * (anchors.distance_holes - anchors.distance_floor)
