@@ -52,7 +52,7 @@ class Setting:
 
 
 DECODING = Setting((("argmax", 0.2), ("categorical", 0.0)), 64, 48, 6)
-MODEL = Setting((("categorical", 4.5),) * 2, 64, 0, 4)
+MODEL = Setting((("categorical", 4.5),) * 2, 64, 0, 2)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from grader import batch, cli
 from grader.sandbox import Limits
 limits = Limits(**json.loads(sys.argv.pop(1)))
 rubric = dataclasses.replace(batch.read_rubric(), limits=limits)
-batch.read_rubric, batch.LONGEST = lambda: rubric, 6 * limits.cell
+batch.read_rubric, batch.LONGEST = lambda: rubric, 20 * limits.cell
 sys.exit(cli.main(sys.argv[1:]))
 """
 
