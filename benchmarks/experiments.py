@@ -35,7 +35,7 @@ from lab3.inpaint import Filled, fill
 from lab3.machine import autocast, best_device
 from lab3.masks import hidden_tokens, paste
 from lab3.places import FAST, SHIPPED, SOLUTIONS, TOKENIZER, open_data
-from lab3.presets import CODES, TransformerConfig, preset
+from lab3.presets import CODES, DecodingConfig, TransformerConfig
 from lab3.progress import progress_bar
 from lab3.runs import part_generator
 from lab3.score import reference, score
@@ -208,7 +208,7 @@ class Lab:
             too; `val_loss`; `seconds` of the filling.
         """
         model, val_loss = self.model(case.training, seed if case.training else 0)
-        decoding = replace(preset("cpu").decoding, **case.settings)
+        decoding = replace(DecodingConfig(), **case.settings)
         began = time.perf_counter()
         if case.exact:
             filled = self.fill_exactly(model, decoding, seed, case.keep_known)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.threshold [--seeds 5] [--pictures N] [--only CASE ...] [--json FILE]
 
-All fill the embedded test pictures with the kit's model at the cpu preset's setting and are scored as whole decoded
-pictures. A mistake is a change of a few words in the reference answers; most are found in public solutions.
+All fill the embedded test pictures with the kit's model at the notebooks' setting, codes drawn, and are scored as whole
+decoded pictures. A mistake is a change of a few words in the reference answers; most are found in public solutions.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lab3.fit import WEIGHTS
 from lab3.inpaint import fill
 from lab3.machine import best_device
 from lab3.places import SHIPPED, SOLUTIONS, TOKENIZER
-from lab3.presets import preset
+from lab3.presets import DecodingConfig
 from lab3.score import reference
 from lab3.tokenizer import load_tokenizer
 from lab3.transformer import load_transformer
@@ -93,7 +93,7 @@ def halton_rank(side=16):
 
 def measure(names, seeds, n):
     """Distances, a list a name: one number a seed."""
-    data, device, decoding = Cats(), best_device(), preset("cpu").decoding
+    data, device, decoding = Cats(), best_device(), DecodingConfig()
     tokenizer = load_tokenizer(SHIPPED / TOKENIZER).to(device)
     test, holes, masked = data.test[:n], data.holes[:n], data.masked[:n]
     anchors = reference(test, holes, masked, tokenizer, load_extractor("lite0"), f"{data.key}-{len(test)}")

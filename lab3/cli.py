@@ -65,7 +65,7 @@ def make_parser():
     inpaint.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(inpaint)
     _add_work(inpaint)
-    _add_decoding(inpaint)
+    _add_decoding(inpaint, sampling="argmax")
     inpaint.add_argument("--seed", type=int, default=0)
     inpaint.add_argument("--out", type=Path, required=True)
 
@@ -85,7 +85,7 @@ def make_parser():
     report.add_argument("--work", type=Path, default=Path("work"), help="the folder of answers; default: work")
     report.add_argument("--run", type=Path, help="a folder of train; default: what notebook 03 left in work")
     report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
-    _add_decoding(report)
+    _add_decoding(report, sampling="categorical")
     report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
 
     check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
@@ -181,9 +181,9 @@ def run_train(options):
 def run_inpaint(options):
     from lab3.exercises import load_answers
     from lab3.inpaint import fill, save_pictures
-    from lab3.presets import DecodingConfig
+    from lab3.presets import preset
 
-    decoding = replace(DecodingConfig(), **_decoding(options))
+    decoding = replace(preset("cpu").decoding, **_decoding(options))
     decoding.check()
     if not 0 <= options.seed < 2**63:
         raise InputError(f"seed must lie in 0 ... 2^63 - 1, not {options.seed}.")
@@ -268,12 +268,12 @@ def _add_work(parser):
                              "fast; in a student's copy, work")
 
 
-def _add_decoding(parser):
+def _add_decoding(parser, sampling):
     parser.add_argument("--schedule", help="linear, cosine (default) or square")
     parser.add_argument("--total-iter", type=int, help="how many steps the schedule has; default: the preset's, 8")
     parser.add_argument("--sweet-spot", type=int, help="after how many to stop; default: total-iter")
     parser.add_argument("--temperature", dest="choice_temperature", type=float, help="choice temperature; default: 4.5")
-    parser.add_argument("--sampling", help="categorical (default) or argmax")
+    parser.add_argument("--sampling", help=f"categorical or argmax; default: {sampling}")
 
 
 def _decoding(options):

@@ -11,13 +11,13 @@ from pathlib import Path
 from lab3 import plots
 from lab3.cats import Cats
 from lab3.distance import NAMES, load_extractor
-from lab3.exercises import EXERCISES, load_answers
+from lab3.exercises import load_answers
 from lab3.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
 from lab3.fit import SUMMARY, WEIGHTS, fit
 from lab3.inpaint import fill, save_pictures
 from lab3.machine import best_device, machine_kind
 from lab3.pages import Heading, Table, Text, Title, figure, html
-from lab3.places import SHIPPED, SOLUTIONS, TOKENIZER, keep_tokenizer, tokenizer_of
+from lab3.places import ANSWERS, SHIPPED, SOLUTIONS, TOKENIZER, keep_tokenizer, tokenizer_of
 from lab3.presets import SCHEDULES
 from lab3.runs import read_metrics
 from lab3.score import reference, score_header, score_row, score_seeds, spread
@@ -48,7 +48,7 @@ def demo(preset, data, out, progress=True):
     if not SOLUTIONS.is_dir():
         raise InputError("the demo trains with the reference answers, which a student's copy does not hold. "
                          "Begin with notebook 00: make lab.")
-    answers = load_answers(SOLUTIONS)
+    answers = load_answers(ANSWERS)
     run, decoding = out / "run", preset.decoding
     # All pictures first: what cannot be read should not be found after the training.
     _, _, *shown = data.train, data.val, data.test, data.holes, data.masked
@@ -64,6 +64,14 @@ def demo(preset, data, out, progress=True):
                         about={"data": data.name, "data_key": data.key})
         tokenizer = tokenizer_of(run, data).to(device)  # as it was saved, in half precision
 
+    if embedded:
+        shipped = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
+        few = slice(0, SHOWN)
+        first = fill(masked[few], holes[few], tokenizer, shipped, answers, decoding, decoding.seeds[0], progress=False)
+        _save(plots.comparison({"masked": masked[few], "shipped\nmodel": first.pasted, "original": test[few]}, ""),
+              out / "first.png")
+        _say(f"The shipped model has filled {len(first.pasted)} holes: {out / 'first.png'}.")
+
     _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
     about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
     models = {"trained": fit(
@@ -72,12 +80,11 @@ def demo(preset, data, out, progress=True):
     keep_tokenizer(run, tokenizer)
     weights = {"trained": run / WEIGHTS}
     if embedded:
-        weights["shipped"] = SHIPPED / WEIGHTS
-        models["shipped"] = load_transformer(weights["shipped"], answers.MultiHeadAttention).to(device)
+        weights["shipped"], models["shipped"] = SHIPPED / WEIGHTS, shipped
 
     extractor = load_extractor(FEATURES)
     anchors = reference(test, holes, masked, tokenizer, extractor, f"{data.key}-{len(test)}")
-    answered = [(SOLUTIONS / f"{name}.py").read_text(encoding="utf-8") for name in EXERCISES]
+    answered = [path.read_text(encoding="utf-8") for folder in ANSWERS for path in sorted(folder.glob("*.py"))]
     results, filled = {}, {}
     for name, model in models.items():
         _say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds.")
@@ -92,8 +99,7 @@ def demo(preset, data, out, progress=True):
     _say("Drawing the figures.")
     figures = _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run)
     for name, _, page, _ in figures:
-        with atomic_path(out / "figures" / f"{name}.png") as temporary:
-            page.savefig(temporary, format="png")
+        _save(page, out / "figures" / f"{name}.png")
     means = {name: spread(result["scores"]) for name, result in results.items()}
     trained = means["trained"]
     summary = {
@@ -118,6 +124,11 @@ def demo(preset, data, out, progress=True):
 
 def _say(line):
     print(line, flush=True)
+
+
+def _save(page, path):
+    with atomic_path(path) as temporary:
+        page.savefig(temporary, format="png")
 
 
 def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):

@@ -133,7 +133,7 @@ def report(work, out, run=None, preset_name=None, **changes):
         work: the folder of answers. `report.md` is made there where there is none, and never touched where there is.
         out: the page, a name that ends in .html; the PDF gets the same name.
         run: the folder of a training; None: the one that notebook 03 left in `work`.
-        preset_name: whose settings the decoding has; None: the training's.
+        preset_name: whose settings the decoding has, but that codes are drawn; None: the training's.
         changes: settings of the decoding that are not the preset's.
 
     Returns:
@@ -177,7 +177,7 @@ def gather(work, run=None, preset_name=None, changes=None):
         raise InputError(f"{run}: was trained on {summary['data']}. A report is about the embedded cats.")
     trained = summary.get("preset") or (run.name.removeprefix("run-") if run and run.name[:4] == "run-" else None)
     chosen = preset(preset_name or trained or "cpu")
-    decoding = replace(chosen.decoding, **(changes or {}))
+    decoding = replace(chosen.decoding.drawn(), **(changes or {}))
     decoding.check()
 
     print("Checking the answers.", flush=True)

@@ -14,7 +14,8 @@ from lab3.files import InputError, read_json, write_json
 from lab3.inpaint import fill
 from lab3.tokens import cache_folder
 
-# FD-Lite0 of 747 whole decoded pictures, the kit's model at the cpu preset's setting: a right decoding stays below.
+# FD-Lite0 of 747 whole decoded pictures, the kit's model, settings as `DecodingConfig` has them by default: a right
+# decoding stays below.
 # Measured by `python -m benchmarks.threshold`: right 38.60 to 39.14 over five seeds. Above it: noise on probabilities
 # (from 40.43), an order at random (from 41.58), sweet_spot 2 of 8 (from 43.71), one drawn pass (from 44.85), the least
 # sure kept first (from 50.86). It lets pass what costs less: noise that grows (39.49 to 40.07), top-k over the batch

@@ -64,7 +64,8 @@ def test_inpaint_and_fid(capsys, smoke_run, few_cats, tmp_path):
     assert status == 0, said
     counts = {folder.name: len(list(folder.iterdir())) for folder in out.iterdir() if folder.is_dir()}
     assert set(counts) == {"masked", "decoded", "pasted", "original"} and len(set(counts.values())) == 1
-    assert json.loads((out / "inpaint.json").read_text())["sweet_spot"] == 2
+    settings = json.loads((out / "inpaint.json").read_text())
+    assert settings["sweet_spot"] == 2 and settings["sampling"] == "argmax"
     status, said = run(capsys, "fid", out / "decoded", out / "original", "--features", "lite0", "--json",
                        tmp_path / "fid.json")
     assert status == 0, said

@@ -25,6 +25,8 @@ def test_the_demo_writes_its_summary_and_page_and_reuses_them(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 6 and "http" not in page
     assert len(list((tmp_path / "shipped" / "pasted").glob("*.png"))) == 32
+    before = done.stdout[:done.stdout.index("Training")]
+    assert str(tmp_path / "first.png") in before and Image.open(tmp_path / "first.png").width > 600
 
     weights = (tmp_path / "run" / "maskgit.safetensors").stat().st_mtime
     scores = (tmp_path / "scores-shipped.json").stat().st_mtime

@@ -84,6 +84,10 @@ def test_an_unknown_preset_is_named():
         preset("huge")
 
 
+def test_notebooks_draw_with_the_defaults_of_the_contracts():
+    assert preset("cpu").decoding.drawn() == DecodingConfig()
+
+
 @pytest.mark.parametrize("settings, named", [
     ({"schedule": "cubic"}, "schedule"), ({"sampling": "top"}, "sampling"), ({"total_iter": 0}, "total-iter"),
     ({"sweet_spot": 9}, "sweet-spot"), ({"sweet_spot": 0}, "sweet-spot"), ({"choice_temperature": -1.0}, "temperature"),

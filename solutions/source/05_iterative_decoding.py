@@ -355,7 +355,7 @@ lab.check("iterative_decode")
 # ## Watch it decode
 #
 # `lab3.inpaint.fill` runs your functions over pictures in batches and decodes what comes out. The function below adds the
-# preset's setting, of which single numbers can be changed.
+# preset's setting, with codes drawn, of which single numbers can be changed.
 
 # %%
 from dataclasses import replace
@@ -368,8 +368,8 @@ small = lab.preset.name == "smoke"
 
 def decode(cats, seed=0, **changes):
     """Fill these test pictures (a slice or a list) with your decoding,
-    at the preset's setting but for `changes`."""
-    setting = replace(lab.preset.decoding, **changes)
+    at the preset's setting, codes drawn, but for `changes`."""
+    setting = replace(lab.preset.decoding.drawn(), **changes)
     if "sweet_spot" not in changes:
         setting = replace(setting, sweet_spot=setting.total_iter)
     return fill(lab.data.masked[cats], lab.data.holes[cats], lab.tokenizer, transformer,
