@@ -1,6 +1,7 @@
 """The whole lab in one go: train, fill the holes, score, draw the report's figures.
 
-In: a preset and a data set. Out: `summary.json` and `report.html` in a folder, with all that they were made from.
+In: a preset and a data set. Out: `summary.json` and `report.html` in a folder, with all that they were made from; for
+the embedded cats, before the training, `first.png`: what the shipped model fills.
 What a run before left there, the training and the scores, is used again where it still fits.
 """
 
@@ -67,10 +68,10 @@ def demo(preset, data, out, progress=True):
     if embedded:
         shipped = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
         few = slice(0, SHOWN)
-        first = fill(masked[few], holes[few], tokenizer, shipped, answers, decoding, decoding.seeds[0], progress=False)
-        _save(plots.comparison({"masked": masked[few], "shipped\nmodel": first.pasted, "original": test[few]}, ""),
+        look = fill(masked[few], holes[few], tokenizer, shipped, answers, decoding, decoding.seeds[0], progress=False)
+        _save(plots.comparison({"masked": masked[few], "shipped\nmodel": look.pasted, "original": test[few]}, ""),
               out / "first.png")
-        _say(f"The shipped model has filled {len(first.pasted)} holes: {out / 'first.png'}.")
+        _say(f"The shipped model has filled {len(look.pasted)} holes: {out / 'first.png'}.")
 
     _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
     about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
