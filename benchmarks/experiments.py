@@ -1,13 +1,13 @@
 """The report's experiments again, the classic mistakes one by one, and what is best.
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments [report] [ablation] [best] [--only CASE ...] [--seeds 5]
-        [--pictures 128] [--data DIR --tokenizer FILE] [--out out/experiments]
+        [--pictures 128] [--passes 1] [--data DIR --tokenizer FILE] [--out out/experiments]
 
 A case is a training, a decoding, or both. Cases of decoding alone fill with one model: the shipped one, or, for
 pictures of your own, the right training of seed 0. Cases of training train a small transformer with one pass over
-12,000 pictures, in 20 epochs of 600, once a seed, and fill with the likeliest codes, as the report does. Each seed of
-each case is saved when it is done, so that a run goes on where it stopped. `--only` takes some cases alone, also in a
-second process beside the first. Trained weights stay in the folder named by `--out`.
+12,000 pictures, or `--passes` of them, in 20 epochs, once a seed, and fill with the likeliest codes, as the report
+does. Each seed of each case is saved when it is done, so that a run goes on where it stopped. `--only` takes some cases
+alone, also in a second process beside the first. Trained weights stay in the folder named by `--out`.
 
 All are scored as the lab scores: whole decoded pictures against the originals, and with the known pixels put back.
 """
@@ -45,7 +45,7 @@ from lab3.tokens import tokens
 from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load_transformer, save_transformer
 
 SMALL = TransformerConfig(dim=64, layers=4, hidden=128, heads=2)
-EPOCHS, PICTURES, BATCH, LR, WARM_UP = 20, 600, 8, 1.5e-3, 1  # pictures of an epoch; epochs of warm-up
+EPOCHS, PICTURES, BATCH, LR, WARM_UP = 20, 600, 8, 1.5e-3, 1  # pictures of an epoch of one pass; epochs of warm-up
 EMA = 0.99  # a step
 STOPS = (1, 2, 4, 8, 16)  # sweet spots
 HALTON = (  # the order of a quasi-random sequence, whatever the model is sure of
@@ -137,10 +137,12 @@ class Lab:
         pictures: how many of the test pictures are filled.
         out: a folder for weights and results.
         shipped: fill with the shipped model where a case trains none.
+        passes: how many times 12,000 pictures a training takes.
     """
 
-    def __init__(self, data, tokenizer, pictures, out, shipped):
+    def __init__(self, data, tokenizer, pictures, out, shipped, passes=1):
         self.data, self.out, self.shipped, self.device = data, Path(out), shipped, best_device()
+        self.an_epoch = PICTURES * passes
         self.tokenizer = tokenizer.to(self.device)
         self.test, self.holes, self.masked = data.test[:pictures], data.holes[:pictures], data.masked[:pictures]
         self.compare = reference(self.test, self.holes, self.masked, self.tokenizer, load_extractor("lite0"),
@@ -170,15 +172,15 @@ class Lab:
         torch.manual_seed(seed)
         model = BidirectionalTransformer(SMALL, TorchAttention).to(self.device).train()
         epochs = round(EPOCHS * training.share)
-        an_epoch = math.ceil(PICTURES / BATCH)
-        unit = 1 if training.rate_by_epoch else an_epoch
+        unit = 1 if training.rate_by_epoch else math.ceil(self.an_epoch / BATCH)
         optimizer, scheduler = self.fast.configure_optimizers(model, LR, epochs * unit, WARM_UP * unit, 0.01)
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
         order = torch.Generator().manual_seed(seed)
-        rows = torch.cat([torch.randperm(len(pictures), generator=order) for _ in range(2)])  # a small set, once more
+        rounds = math.ceil(EPOCHS * self.an_epoch / len(pictures))
+        rows = torch.cat([torch.randperm(len(pictures), generator=order) for _ in range(rounds)])
         generator = torch.Generator(self.device).manual_seed(seed)
         for epoch in progress_bar(range(epochs), desc="training", unit="epoch"):
-            wanted = rows[epoch * PICTURES:(epoch + 1) * PICTURES].to(self.device)
+            wanted = rows[epoch * self.an_epoch:(epoch + 1) * self.an_epoch].to(self.device)
             for z_indices in Batches(pictures, wanted, BATCH):
                 mask = hide(*z_indices.shape, one_ratio=training.one_ratio, generator=generator, device=self.device)
                 optimizer.zero_grad(set_to_none=True)
@@ -254,13 +256,20 @@ def loss_of(model, z_indices, mask, training):
 
 
 def run(lab, chosen, seeds, path):
-    """Measure what a file lacks, seed by seed, so that all cases have one before any has two; gives all rows."""
+    """Measure what a file lacks, seed by seed, so that all cases have one before any has two; gives all rows.
+
+    A decoding that ends in an error, as a mistake's may, is named and has no row.
+    """
     for seed in range(seeds):
         for name, case in chosen.items():
             rows = kept(path)
             if str(seed) in rows.get(name, {}):
                 continue
-            row = lab.measure(case, seed)
+            try:
+                row = lab.measure(case, seed)
+            except InputError as error:
+                print(f"{name}, seed {seed}: {error}", flush=True)
+                continue
             rows = kept(path)  # another process may have added to it
             rows.setdefault(name, {})[str(seed)] = row
             write_json(path, {"floor": lab.compare.distance_floor, "holes": lab.compare.distance_holes,
@@ -359,6 +368,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="+", metavar="CASE", help="some cases alone")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
     parser.add_argument("--pictures", type=int, default=128, help="the first so many test pictures")
+    parser.add_argument("--passes", type=int, default=1, help="over 12,000 pictures, of a training")
     parser.add_argument("--data", type=Path, help="a folder of pictures; default: the embedded cats")
     parser.add_argument("--tokenizer", type=Path, default=SHIPPED / TOKENIZER, help="default: the shipped one")
     parser.add_argument("--out", type=Path, default=Path("out/experiments"))
@@ -367,11 +377,12 @@ if __name__ == "__main__":
     data, names = open_data(options.data), options.experiments or list(experiments)
     wanted = {name: {case: how for case, how in experiments[name].items() if not options.only or case in options.only}
               for name in names}
-    results = options.out / f"{data.name}-{options.pictures}.json"
-    lab_folder = options.out / data.name
+    lab_folder = options.out / (data.name if options.passes == 1 else f"{data.name}-{options.passes}-passes")
+    results = lab_folder.with_name(f"{lab_folder.name}-{options.pictures}.json")
     lab_folder.mkdir(parents=True, exist_ok=True)
     if not options.show:
-        lab = Lab(data, load_tokenizer(options.tokenizer), options.pictures, lab_folder, options.data is None)
+        lab = Lab(data, load_tokenizer(options.tokenizer), options.pictures, lab_folder, options.data is None,
+                  options.passes)
         run(lab, {case: how for some in wanted.values() for case, how in some.items()}, options.seeds, results)
     rows, floor = kept(results), read_json(results)["floor"]
     for name, chosen in wanted.items():

@@ -9,7 +9,7 @@ from benchmarks import experiments
 from benchmarks.experiments import SMALL, Case, Lab, Training, cases, loss_of, run, spread
 from benchmarks.threshold import answers_with, halton_rank
 from lab3.exercises import load_answers
-from lab3.files import read_json
+from lab3.files import InputError, read_json
 from lab3.places import SOLUTIONS
 from lab3.presets import CODES
 from lab3.stand_ins import TorchAttention
@@ -73,6 +73,11 @@ def test_halton_order_keeps_the_first_places():
     assert torch.equal(~left, (halton_rank() < 128).expand(2, -1))
 
 
+def lab_that(measure):
+    return SimpleNamespace(measure=measure, test=[1], data=SimpleNamespace(name="x"),
+                           compare=SimpleNamespace(distance_floor=0.5, distance_holes=9.0))
+
+
 def test_a_run_goes_on_where_it_stopped(tmp_path):
     measured = []
 
@@ -82,8 +87,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
             raise KeyboardInterrupt
         return {"scores": {"1": {"distance": 1.0, "distance_pasted": 1.0}}, "val_loss": None, "seconds": 1}
 
-    lab = SimpleNamespace(measure=measure, test=[1], data=SimpleNamespace(name="x"),
-                          compare=SimpleNamespace(distance_floor=0.5, distance_holes=9.0))
+    lab = lab_that(measure)
     chosen = {"one": Case({"total_iter": 1}), "two": Case({"total_iter": 2})}
     with pytest.raises(KeyboardInterrupt):
         run(lab, chosen, 2, tmp_path / "rows.json")
@@ -93,12 +97,23 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert read_json(tmp_path / "rows.json")["floor"] == 0.5
 
 
+def test_a_mistake_that_ends_in_an_error_stops_no_other_case(tmp_path, capsys):
+    def measure(case, seed):
+        if case.settings["total_iter"] == 1:
+            raise InputError("a mask token is left")
+        return {"scores": {"1": {"distance": 1.0, "distance_pasted": 1.0}}, "val_loss": None, "seconds": 1}
+
+    rows = run(lab_that(measure), {"one": Case({"total_iter": 1}), "two": Case({"total_iter": 2})}, 1,
+               tmp_path / "rows.json")
+    assert list(rows) == ["two"]
+    assert "one, seed 0: a mask token is left" in capsys.readouterr().out
+
+
 def test_the_learning_rate_by_epochs_begins_at_zero(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "EPOCHS", 2)
-    monkeypatch.setattr(experiments, "PICTURES", 2 * experiments.BATCH)
     monkeypatch.setattr(experiments, "tokens", lambda pictures, *_, **__: torch.zeros(len(pictures), 256).short())
     lab = SimpleNamespace(data=SimpleNamespace(train=range(64)), tokenizer=None, device=torch.device("cpu"),
-                          fast=load_answers(SOLUTIONS))
+                          an_epoch=2 * experiments.BATCH, fast=load_answers(SOLUTIONS))
     torch.manual_seed(0)
     start = BidirectionalTransformer(SMALL, TorchAttention).bias.clone()
     first = Lab.train(lab, Training(rate_by_epoch=True, share=0.5), 0)[0].bias
