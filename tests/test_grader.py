@@ -89,7 +89,7 @@ def test_right_answers_in_other_styles_have_full_marks(tmp_path):
 def test_each_exercise_is_graded_alone(tmp_path):
     """Right answers among broken ones have their full marks, and the broken ones none.
 
-    Four submissions: the exercise's number in binary says in which of them it is right, so no two are right in the same ones.
+    Four submissions: the exercise's number in binary says in which of them it is right, so each has its own company.
     """
     ways = ["raise RuntimeError('broken')", "def {name}(*args, **options):\n    return None", "{name} = 1",
             "class {name}:\n    def __init__(self, *args, **options):\n        raise ValueError('all wrong')"]
