@@ -17,5 +17,5 @@ lab: install
 	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks $(JUPYTERLAB)
 
 explore: install
-	JUPYTER_PATH=lab3/web $(RUN) -m voila lab3/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \
+	JUPYTER_PATH=lab3/explorer/web $(RUN) -m voila lab3/explorer/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \
 		$(foreach name,@jupyter/nbgrader jupyterlab-jupytext @jupyter-notebook/lab-extension,--VoilaConfiguration.extension_denylist=$(name)) $(VOILA)

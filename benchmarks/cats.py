@@ -6,7 +6,7 @@
 import statistics
 import time
 
-from lab3.cats import choices, compose
+from lab3.data.cats import choices, compose
 
 if __name__ == "__main__":
     wanted = choices("train")

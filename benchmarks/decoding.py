@@ -1,4 +1,4 @@
-"""How fast holes are filled: the report's loop, and `lab3.inpaint.fill` with the reference answers and the fast ones.
+"""How fast holes are filled: the report's loop, and `lab3.decoding` with the reference answers and the fast ones.
 
     OMP_NUM_THREADS=1 python -m benchmarks.decoding [--preset cpu] [--pictures 747] [--report-pictures 8] [--batch N]
                                                     [--repeats N] [--json FILE]
@@ -17,17 +17,16 @@ import torch
 
 from benchmarks.report_loop import ReportAttention, report_decode
 from benchmarks.timing import alternate, machine, seconds_of, table, times_as_fast
-from lab3.cats import Cats
-from lab3.exercises import load_answers
-from lab3.files import write_json
-from lab3.fit import WEIGHTS
-from lab3.inpaint import fill
-from lab3.machine import best_device
-from lab3.masks import hidden_tokens
-from lab3.places import FAST, SHIPPED, SOLUTIONS, TOKENIZER
+from lab3.common.files import write_json
+from lab3.common.machine import best_device
+from lab3.common.paths import FAST, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
+from lab3.data.cats import Cats
+from lab3.data.masks import hidden_tokens
+from lab3.decoding.inpaint import fill
+from lab3.exercises.answers import load_answers
+from lab3.model.tokenizer import Tokenizer, load_tokenizer
+from lab3.model.transformer import BidirectionalTransformer, load_transformer
 from lab3.presets import preset
-from lab3.tokenizer import Tokenizer, load_tokenizer
-from lab3.transformer import BidirectionalTransformer, load_transformer
 
 REPORT, PLAIN, QUICK = "the report's loop", "reference answers", "fast answers"
 

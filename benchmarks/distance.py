@@ -19,15 +19,15 @@ import torch
 from torch import nn
 
 from benchmarks.timing import machine, seconds_of_process, table, times_as_fast
-from lab3.cats import Cats
-from lab3.files import read_json, sha256, write_json
-from lab3.inpaint import save_pictures
-from lab3.torchvision_fix import import_torchvision
+from lab3.common.files import read_json, sha256, write_json
+from lab3.data.cats import Cats
+from lab3.decoding.inpaint import save_pictures
+from lab3.metrics.torchvision_fix import import_torchvision
 
 THEIRS, OURS = "pytorch-fid", "lab3 fid"
 CASES = {"cold": ("one", "two"), "one cached": ("one", "two.npz"), "both cached": ("one.npz", "two.npz")}
 # pytorch-fid's command, with what lets torchvision be imported; and lab3's, told which weights are meant.
-THEIR_CODE = ("from lab3.torchvision_fix import import_torchvision; import_torchvision()\n"
+THEIR_CODE = ("from lab3.metrics.torchvision_fix import import_torchvision; import_torchvision()\n"
               "from pytorch_fid import fid_score; fid_score.main()")
 OUR_CODE = ("import sys; from lab3 import distance; distance.INCEPTION_SHA256 = sys.argv.pop(1)\n"
             "from lab3.cli import main; sys.exit(main())")

@@ -26,23 +26,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.report_loop import hide, report_decode, report_loss
 from benchmarks.threshold import CASES, answers_with
 from benchmarks.timing import table
-from lab3 import plots
-from lab3.distance import load_extractor
-from lab3.exercises import load_answers
-from lab3.files import InputError, read_json, write_json
-from lab3.fit import WEIGHTS, Batches
-from lab3.inpaint import Filled, fill
-from lab3.machine import autocast, best_device
-from lab3.masks import hidden_tokens, paste
-from lab3.places import FAST, SHIPPED, SOLUTIONS, TOKENIZER, open_data
+from lab3.common import plots
+from lab3.common.files import InputError, read_json, write_json
+from lab3.common.machine import autocast, best_device
+from lab3.common.paths import FAST, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
+from lab3.common.progress import progress_bar
+from lab3.data.masks import hidden_tokens, paste
+from lab3.data.photos import open_data
+from lab3.decoding.inpaint import Filled, fill
+from lab3.exercises.answers import load_answers
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.metrics.distance import load_extractor
+from lab3.metrics.score import reference, score
+from lab3.model.tokenizer import load_tokenizer
+from lab3.model.tokens import tokens
+from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load_transformer, save_transformer
 from lab3.presets import CODES, DecodingConfig, TransformerConfig
-from lab3.progress import progress_bar
-from lab3.runs import part_generator
-from lab3.score import reference, score
-from lab3.stand_ins import TorchAttention
-from lab3.tokenizer import load_tokenizer
-from lab3.tokens import tokens
-from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load_transformer, save_transformer
+from lab3.training.fit import Batches
+from lab3.training.runs import part_generator
 
 SMALL = TransformerConfig(dim=64, layers=4, hidden=128, heads=2)
 EPOCHS, PICTURES, BATCH, LR, WARM_UP = 20, 600, 8, 1.5e-3, 1  # pictures of an epoch of one pass; epochs of warm-up

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import torch
 
 from benchmarks.timing import table
-from lab3.cats import Cats
-from lab3.explorer import TYPED
-from lab3.explorer_widgets import explore
-from lab3.files import write_json
-from lab3.machine import best_device, machine_kind
-from lab3.places import ROOT, SHIPPED, TOKENIZER
-from lab3.tokenizer import load_tokenizer
+from lab3.common.files import write_json
+from lab3.common.machine import best_device, machine_kind
+from lab3.common.paths import ROOT, SHIPPED, TOKENIZER
+from lab3.data.cats import Cats
+from lab3.explorer.core import TYPED
+from lab3.explorer.widgets import explore
+from lab3.model.tokenizer import load_tokenizer
 
 
 def controls(box):

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import psutil
 
-from lab3.exercises import EXERCISES
-from lab3.files import write_json
-from lab3.places import ROOT
+from lab3.common.files import write_json
+from lab3.common.paths import ROOT
+from lab3.exercises.table import EXERCISES
 
 sys.path.insert(0, str(ROOT / "tests"))
 from attacks import ATTACKS, Place  # noqa: E402
@@ -86,8 +86,8 @@ def make_class(folder, n, seed, model=None):
     return counts
 
 
-KINDS = {"foreman.py": "foreman", "nursery.py": "nursery", "dask_scheduler": "scheduler", "spawn_main": "worker",
-         "grader grade": "command"}
+KINDS = {"pool_server.py": "pool server", "forkserver.py": "forkserver", "dask_scheduler": "scheduler",
+         "spawn_main": "worker", "grader grade": "command"}
 
 
 def role(process):

@@ -5,8 +5,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold --make
 
 Mistakes are those of `benchmarks.threshold`. A decoding whose tokens are refused gets no distance and no points.
---model measures files of weights instead of decodings. --make writes `grader/right.safetensors` anew, with seeds that
-no run has; all thresholds have to be measured again after that.
+--model measures files of weights instead of decodings. --make writes `grader/run/right.safetensors` again, with seeds
+that no run has; all thresholds have to be measured again after that.
 """
 
 import argparse
@@ -18,12 +18,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.threshold import CASES, answers_with
-from grader import fid
-from lab3.files import InputError, save_tensors, write_json
-from lab3.fit import WEIGHTS
-from lab3.places import SHIPPED
-from lab3.stand_ins import TorchAttention
-from lab3.transformer import load_transformer
+from grader.run import distances
+from lab3.common.files import InputError, save_tensors, write_json
+from lab3.common.paths import SHIPPED, WEIGHTS
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.model.transformer import load_transformer
 
 MADE_WITH = [-1 - number for number in range(6)]  # seeds of a run are 0 or more
 
@@ -45,9 +44,9 @@ class Changed:
 def decoding(case, seed):
     """The distance of a case's decoding, or what `check_tokens` says to it."""
     options, changes = CASES[case]
-    scene = fid.scene(seed)
-    filled = fid.decode(Changed(scene, options), _model(), answers_with(changes, fid.tokenizer()))
-    return _or_refusal(fid.decode_score, filled, scene)
+    scene = distances.scene(seed)
+    filled = distances.decode(Changed(scene, options), _model(), answers_with(changes, distances.tokenizer()))
+    return _or_refusal(distances.decode_score, filled, scene)
 
 
 def _or_refusal(score, *given):
@@ -79,14 +78,14 @@ def measure(name, score, seeds):
 
 
 def make():
-    """Write `grader/right.safetensors`: tokens of whole pictures that the reference decoding made."""
+    """Write `grader/run/right.safetensors`: tokens of whole pictures that the reference decoding made."""
     batches = {}
-    for scene in map(fid.scene, MADE_WITH):
+    for scene in map(distances.scene, MADE_WITH):
         size = scene.setting.batch_size
-        filled = fid.decode(scene, _model(), fid.reference_answers())
+        filled = distances.decode(scene, _model(), distances.reference_answers())
         for number, (z, measured) in enumerate(zip(filled.split(size), scene.measured.split(size), strict=True)):
             batches.setdefault(f"batch {number}", []).append(z[measured].to(torch.int16))
-    save_tensors(fid.RIGHT, {name: torch.cat(made) for name, made in batches.items()}, {
+    save_tensors(distances.RIGHT, {name: torch.cat(made) for name, made in batches.items()}, {
         "command": "python -m benchmarks.grader_threshold --make",
         "licence": "CC BY 4.0, after David Revoy: see data/cats/LICENSE.md"})
 
@@ -104,10 +103,10 @@ def main():
     if options.make:
         make()
         return
-    fid.prepare()
+    distances.prepare()
     if options.model:
-        rows = [measure(str(path), partial(_or_refusal, fid.model_score, path), range(options.seeds))
-                | {"likeness": fid.likeness(path)} for path in options.model]
+        rows = [measure(str(path), partial(_or_refusal, distances.model_score, path), range(options.seeds))
+                | {"likeness": distances.likeness(path)} for path in options.model]
         print(*(f"{row['name']}: likeness {row['likeness']:.3f}" for row in rows), sep="\n")
     else:
         rows = [measure(case, partial(decoding, case), range(options.seeds) if case == "right" else

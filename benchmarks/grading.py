@@ -19,11 +19,11 @@ from pathlib import Path
 from nbval.kernel import RunningKernel
 
 from benchmarks.commands import timed
-from grader.kernel import BoxedKernel, Nursery
-from grader.sandbox import Limits, best_level, box
-from lab3.exercises import EXERCISES
-from lab3.files import write_json
-from lab3.places import ROOT
+from grader.kernels.kernel import BoxedKernel, Forkserver
+from grader.kernels.sandbox import Limits, best_level, box
+from lab3.common.files import write_json
+from lab3.common.paths import ROOT
+from lab3.exercises.table import EXERCISES
 
 
 def hand_in(folder, model, notebooks=ROOT / "solutions"):
@@ -49,15 +49,15 @@ def graded(submissions, jobs, *, only=(), cores=None):
 def kernel_starts(repeats):
     """(seconds of a kernel in a box, of one started anew): until PyTorch and lab3 are imported and a cell has run."""
     boxed, fresh, limits = [], [], Limits()
-    nursery = Nursery()
+    forkserver = Forkserver()
 
     def first_cell(kernel):
-        kernel.await_reply(kernel.execute_cell_input("import torch, lab3.checks"), timeout=120)
+        kernel.await_reply(kernel.execute_cell_input("import torch, lab3.exercises.checks"), timeout=120)
 
-    for number in range(repeats + 1):  # the first waits for the nursery itself and does not count
+    for number in range(repeats + 1):  # the first waits for the forkserver itself and does not count
         began = time.perf_counter()
         with box(best_level(), limits) as made:
-            kernel = BoxedKernel(nursery, made, limits)
+            kernel = BoxedKernel(forkserver, made, limits)
             first_cell(kernel)
             boxed.append(time.perf_counter() - began)
             kernel.stop()
@@ -67,7 +67,7 @@ def kernel_starts(repeats):
         first_cell(kernel)
         fresh.append(time.perf_counter() - began)
         kernel.stop()
-    nursery.close()
+    forkserver.close()
     return statistics.median(boxed[1:]), statistics.median(fresh)
 
 

@@ -3,11 +3,11 @@
     python -m benchmarks.grading_tools [--model FILE] [--batch 6] [--repeats 3] [--batch-repeats 1] [--json FILE]
 
 nbgrader and otter-grader get one notebook a submission, with the answers and nothing else of the lab: no training, no
-plots. Each exercise's public check (`lab3.checks`, which students see) is a test of theirs, with the rubric's points:
-a locked cell for `nbgrader autograde`, a test file for `otter run`. lab3's grader takes the answers from the solved
-lab's own notebooks and runs hidden probes on them, which do more than the public checks, in a sandboxed kernel for each
-exercise. One submission on one core is also timed with the very checks that the other tools run (`grade NOTEBOOK...`),
-in such kernels too, and with all that is graded, where a model is named.
+plots. Each exercise's public check (`lab3.exercises.checks`, which students see) is a test of theirs, with the
+rubric's points: a locked cell for `nbgrader autograde`, a test file for `otter run`. lab3's grader takes the answers
+from the solved lab's own notebooks and runs hidden probes on them, which do more than the public checks, in a sandboxed
+kernel for each exercise. One submission on one core is also timed with the checks that the other tools run
+(`grade NOTEBOOK...`), and with all that is graded, where a model is named.
 
 A batch is one command for lab3, with a job a core, and one for nbgrader, which takes submissions one after the other.
 otter-grader's own batches (`otter grade`) need Docker and run a container for each submission; here `otter run` is
@@ -36,12 +36,13 @@ from nbformat.v4 import new_code_cell, new_notebook
 from benchmarks.commands import timed
 from benchmarks.grading import graded, hand_in
 from benchmarks.timing import table, times_as_fast
-from grader.grade import read_rubric
-from grader.sandbox import best_level
-from lab3.exercises import EXERCISES, IMPORTS, exercise_of
-from lab3.files import InputError, write_json
-from lab3.machine import machine_kind
-from lab3.places import ROOT
+from grader.kernels.sandbox import best_level
+from grader.rubric import read_rubric
+from lab3.common.files import InputError, write_json
+from lab3.common.machine import machine_kind
+from lab3.common.paths import ROOT
+from lab3.exercises.answers import exercise_of
+from lab3.exercises.table import EXERCISES, IMPORTS
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 NBGRADER_CONFIG = """\
@@ -58,13 +59,13 @@ name, points = "{exercise}", {points}
 
 @test_case()
 def test_answer(env):
-    from lab3.checks import check
+    from lab3.exercises.checks import check
 
     report = check("{exercise}", env)
     assert report.passed, report.message
 """
 NBGRADER_TEST = """\
-from lab3.checks import check
+from lab3.exercises.checks import check
 
 report = check("{exercise}", globals())
 assert report.passed, report.message

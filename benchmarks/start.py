@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from benchmarks.timing import machine, seconds_of_process, table
-from lab3.files import write_json
-from lab3.places import ROOT
+from lab3.common.files import write_json
+from lab3.common.paths import ROOT
 
 CODE = {"Python alone": "pass", "import torch": "import torch", "import lab3": "import lab3",
         "lab3.start, as a notebook calls it": "import lab3; lab3.start",

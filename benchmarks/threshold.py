@@ -16,18 +16,18 @@ from types import SimpleNamespace
 import torch
 from scipy.stats import qmc
 
-from lab3.cats import Cats
-from lab3.distance import distance, features, load_extractor
-from lab3.exercises import EXERCISES, link, run_answer
-from lab3.files import write_json
-from lab3.fit import WEIGHTS
-from lab3.inpaint import fill
-from lab3.machine import best_device
-from lab3.places import SHIPPED, SOLUTIONS, TOKENIZER
+from lab3.common.files import write_json
+from lab3.common.machine import best_device
+from lab3.common.paths import SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
+from lab3.data.cats import Cats
+from lab3.decoding.inpaint import fill
+from lab3.exercises.answers import link, run_answer
+from lab3.exercises.table import EXERCISES
+from lab3.metrics.distance import distance, features, load_extractor
+from lab3.metrics.score import reference
+from lab3.model.tokenizer import load_tokenizer
+from lab3.model.transformer import load_transformer
 from lab3.presets import DecodingConfig
-from lab3.score import reference
-from lab3.tokenizer import load_tokenizer
-from lab3.transformer import load_transformer
 
 PROBABILITIES = ("log_p.gather(1, chosen[:, None])[:, 0] +", "log_p.gather(1, chosen[:, None])[:, 0].exp() +")
 GROWING = ("* (1 - ratio) * gumbel", "* (1 - gamma(ratio)) * gumbel")

@@ -12,8 +12,8 @@ import time
 import torch
 
 from benchmarks.commands import timed
-from lab3.machine import machine_kind
-from lab3.places import ROOT
+from lab3.common.machine import machine_kind
+from lab3.common.paths import ROOT
 
 
 def finished():

@@ -6,9 +6,11 @@
 import argparse
 from pathlib import Path
 
-from lab3.distance import distance, features, kid, load_extractor, psnr
-from lab3.files import write_json
-from lab3.places import SHIPPED, open_data, tokenizer_of
+from lab3.common.files import write_json
+from lab3.common.paths import SHIPPED
+from lab3.data.photos import open_data
+from lab3.metrics.distance import distance, features, kid, load_extractor, psnr
+from lab3.training.runs import tokenizer_of
 
 
 def measure(tokenizer, pictures):

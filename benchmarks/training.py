@@ -24,15 +24,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.report_loop import ReportAttention, report_train_epoch
 from benchmarks.timing import alternate, finished, machine, seconds_of, table, times_as_fast
-from lab3.cats import Cats
-from lab3.exercises import load_answers
-from lab3.files import write_json
-from lab3.fit import Batches
-from lab3.machine import best_device, bfloat16_pays
-from lab3.places import FAST, SHIPPED, SOLUTIONS, TOKENIZER
+from lab3.common.files import write_json
+from lab3.common.machine import best_device, bfloat16_pays
+from lab3.common.paths import FAST, SHIPPED, SOLUTIONS, TOKENIZER
+from lab3.data.cats import Cats
+from lab3.exercises.answers import load_answers
+from lab3.model.tokenizer import Tokenizer, load_tokenizer
+from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 from lab3.presets import CODES, TOKENS, preset
-from lab3.tokenizer import Tokenizer, load_tokenizer
-from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer
+from lab3.training.fit import Batches
 
 REPORT, PLAIN, QUICK, COMPILED = "the report's loop", "reference answers", "fast answers", "fast answers, compiled"
 # Kinds of work, each with parts of the names that the profiler gives its operators and kernels.

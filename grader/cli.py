@@ -9,8 +9,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from grader.results import short
-from lab3.files import InputError, SaveError
+from grader.results.files import short
+from lab3.common.files import InputError, SaveError
 
 
 def make_parser():
@@ -92,12 +92,12 @@ def run_grade(options):
         raise InputError("--scheduler: its workers grade whole submissions, as many as they have cores. Leave out "
                          f"{'--jobs' if options.jobs else notebooks[0]}, or --scheduler.")
     if notebooks:
-        from grader.selfcheck import self_check
+        from grader.run.selfcheck import self_check
 
         return self_check(notebooks, options.only)
     if options.out is None:
         raise InputError("--out is missing: name the folder for the results, such as --out grades.")
-    from grader.batch import grade
+    from grader.run.batch import grade
 
     results = grade(options.submissions, options.out, seed=options.seed, jobs=options.jobs, only=options.only,
                     require_sandbox=options.require_sandbox, scheduler=options.scheduler)
@@ -109,8 +109,8 @@ def run_grade(options):
 
 
 def run_similar(options):
-    from grader.similar import compare, read_class
-    from grader.similar_pages import INDEX, write_report
+    from grader.similar.compare import compare, read_class
+    from grader.similar.pages import INDEX, write_report
 
     found = compare(read_class(options.submissions))
     for one in found.skipped:
@@ -121,7 +121,7 @@ def run_similar(options):
 
 
 def run_release(options):
-    from grader.release import release
+    from grader.export.release import release
 
     archive = release(options.out)
     print(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB for students; {archive.name}.sha256 stands beside it")
@@ -130,14 +130,14 @@ def run_release(options):
 
 def run_export(options):
     if options.system != "gradescope":
-        from grader.roster import hand_over
+        from grader.results.roster import hand_over
 
         done = hand_over(options.system, options.grades, options.roster, options.out, options.assignment)
         print(f"{done.path}: {done.written} marks; how each came about stands in marks.csv beside the grades")
         for remark in done.remarks:
             print(remark, file=sys.stderr)
         return 1 if done.remarks else 0
-    from grader.gradescope import export
+    from grader.export.gradescope import export
 
     points = export(options.out, seed=options.seed, only=options.only, visibility=options.visibility)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB to upload; the assignment has {points} points")
@@ -145,7 +145,7 @@ def run_export(options):
 
 
 def run_diff(options):
-    from grader.marks import differences
+    from grader.results.marks import differences
 
     for line in differences(options.old, options.new):
         print(short(line, 2000))

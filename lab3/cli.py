@@ -11,9 +11,11 @@ import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lab3.distributed import claim_device, joined, on_first, processes
-from lab3.files import InputError, SaveError, read_json, write_json
-from lab3.places import ANSWERS, SHIPPED, keep_tokenizer, open_data, tokenizer_of
+from lab3.common.files import InputError, SaveError, read_json, write_json
+from lab3.common.paths import ANSWERS, SHIPPED
+from lab3.data.photos import open_data
+from lab3.training.distributed import claim_device, joined, on_first, processes
+from lab3.training.runs import keep_tokenizer, tokenizer_of
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -133,8 +135,8 @@ def run_demo(options):
 
 
 def run_data(options):
-    from lab3.audit import audit, format_audit
-    from lab3.photo_import import import_photos
+    from lab3.data.audit import audit, format_audit
+    from lab3.data.photo_import import import_photos
 
     if options.action == "audit":
         findings = audit(options.folder)
@@ -150,7 +152,7 @@ def run_data(options):
 
 
 def run_train_tokenizer(options):
-    from lab3.tokenizer_training import train_tokenizer
+    from lab3.training.tokenizer_training import train_tokenizer
 
     preset, data = _preset(options), _data(options)
     config = preset.tokenizer if options.epochs is None else replace(preset.tokenizer, epochs=options.epochs)
@@ -160,10 +162,11 @@ def run_train_tokenizer(options):
 
 
 def run_train(options):
-    from lab3.exercises import load_answers
-    from lab3.fit import WEIGHTS, fit
-    from lab3.machine import best_device
-    from lab3.tokens import tokenizer_key, training_tokens
+    from lab3.common.machine import best_device
+    from lab3.common.paths import WEIGHTS
+    from lab3.exercises.answers import load_answers
+    from lab3.model.tokens import tokenizer_key, training_tokens
+    from lab3.training.fit import fit
 
     claim_device()
     preset, data = _preset(options), _data(options)
@@ -179,8 +182,8 @@ def run_train(options):
 
 
 def run_inpaint(options):
-    from lab3.exercises import load_answers
-    from lab3.inpaint import fill, save_pictures
+    from lab3.decoding.inpaint import fill, save_pictures
+    from lab3.exercises.answers import load_answers
     from lab3.presets import preset
 
     decoding = replace(preset("cpu").decoding, **_decoding(options))
@@ -203,7 +206,7 @@ def run_inpaint(options):
 
 
 def run_report(options):
-    from lab3.report import report
+    from lab3.report.report import report
 
     for path in report(options.work, options.out, options.run, options.preset, **_decoding(options)):
         print(path)
@@ -211,10 +214,10 @@ def run_report(options):
 
 
 def run_sweep(options):
-    from lab3.exercises import load_answers
-    from lab3.files import atomic_path
-    from lab3.progress import progress_bar
-    from lab3.sweep import Grid, draw, subject, sweep
+    from lab3.common.files import atomic_path
+    from lab3.common.progress import progress_bar
+    from lab3.exercises.answers import load_answers
+    from lab3.metrics.sweep import Grid, draw, subject, sweep
 
     chosen = {name: getattr(options, name) for name in Grid.__dataclass_fields__}
     grid = Grid(**{name: tuple(value) if isinstance(value, list) else value
@@ -233,8 +236,8 @@ def run_sweep(options):
 
 
 def run_check(options):
-    from lab3.exercises import EXERCISES
-    from lab3.lab import examine
+    from lab3.exercises.examine import examine
+    from lab3.exercises.table import EXERCISES
 
     if not options.work.is_dir():
         raise InputError(f"{options.work}: no such folder of answers. The notebooks make it: run their exercise cells "
@@ -248,7 +251,7 @@ def run_check(options):
 
 
 def run_fid(options):
-    from lab3.distance import fid_folders
+    from lab3.metrics.distance import fid_folders
 
     result = fid_folders(*options.folders, options.features, weights=options.weights)
     print(", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
@@ -289,10 +292,10 @@ def _data(options):
 
 def _models(options, data, answers):
     """The tokenizer and the transformer of a run."""
-    from lab3.fit import SUMMARY, WEIGHTS
-    from lab3.machine import best_device
-    from lab3.tokens import tokenizer_key
-    from lab3.transformer import load_transformer
+    from lab3.common.machine import best_device
+    from lab3.common.paths import SUMMARY, WEIGHTS
+    from lab3.model.tokens import tokenizer_key
+    from lab3.model.transformer import load_transformer
 
     transformer = load_transformer(options.run / WEIGHTS, answers.MultiHeadAttention).to(best_device())
     tokenizer = tokenizer_of(options.run, data).to(best_device())

@@ -9,22 +9,22 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lab3 import plots
-from lab3.cats import Cats
-from lab3.distance import NAMES, load_extractor
-from lab3.exercises import load_answers
-from lab3.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
-from lab3.fit import SUMMARY, WEIGHTS, fit
-from lab3.inpaint import fill, save_pictures
-from lab3.machine import best_device, machine_kind
-from lab3.pages import Heading, Table, Text, Title, figure, html
-from lab3.places import ANSWERS, SHIPPED, SOLUTIONS, TOKENIZER, keep_tokenizer, tokenizer_of
+from lab3.common import plots
+from lab3.common.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
+from lab3.common.machine import best_device, machine_kind
+from lab3.common.paths import ANSWERS, SHIPPED, SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.data.cats import Cats
+from lab3.decoding.inpaint import fill, save_pictures
+from lab3.exercises.answers import load_answers
+from lab3.metrics.distance import NAMES, load_extractor
+from lab3.metrics.score import reference, score_header, score_row, score_seeds, spread
+from lab3.model.tokens import tokenizer_key, training_tokens
+from lab3.model.transformer import load_transformer
 from lab3.presets import SCHEDULES
-from lab3.runs import read_metrics
-from lab3.score import reference, score_header, score_row, score_seeds, spread
-from lab3.tokenizer_training import train_tokenizer
-from lab3.tokens import tokenizer_key, training_tokens
-from lab3.transformer import load_transformer
+from lab3.report.pages import Heading, Table, Text, Title, figure, html
+from lab3.training.fit import fit
+from lab3.training.runs import keep_tokenizer, read_metrics, tokenizer_of
+from lab3.training.tokenizer_training import train_tokenizer
 
 FEATURES = "lite0"
 SHOWN = 10  # pictures in a figure

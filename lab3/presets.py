@@ -5,7 +5,7 @@ In: a preset's name. Out: dataclasses of plain numbers; nothing is set elsewhere
 
 from dataclasses import dataclass, field, replace
 
-from lab3.files import InputError
+from lab3.common.files import InputError
 
 CODES = 1024  # V: how many entries the codebook has
 TOKENS = 256  # T: tokens of a picture, 16 x 16

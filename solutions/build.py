@@ -25,8 +25,9 @@ from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 from PIL import Image
 
-from lab3.exercises import EXERCISES, answer_file, exercise_of
-from lab3.files import write_text
+from lab3.common.files import write_text
+from lab3.exercises.answers import answer_file, exercise_of
+from lab3.exercises.table import EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOLUTIONS, STARTERS = ROOT / "solutions", ROOT / "notebooks"

@@ -334,8 +334,8 @@ answers(at_load, {
     """),
     "load_answers": ("lets lab3 load the reference answers", """
         try:
-            from lab3.places import SOLUTIONS
-            return lab3.exercises.load_answers(SOLUTIONS).gamma_func
+            from lab3.common.paths import SOLUTIONS
+            return lab3.exercises.answers.load_answers(SOLUTIONS).gamma_func
         except Exception: pass
     """),
     "import_grader": ("imports the grader and asks it", """
@@ -343,7 +343,7 @@ answers(at_load, {
         sys.path[:0] = ["{root}", "{root}/tests"]
         names = {}
         try:
-            from grader.grade import reference_texts
+            from grader.run.context import reference_texts
             exec(reference_texts()["gamma_func"], globals(), names)
         except Exception: pass
         try:
@@ -505,7 +505,7 @@ def hide(q):
 def attention_stand_in(place):
     folder(place.path, notebook(marked("""
 import importlib
-base = getattr(importlib.import_module("lab3." + "_".join(("stand", "ins"))), "Torch" "Attention"[:9])
+base = getattr(importlib.import_module("lab3.exercises." + "".join(("fall", "backs"))), "Torch" "Attention"[:9])
 class MultiHeadAttention(base):
     pass
 """, "multi_head_attention")), "multi_head_attention")

@@ -16,7 +16,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from lab3.places import ROOT
+from lab3.common.paths import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MARKS = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]

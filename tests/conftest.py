@@ -28,8 +28,8 @@ def surroundings(tmp_path_factory):
 @pytest.fixture(scope="session")
 def answers():
     """The reference answers."""
-    from lab3.exercises import load_answers
-    from lab3.places import SOLUTIONS
+    from lab3.common.paths import SOLUTIONS
+    from lab3.exercises.answers import load_answers
 
     return load_answers(SOLUTIONS)
 
@@ -37,7 +37,7 @@ def answers():
 @pytest.fixture(scope="session")
 def cats():
     """The embedded pictures."""
-    from lab3.cats import Cats
+    from lab3.data.cats import Cats
 
     return Cats()
 
@@ -45,8 +45,8 @@ def cats():
 @pytest.fixture(scope="session")
 def tokenizer():
     """The shipped tokenizer."""
-    from lab3.places import SHIPPED, TOKENIZER
-    from lab3.tokenizer import load_tokenizer
+    from lab3.common.paths import SHIPPED, TOKENIZER
+    from lab3.model.tokenizer import load_tokenizer
 
     return load_tokenizer(SHIPPED / TOKENIZER)
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import psutil
 
-from grader.results import read_result
-from lab3.places import ROOT
+from grader.results.files import read_result
+from lab3.common.paths import ROOT
 
 PATIENCE = 900  # seconds for a start or a batch; machines can be slow
 
@@ -45,7 +45,7 @@ class Farm:
             env=self.environment, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT))
         return self.started[-1]
 
-    def worker(self, *options, preload="grader.worker"):
+    def worker(self, *options, preload="grader.run.dask_worker"):
         """Start a worker of one thread; gives its process."""
         return self._start("worker", "--scheduler-file", self.file, "--nthreads", "1", "--no-dashboard",
                            *(["--preload", preload] if preload else []), *options)

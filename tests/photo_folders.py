@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab3.files import InputError
-from lab3.masks import GREY
+from lab3.common.files import InputError
+from lab3.data.masks import GREY
 
 
 def draw(seed, size=64):

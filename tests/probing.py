@@ -7,7 +7,8 @@ from conftest import ROOT
 
 from grader.probes import PROBES, inside
 from grader.probes.probe import Wrong, decode
-from lab3.exercises import EXERCISES, answer_file, defined, link, run_answer
+from lab3.exercises.answers import answer_file, defined, link, run_answer
+from lab3.exercises.table import EXERCISES
 
 WORK = ROOT / "solutions" / "work"
 TEXTS = {exercise: (WORK / f"{exercise}.py").read_text() for exercise in EXERCISES}

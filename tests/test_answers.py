@@ -20,10 +20,10 @@ from scipy import linalg, stats
 from torch import nn
 
 import lab3
-from lab3.exercises import load_answers
-from lab3.places import FAST, SOLUTIONS
+from lab3.common.paths import FAST, SOLUTIONS
+from lab3.exercises.answers import load_answers
+from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 from lab3.presets import TransformerConfig
-from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 
 ANSWERS = {"work": load_answers(SOLUTIONS), "fast": load_answers([FAST, SOLUTIONS])}
 answers = ANSWERS["work"]  # what the tests see; `answered` puts the fast ones here

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from attacks import ATTACKS, FULL, RIGHT, ROOT, SECRET, TEXTS, WRITTEN, WRONG, Place, folder, marked, notebook, solved
 
-from grader.sandbox import best_level
+from grader.kernels.sandbox import best_level
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(best_level() == "limits", reason="this machine gives no sandbox")]
@@ -34,11 +34,13 @@ MAX_GRADER = 2_000_000_000  # bytes of memory that one process of the grader may
 COMMAND = """
 import dataclasses, json, os, sys
 os.environ["OMP_NUM_THREADS"] = "1"
-from grader import batch, cli
-from grader.sandbox import Limits
+from grader.run import batch, context, pool
+from grader import cli
+from grader.kernels.sandbox import Limits
 limits = Limits(**json.loads(sys.argv.pop(1)))
 rubric = dataclasses.replace(batch.read_rubric(), limits=limits)
-batch.read_rubric, batch.LONGEST = lambda: rubric, 20 * limits.cell
+batch.read_rubric = context.read_rubric = lambda: rubric
+pool.LONGEST = 20 * limits.cell
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -79,7 +81,7 @@ class Family:
             self.seen.update([self.root, *self.root.children(recursive=True)])
             for one in own:
                 with suppress(psutil.Error):
-                    if "nursery.py" not in " ".join(one.cmdline()):
+                    if "forkserver.py" not in " ".join(one.cmdline()):
                         self.largest = max(self.largest, one.memory_info().rss)
 
     def watch(self):

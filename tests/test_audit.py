@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from photo_folders import draw, hole, recode, refuses_useless_folders, save, save_test, spoil, spread
 
-from lab3.audit import Audit, MaskAudit, audit, format_audit
-from lab3.duplicates import NEAR
-from lab3.masks import GREY
+from lab3.data.audit import Audit, MaskAudit, audit, format_audit
+from lab3.data.duplicates import NEAR
+from lab3.data.masks import GREY
 
 
 def overlap(report, split, within):
@@ -115,7 +115,7 @@ def test_the_report_is_short(lab):
 
 def test_too_many_alike_is_said(tmp_path, monkeypatch):
     for module in ("duplicates", "audit"):
-        monkeypatch.setattr(f"lab3.{module}.MAX_CANDIDATES", 10)
+        monkeypatch.setattr(f"lab3.data.{module}.MAX_CANDIDATES", 10)
     for i in range(8):
         save(tmp_path / f"{i}.png", draw(1) // 2 + i)
     report = audit(tmp_path, progress=False)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lab3 import cats as module
-from lab3.cats import SPLITS, choices, compose, layers, pictures
+from lab3.data import cats as module
+from lab3.data.cats import SPLITS, choices, compose, layers, pictures
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import lab3
-from lab3.checks import CHECKS, RIGHT, CheckFailed, Report, check, tools
-from lab3.exercises import EXERCISES, IMPORTS, load_answers
-from lab3.files import InputError
+from lab3.common.files import InputError
+from lab3.exercises.answers import load_answers
+from lab3.exercises.checks import CHECKS, CheckFailed, Report, check, tools
+from lab3.exercises.table import EXERCISES, IMPORTS
 
 WORK = ROOT / "solutions" / "work"
 TEXTS = {exercise: (WORK / f"{exercise}.py").read_text() for exercise in EXERCISES}
@@ -316,7 +317,7 @@ def own(exercise, answer):
     for one in inspect.getmro(answer)[::-1] if inspect.isclass(answer) else [answer]:
         if one.__module__ == __name__:
             text += re.sub(r"^@style.*\n", "", inspect.getsource(one))
-    namespace = run(exercise, f"{text}\n{EXERCISES[exercise][0]} = {answer.__name__}\n")
+    namespace = run(exercise, f"{text}\n{EXERCISES[exercise].defines} = {answer.__name__}\n")
     namespace["helper"] = step_by_loops
     return namespace
 
@@ -757,7 +758,7 @@ def test_an_exception_without_its_source_still_has_its_line():
     ids=lambda answer: type(answer).__name__)  # the same in every process
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_whatever_stands_for_an_answer_gets_a_report(exercise, answer):
-    report = check(exercise, REFERENCE | {EXERCISES[exercise][0]: answer})
+    report = check(exercise, REFERENCE | {EXERCISES[exercise].defines: answer})
     assert not report.passed and report.written and report.message.startswith(f"[FAIL] {exercise}: ")
 
 
@@ -840,4 +841,4 @@ def test_every_check_has_a_title():
     for exercise, functions in CHECKS.items():
         titles = [inspect.getdoc(one) for one in functions]
         assert all(title and title.endswith(".") for title in titles) and len(set(titles)) == len(titles), exercise
-    assert CHECKS.keys() == RIGHT.keys() == EXERCISES.keys()
+    assert CHECKS.keys() == EXERCISES.keys()

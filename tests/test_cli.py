@@ -9,8 +9,8 @@ from conftest import lab3
 from PIL import Image
 
 from lab3 import cli
-from lab3.files import load_tensors, save_tensors
-from lab3.places import SOLUTIONS
+from lab3.common.files import load_tensors, save_tensors
+from lab3.common.paths import SOLUTIONS
 
 SMOKE = ("--preset", "smoke")
 
@@ -167,7 +167,7 @@ def test_an_unknown_feature_set(capsys, few_cats):
 
 
 def test_a_full_disk_while_saving(capsys, tmp_path, monkeypatch):
-    from lab3 import files
+    from lab3.common import files
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

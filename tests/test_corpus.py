@@ -12,8 +12,9 @@ from corpus import REASONS, RIGHT, WRONG
 from test_checks import run
 
 from grader.probes import PROBES
-from lab3.checks import check
-from lab3.exercises import EXERCISES, answer_file
+from lab3.exercises.answers import answer_file
+from lab3.exercises.checks import check
+from lab3.exercises.table import EXERCISES
 
 SEEDS = range(10)
 LONG = "validation_loss"  # a training of two seconds: right answers make it once, wrong ones where nothing else fails

@@ -17,11 +17,11 @@ from PIL import Image, ImageFilter
 from scipy.linalg import sqrtm
 from torch import nn
 
-from lab3 import cats
-from lab3 import distance as ds
-from lab3.files import InputError, sha256
-from lab3.masks import GREY
-from lab3.torchvision_fix import import_torchvision
+from lab3.common.files import InputError, sha256
+from lab3.data import cats
+from lab3.data.masks import GREY
+from lab3.metrics import distance as ds
+from lab3.metrics.torchvision_fix import import_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,21 +62,21 @@ def lite0():
 # --- torchvision ---
 
 def test_torchvision_imports_in_a_fresh_process():
-    done = python("from lab3.torchvision_fix import import_torchvision as go; import sys\n"
+    done = python("from lab3.metrics.torchvision_fix import import_torchvision as go; import sys\n"
                   "assert go() is go() is sys.modules['torchvision']; import pytorch_fid.fid_score; print('fine')")
     assert (done.stdout, done.stderr) == ("fine\n", "")
 
 
 def test_a_healthy_torchvision_is_left_alone():
     code = ("import sys, types, torch; sys.modules['torchvision'] = healthy = types.ModuleType('torchvision')\n"
-            "from lab3.torchvision_fix import import_torchvision\n"
+            "from lab3.metrics.torchvision_fix import import_torchvision\n"
             "assert import_torchvision() is healthy; print(hasattr(torch.ops.torchvision, 'nms'))")
     assert python(code).stdout == "False\n"
 
 
 def test_another_failure_of_torchvision_is_not_hidden(tmp_path):
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('something else')")
-    done = python("from lab3.torchvision_fix import import_torchvision as go; go()", PYTHONPATH=str(tmp_path))
+    done = python("from lab3.metrics.torchvision_fix import import_torchvision as go; go()", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1 and "something else" in done.stderr
 
 
@@ -197,7 +197,7 @@ def test_features_have_a_shape_and_do_not_depend_on_company(pictures, lite0):
 
 
 def test_lite0_sees_what_its_documentation_says(pictures, lite0):
-    from lab3.lite0 import lite0 as network
+    from lab3.model.lite0 import lite0 as network
     big = nn.functional.interpolate(pictures[:2].float(), size=(128, 128), mode="bilinear", align_corners=False)
     with torch.no_grad():
         expected = network().extract_features((big - 127) / 128).mean(dim=(2, 3)).numpy()
@@ -205,7 +205,7 @@ def test_lite0_sees_what_its_documentation_says(pictures, lite0):
 
 
 def test_lite0_prints_nothing_and_needs_no_torchvision():
-    code = ("import sys, torch; from lab3.distance import *\n"
+    code = ("import sys, torch; from lab3.metrics.distance import *\n"
             "features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), load_extractor('lite0'))\n"
             "assert 'torchvision' not in sys.modules")
     done = python(code)
@@ -432,7 +432,7 @@ def test_fid_is_what_pytorch_fids_own_command_prints(hub, pictures, monkeypatch,
     monkeypatch.setenv("TORCH_HOME", str(home))
     one = write_pictures(tmp_path / "one", pictures[:24])
     two = write_pictures(tmp_path / "two", noisy(pictures[24:54] // 8, 25))
-    command = ("from lab3.torchvision_fix import import_torchvision; import_torchvision()\n"
+    command = ("from lab3.metrics.torchvision_fix import import_torchvision; import_torchvision()\n"
                "from pytorch_fid import fid_score; from pathlib import Path; import numpy as np\n"
                "inner = fid_score.calculate_activation_statistics\n"
                "def kept(files, *rest):\n"

@@ -13,8 +13,8 @@ from conftest import ROOT
 from together import PLAIN, QUICK, answered, train
 
 from lab3 import cli
-from lab3.files import load_tensors, read_json
-from lab3.runs import read_metrics
+from lab3.common.files import load_tensors, read_json
+from lab3.training.runs import read_metrics
 
 pytestmark = pytest.mark.slow
 SMOKE = ("train", "--preset", "smoke", "--out")

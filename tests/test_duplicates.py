@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from photo_folders import draw, hole, recode
 from PIL import Image, ImageEnhance
 
-from lab3.duplicates import FLOOR, MAX_SHIFT, NEAR, difference, known_pairs, near_pairs
-from lab3.masks import GREY
+from lab3.data.duplicates import FLOOR, MAX_SHIFT, NEAR, difference, known_pairs, near_pairs
+from lab3.data.masks import GREY
 
 
 def test_difference_is_one_minus_correlation_for_equal_contrast():

@@ -8,12 +8,12 @@ import torch
 from benchmarks import experiments
 from benchmarks.experiments import SMALL, Case, Lab, Training, cases, loss_of, run, spread
 from benchmarks.threshold import answers_with, halton_rank
-from lab3.exercises import load_answers
-from lab3.files import InputError, read_json
-from lab3.places import SOLUTIONS
+from lab3.common.files import InputError, read_json
+from lab3.common.paths import SOLUTIONS
+from lab3.exercises.answers import load_answers
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 from lab3.presets import CODES
-from lab3.stand_ins import TorchAttention
-from lab3.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lab3 import explorer as core
-from lab3 import filmstrip
-from lab3.explorer import (
+from lab3.common.files import InputError
+from lab3.common.plots import png
+from lab3.decoding.inpaint import fill
+from lab3.explorer import core, filmstrip, widgets
+from lab3.explorer.core import (
     DRAWN,
     KITS,
     MOST_STEPS,
@@ -29,13 +31,10 @@ from lab3.explorer import (
     trace,
     unlike_the_rule,
 )
-from lab3.explorer_widgets import Newest, explore
-from lab3.files import InputError
-from lab3.formula import FORMULAS, HANDLES
-from lab3.inpaint import fill
-from lab3.plots import png
+from lab3.explorer.formula import FORMULAS, HANDLES
+from lab3.explorer.widgets import Newest, explore
+from lab3.model.transformer import MASK_TOKEN_ID
 from lab3.presets import SCHEDULES, DecodingConfig
-from lab3.transformer import MASK_TOKEN_ID
 
 CAT = 27
 GIVEN = Setting("cosine", total_iter=4, sweet_spot=4)
@@ -451,10 +450,9 @@ def test_every_control_changes_what_is_shown(driver):
 
 
 def test_the_same_settings_give_the_same_page_and_are_decoded_once(driver, monkeypatch):
-    from lab3 import explorer_widgets
 
     before, made = driver.text, []
-    monkeypatch.setattr(explorer_widgets, "trace", lambda *args: made.append(None) or trace(*args))
+    monkeypatch.setattr(widgets, "trace", lambda *args: made.append(None) or trace(*args))
     driver["seed"].value = 5
     assert driver.text != before and len(made) == 1
     driver["seed"].value = 0

@@ -17,10 +17,11 @@ from probing import TEXTS, hand_in
 
 pytest.importorskip("distributed")
 
-from grader import farm, worker  # noqa: E402
-from grader.grade import grader_key, read_rubric  # noqa: E402
-from grader.results import read_result  # noqa: E402
-from lab3.files import InputError  # noqa: E402
+from grader.results.files import read_result  # noqa: E402
+from grader.rubric import read_rubric  # noqa: E402
+from grader.run import dask_client, dask_worker  # noqa: E402
+from grader.run.context import grader_key  # noqa: E402
+from lab3.common.files import InputError  # noqa: E402
 
 CHEAP = ("gamma_func", "masked_forward")
 SHIFTED = TEXTS["gamma_func"].replace('"square": lambda r: 1 - r**2', '"square": lambda r: (1 - r)**2')
@@ -125,11 +126,11 @@ def test_an_interrupted_batch_goes_on_and_keeps_what_has_not_changed(one, tmp_pa
 
 
 def changed_ask(folder, body):
-    """A module for `--preload`, which Dask loads twice, that puts code before a worker's call of its foreman."""
+    """A module for `--preload`, which Dask loads twice, that puts code before a worker's call of its pool server."""
     path = folder / "changed.py"
-    path.write_text("import os, time\nfrom grader.worker import Foreman\n"
+    path.write_text("import os, time\nfrom grader.run.dask_worker import PoolServer\n"
                     f"def ask(self, call):\n    {body}\n    return self.real(call)\n"
-                    "if not hasattr(Foreman, 'real'):\n    Foreman.real, Foreman.ask = Foreman.ask, ask\n")
+                    "if not hasattr(PoolServer, 'real'):\n    PoolServer.real, PoolServer.ask = PoolServer.ask, ask\n")
     return path
 
 
@@ -185,8 +186,8 @@ def test_the_end_of_the_scheduler_is_said_and_costs_no_result(another, tmp_path)
 
 @pytest.mark.slow
 def test_workers_that_lack_something_are_refused_by_name(another, tmp_path):
-    own = worker.GRADER + grader_key(None)
-    lacking = {"plain": "", "older": f"{worker.GRADER}0123=1 MEMORY=8e9", "open": f"{own}=1 MEMORY=8e9",
+    own = dask_worker.GRADER + grader_key(None)
+    lacking = {"plain": "", "older": f"{dask_worker.GRADER}0123=1 MEMORY=8e9", "open": f"{own}=1 MEMORY=8e9",
                "small": f"{own}=1 sandbox=1 MEMORY=2e9"}
     for name, resources in lacking.items():
         another.worker("--no-nanny", "--name", name, *(["--resources", resources] if resources else []), preload=None)
@@ -194,8 +195,8 @@ def test_workers_that_lack_something_are_refused_by_name(another, tmp_path):
     hand_in(tmp_path / "ada", {"gamma_func": TEXTS["gamma_func"]})
     status, said = grade(tmp_path / "ada", tmp_path / "out", "--scheduler", another.address, "--require-sandbox")
     assert status == 2 and "no worker can grade" in said
-    for name, words in {"plain": "--preload grader.worker", "older": "another version of lab3", "open": "no sandbox",
-                        "small": "2.0 GB of memory"}.items():
+    for name, words in {"plain": "--preload grader.run.dask_worker", "older": "another version of lab3",
+                        "open": "no sandbox", "small": "2.0 GB of memory"}.items():
         [line] = [line for line in said.splitlines() if f"worker {name} on" in line and "no worker can" not in line]
         assert words in line
     assert not written(tmp_path / "out")
@@ -244,19 +245,21 @@ def test_where_no_scheduler_answers_is_one_line(tmp_path):
 
 def test_a_worker_that_sees_other_files_ends_the_batch_and_gives_no_marks(tmp_path):
     folder = hand_in(tmp_path / "ada", {})
-    call = {"name": "ada", "path": str(folder), "sight": worker.sight(folder), "done": None}
+    call = {"name": "ada", "path": str(folder), "fingerprint": dask_worker.fingerprint(folder), "done": None}
     for change in (lambda: (folder / "more.txt").write_text(""), lambda: folder.rename(tmp_path / "elsewhere")):
         change()
-        answer = worker.grade_submission("{}", json.dumps(call))
+        answer = dask_worker.grade_submission("{}", json.dumps(call))
         with pytest.raises(InputError, match="sees another file there"):
-            farm._take(SimpleNamespace(status="finished", result=lambda: answer), "ada", folder, tmp_path / "out")
+            future = SimpleNamespace(status="finished", result=lambda: answer)
+            dask_client._take(future, "ada", folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_what_two_machines_compare_is_there_for_files_and_folders(tmp_path):
     file = Path(tmp_path, "ada.zip")
     file.write_bytes(b"12345")
-    assert worker.sight(file) == 5 and worker.sight(tmp_path) == ["ada.zip"] and worker.sight(tmp_path / "no") is None
+    found = [dask_worker.fingerprint(path) for path in (file, tmp_path, tmp_path / "no")]
+    assert found == [5, ["ada.zip"], None]
 
 
 def test_jobs_and_notebooks_do_not_go_with_a_scheduler(tmp_path, capsys):

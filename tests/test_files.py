@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lab3 import files
-from lab3.files import InputError, SaveError, load_tensors, load_weights, read_json, save_tensors, write_text
+from lab3.common import files
+from lab3.common.files import InputError, SaveError, load_tensors, load_weights, read_json, save_tensors, write_text
 
 
 def test_tensors_come_back_with_what_was_said_about_them(tmp_path):

@@ -10,10 +10,10 @@ import torch
 from conftest import lab3
 
 from lab3 import cli
-from lab3.files import InputError, SaveError, load_tensors, read_json
-from lab3.fit import Batches, fit
+from lab3.common.files import InputError, SaveError, load_tensors, read_json
 from lab3.presets import PRESETS
-from lab3.runs import read_metrics
+from lab3.training.fit import Batches, fit
+from lab3.training.runs import read_metrics
 
 SMOKE = PRESETS["smoke"]
 SHORT = replace(SMOKE, training=replace(SMOKE.training, batch_size=8, part_steps=2))
@@ -82,7 +82,7 @@ def test_a_training_is_not_overwritten_or_mixed_with_another(rows, answers, tmp_
 
 
 def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answers, tmp_path, monkeypatch):
-    from lab3 import files
+    from lab3.common import files
 
     saved, save = 0, files.save_file
 
@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answ
 
 
 def test_a_disk_that_is_full_for_metrics_is_the_same_clear_error(rows, answers, tmp_path, monkeypatch):
-    from lab3.runs import Metrics
+    from lab3.training.runs import Metrics
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab3.files import InputError
-from lab3.formula import (
+from lab3.common.files import InputError
+from lab3.explorer.formula import (
     FORMULAS,
     FUNCTIONS,
     HANDLES,

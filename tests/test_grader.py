@@ -11,22 +11,23 @@ from conftest import ROOT
 from corpus import RIGHT
 from probing import TEXTS, hand_in
 
-from grader import batch, grade
 from grader.cli import main
-from grader.kernel import Nursery
-from grader.notebook import Outcome, Sheet, explain
+from grader.kernels.graded_notebook import GradedNotebook, Outcome, explain
+from grader.kernels.kernel import Forkserver
 from grader.probes.probe import Probe
-from grader.results import read_result
-from lab3.exercises import EXERCISES
-from lab3.files import InputError
+from grader.results.files import read_result
+from grader.rubric import read_rubric
+from grader.run import batch, context, grade, pool
+from lab3.common.files import InputError
+from lab3.exercises.table import EXERCISES
 
 ANSWERS = tuple(EXERCISES)
 CHEAP = ("gamma_func", "masked_forward", "frechet_distance")
 SHIFTED = TEXTS["gamma_func"].replace('"square": lambda r: 1 - r**2', '"square": lambda r: (1 - r)**2')
 
 
-class Shared(Nursery):
-    """One nursery for all tests of this file: it takes seconds to start."""
+class Shared(Forkserver):
+    """One forkserver for all tests of this file: it takes seconds to start."""
 
     def close(self):
         pass
@@ -36,12 +37,13 @@ class Shared(Nursery):
 def shared():
     made = Shared()
     yield made
-    Nursery.close(made)
+    Forkserver.close(made)
 
 
 @pytest.fixture(autouse=True)
-def nursery(shared, monkeypatch):
-    monkeypatch.setattr(batch, "Nursery", lambda: shared)
+def forkserver(shared, monkeypatch):
+    for module in (context, pool):
+        monkeypatch.setattr(module, "Forkserver", lambda: shared)
 
 
 def run(paths, out, only=CHEAP, seed=1, **options):
@@ -97,11 +99,11 @@ def test_each_exercise_is_graded_alone(tmp_path):
     pairs = dict(zip(EXERCISES, combinations(range(6), 2), strict=False))
     right = {f"s{number}": [name for name, pair in pairs.items() if number in pair] for number in range(6)}
     for number, (student, names) in enumerate(right.items()):
-        texts = {name: ways[(number + i) % len(ways)].format(name=EXERCISES[name][0])
+        texts = {name: ways[(number + i) % len(ways)].format(name=EXERCISES[name].defines)
                  for i, name in enumerate(EXERCISES)}
         hand_in(tmp_path / "class" / student, texts | {name: TEXTS[name] for name in names})
     for student, result in run([tmp_path / "class"], tmp_path / "out", only=ANSWERS).items():
-        full = grade.read_rubric().points
+        full = read_rubric().points
         assert points(result) == {name: full[name] * (name in right[student]) for name in EXERCISES}, student
 
 
@@ -176,31 +178,32 @@ def test_a_grader_that_breaks_down_is_no_zero_in_silence(tmp_path, monkeypatch):
     """A submission on which the grader itself fails is tried again, then marked as an error, and the rest goes on."""
     for name in ("ada", "ben"):
         hand_in(tmp_path / "class" / name, {"gamma_func": TEXTS["gamma_func"]})
-    real = batch.grade_one
+    real = pool.grade_one
 
-    def breaks(path, name, bench, done):
+    def breaks(path, name, context, done):
         if name == "ben":
             raise RuntimeError("no memory left")
-        return real(path, name, bench, done)
+        return real(path, name, context, done)
 
-    monkeypatch.setattr(batch, "grade_one", breaks)
+    monkeypatch.setattr(pool, "grade_one", breaks)
     found = run([tmp_path / "class"], tmp_path / "out", only=["gamma_func"])
     assert found["ada"].score == found["ada"].max_score
     assert found["ben"].status == "error" and "says nothing about the answers" in found["ben"].notes[0]
-    monkeypatch.setattr(batch, "grade_one", real)
+    monkeypatch.setattr(pool, "grade_one", real)
     found = run([tmp_path / "class"], tmp_path / "out", only=["gamma_func"])
     assert found["ben"].score == found["ben"].max_score
 
 
-def test_a_nursery_that_dies_is_replaced(tmp_path, monkeypatch):
+def test_a_forkserver_that_dies_is_replaced(tmp_path, monkeypatch):
     hand_in(tmp_path / "ada", {"gamma_func": TEXTS["gamma_func"]})
     real = batch.run_all
-    monkeypatch.setattr(batch, "Nursery", Nursery)
+    for module in (context, pool):
+        monkeypatch.setattr(module, "Forkserver", Forkserver)
 
-    def run_all(pending, out, bench, jobs):
-        bench.nursery.process.kill()
-        bench.nursery.process.wait()
-        real(pending, out, bench, jobs)
+    def run_all(pending, out, run, jobs):
+        run.forkserver.process.kill()
+        run.forkserver.process.wait()
+        real(pending, out, run, jobs)
 
     monkeypatch.setattr(batch, "run_all", run_all)
     [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
@@ -209,13 +212,13 @@ def test_a_nursery_that_dies_is_replaced(tmp_path, monkeypatch):
 
 def marks(outcomes, probes):
     """The exercise's result for probes of weight 1 that passed or not."""
-    sheet = Sheet("gamma_func", {}, probes, {}, {})
+    sheet = GradedNotebook("gamma_func", {}, probes, {}, {})
     sheet.outcomes = {f"probe-{one.name}": Outcome(passed, "this", "that") for one, passed in zip(probes, outcomes)}
     return grade._marks(sheet, grade_answer(), 9)
 
 
 def grade_answer():
-    from grader.intake import Answer
+    from grader.submission.submission import Answer
 
     return Answer("gamma_func", "")
 
@@ -288,7 +291,7 @@ def test_public_checks_say_what_is_known_beforehand():
 
 
 def test_columns_are_named_by_notebook_or_id():
-    rubric = grade.read_rubric()
+    rubric = read_rubric()
     assert batch.columns_of((), rubric) == tuple(rubric.points)
     assert batch.columns_of(["5", "gamma_func"], rubric) == ("gamma_func", "inpainting", "iterative_decode")
     assert batch.columns_of(["06"], rubric) == ("frechet_distance", "fid_decoding", "fid_model")
@@ -297,12 +300,12 @@ def test_columns_are_named_by_notebook_or_id():
 
 
 def test_the_rubric_has_every_column():
-    rubric = grade.read_rubric()
+    rubric = read_rubric()
     assert sum(rubric.points.values()) == 100 and min(rubric.points.values()) > 0
 
 
 def test_what_an_answer_builds_on_comes_before_it():
-    for name, others in grade.BUILDS_ON.items():
+    for name, others in ((one.id, one.builds_on) for one in EXERCISES.values()):
         assert name not in others and set(others) <= set(EXERCISES)
 
 

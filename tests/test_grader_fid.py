@@ -9,36 +9,35 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from grader import fid
-from grader.grade import RUBRIC, read_rubric
-from lab3.files import InputError, load_tensors, save_tensors
-from lab3.fit import WEIGHTS
-from lab3.places import SHIPPED
+from grader.rubric import RUBRIC, read_rubric
+from grader.run import distances
+from lab3.common.files import InputError, load_tensors, save_tensors
+from lab3.common.paths import SHIPPED, WEIGHTS
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.model.transformer import BidirectionalTransformer, save_transformer
 from lab3.presets import TransformerConfig, preset
-from lab3.stand_ins import TorchAttention
-from lab3.transformer import BidirectionalTransformer, save_transformer
 
-SMALL = replace(fid.DECODING, batch_size=4, whole=2, total_iter=2)
-FEW = replace(fid.MODEL, batch_size=4, total_iter=1)
+SMALL = replace(distances.DECODING, batch_size=4, whole=2, total_iter=2)
+FEW = replace(distances.MODEL, batch_size=4, total_iter=1)
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return fid.scene(5, SMALL)
+    return distances.scene(5, SMALL)
 
 
 @pytest.fixture(scope="module")
 def filled(scene):
-    from lab3.transformer import load_transformer
+    from lab3.model.transformer import load_transformer
 
-    return fid.decode(scene, load_transformer(SHIPPED / WEIGHTS, TorchAttention), fid.reference_answers())
+    return distances.decode(scene, load_transformer(SHIPPED / WEIGHTS, TorchAttention), distances.reference_answers())
 
 
 @pytest.fixture(scope="module")
 def few_right(scene, filled):
     """Features of a few pictures a batch, in place of all right decodings."""
-    return [fid.features(pictures, fid.extractor())
-            for pictures in fid.tokenizer().decode(filled[scene.measured]).split(SMALL.whole)]
+    return [distances.features(pictures, distances.extractor())
+            for pictures in distances.tokenizer().decode(filled[scene.measured]).split(SMALL.whole)]
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +52,23 @@ def save_model(path, config, seed=0):
 
 
 def test_a_scene_is_that_of_its_seed_and_hides_what_it_hides():
-    one, same, other = (fid.scene(seed, SMALL) for seed in (5, 5, 6))
+    one, same, other = (distances.scene(seed, SMALL) for seed in (5, 5, 6))
     assert torch.equal(one.mask, same.mask) and not torch.equal(one.mask, other.mask)
     assert not one.z_indices[one.mask].any()
     assert one.measured.tolist() == [False, False, True, True] * 2
     assert [options["sampling"] for *_, options in one.calls()] == ["argmax", "categorical"]
-    assert not fid.scene(2**63 - 1, FEW).measured.any()
+    assert not distances.scene(2**63 - 1, FEW).measured.any()
 
 
 def test_a_right_decoding_is_measured_and_known_pictures_are_near(scene, filled, few_right):
-    assert fid.decode_score(filled, scene, few_right) == pytest.approx(0, abs=1e-3)
-    assert fid.decode_score(filled.where(~scene.mask, 7), scene, few_right) > 100
+    assert distances.decode_score(filled, scene, few_right) == pytest.approx(0, abs=1e-3)
+    assert distances.decode_score(filled.where(~scene.mask, 7), scene, few_right) > 100
 
 
 def test_the_kept_right_decodings_are_whole_pictures():
-    for right in load_tensors(fid.RIGHT)[0].values():
+    for right in load_tensors(distances.RIGHT)[0].values():
         assert right.shape[1] == 256 and len(right) >= 250 and 0 <= right.min() and right.max() < 1024
-    assert fid.RIGHT.stat().st_size < 500_000
+    assert distances.RIGHT.stat().st_size < 500_000
 
 
 @pytest.mark.parametrize("spoil, says", [
@@ -83,17 +82,17 @@ def test_the_kept_right_decodings_are_whole_pictures():
 ])
 def test_tokens_that_are_refused(scene, filled, few_right, spoil, says):
     with pytest.raises(InputError, match=says):
-        fid.decode_score(spoil(filled, scene.mask), scene, few_right)
+        distances.decode_score(spoil(filled, scene.mask), scene, few_right)
 
 
 def test_a_model_of_another_size_is_measured(tmp_path):
     path = save_model(tmp_path / "maskgit.safetensors", preset("smoke").transformer)
-    assert fid.likeness(path) == 0
-    assert fid.share(fid.model_score(path, 3, FEW), read_rubric().thresholds["fid_model"]) == 0
+    assert distances.likeness(path) == 0
+    assert distances.share(distances.model_score(path, 3, FEW), read_rubric().thresholds["fid_model"]) == 0
 
 
 def test_models_of_other_seeds_are_no_copies(tmp_path, shipped):
-    assert abs(fid.likeness(save_model(tmp_path / "maskgit.safetensors", TransformerConfig(), seed=1))) < 0.1
+    assert abs(distances.likeness(save_model(tmp_path / "maskgit.safetensors", TransformerConfig(), seed=1))) < 0.1
 
 
 @pytest.mark.parametrize("change", [
@@ -106,7 +105,7 @@ def test_copies_of_the_shipped_model_are_refused(tmp_path, shipped, change):
     tensors, about = shipped
     save_tensors(tmp_path / "mine.safetensors", {name: change(name, x) for name, x in tensors.items()}, about)
     with pytest.raises(InputError, match="mine.safetensors: these are the weights that come with the lab"):
-        fid.model_score(tmp_path / "mine.safetensors", 3, FEW)
+        distances.model_score(tmp_path / "mine.safetensors", 3, FEW)
 
 
 def permuted(tensors):
@@ -133,21 +132,21 @@ def test_disguised_copies_of_the_shipped_model_are_refused(tmp_path, shipped, di
     tensors, changes = disguise(dict(shipped[0]))
     about = shipped[1] | {"config": shipped[1]["config"] | changes}
     save_tensors(tmp_path / "mine.safetensors", tensors, about)
-    assert fid.likeness(tmp_path / "mine.safetensors") < fid.LARGEST_LIKENESS
+    assert distances.likeness(tmp_path / "mine.safetensors") < distances.LARGEST_LIKENESS
     with pytest.raises(InputError, match="mine.safetensors: these are the weights that come with the lab"):
-        fid.model_score(tmp_path / "mine.safetensors", 3, FEW)
+        distances.model_score(tmp_path / "mine.safetensors", 3, FEW)
 
 
 def test_a_model_of_another_seed_computes_something_else(tmp_path, shipped):
     path = save_model(tmp_path / "maskgit.safetensors", TransformerConfig(), seed=1)
-    assert abs(fid.agreement(fid.load_transformer(path, fid.TorchAttention))) < 0.5
+    assert abs(distances.agreement(distances.load_transformer(path, distances.TorchAttention))) < 0.5
 
 
 def test_weights_without_finite_results_are_refused(tmp_path, shipped):
     tensors = {name: torch.full_like(x.float(), 3e38) for name, x in shipped[0].items()}
     save_tensors(tmp_path / "mine.safetensors", tensors, shipped[1])
     with pytest.raises(InputError, match="mine.safetensors: the model gives no finite numbers"):
-        fid.model_score(tmp_path / "mine.safetensors", 3, FEW)
+        distances.model_score(tmp_path / "mine.safetensors", 3, FEW)
 
 
 def test_a_shape_that_is_none_is_refused(tmp_path, shipped):
@@ -155,7 +154,7 @@ def test_a_shape_that_is_none_is_refused(tmp_path, shipped):
     header = {"__metadata__": json.loads(about), "x": {"dtype": "F32", "shape": ["a"], "data_offsets": [0, 4]}}
     header_of(tmp_path / "mine.safetensors", json.dumps(header).encode())
     with pytest.raises(InputError, match="mine.safetensors: no model of this lab"):
-        fid.check_model(tmp_path / "mine.safetensors")
+        distances.check_model(tmp_path / "mine.safetensors")
 
 
 def header_of(path, text):
@@ -193,7 +192,7 @@ def spoilt(name, shipped, path):
         path.symlink_to(SHIPPED / WEIGHTS)
     elif name == "too large":
         with open(path, "wb") as file:
-            file.truncate(fid.LARGEST_FILE + 1)
+            file.truncate(distances.LARGEST_FILE + 1)
     else:
         if name == "not finite":
             tensors[first] = torch.full_like(tensors[first], torch.nan)
@@ -233,14 +232,14 @@ def test_files_that_are_refused(tmp_path, shipped, name):
     path = tmp_path / "maskgit.safetensors"
     spoilt(name, shipped, path)
     with pytest.raises(InputError) as error:
-        fid.model_score(path, 3, FEW)
+        distances.model_score(path, 3, FEW)
     assert str(error.value).startswith("maskgit.safetensors: ") and "weights that come with" not in str(error.value)
 
 
 def test_shares_follow_the_tiers():
     thresholds = {"at_least": 5, "tiers": [{"at_most": 10, "share": 1.0}, {"at_most": 20, "share": 0.5}]}
     distances = [4.9, 5, 10, 10.1, 20, 20.1, float("nan"), float("inf")]
-    assert [fid.share(one, thresholds) for one in distances] == [0, 1, 1, 0.5, 0.5, 0, 0, 0]
+    assert [distances.share(one, thresholds) for one in distances] == [0, 1, 1, 0.5, 0.5, 0, 0, 0]
 
 
 def test_the_rubric_has_tiers_that_fall():
@@ -256,4 +255,4 @@ def test_the_rubric_has_tiers_that_fall():
 
 def test_numbers_of_another_network_are_not_compared(scene, filled, few_right):
     with pytest.raises(ValueError, match="cannot be compared"):
-        fid.decode_score(filled, scene, [replace(one, key="other") for one in few_right])
+        distances.decode_score(filled, scene, [replace(one, key="other") for one in few_right])

@@ -13,11 +13,11 @@ import pytest
 from conftest import ROOT
 from probing import TEXTS, hand_in
 
-from grader import gradescope
 from grader.cli import main
-from grader.results import VISIBILITIES
-from grader.sandbox import best_level
-from lab3.exercises import EXERCISES
+from grader.export import gradescope
+from grader.kernels.sandbox import best_level
+from grader.results.files import VISIBILITIES
+from lab3.exercises.table import EXERCISES
 
 boxed = pytest.mark.skipif(not shutil.which("bwrap") or os.geteuid() != 0,
                            reason="needs bubblewrap, and root as in a container")
@@ -27,8 +27,8 @@ RIGHTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID
 NO_NAMESPACES = f"""
 import ctypes, os, sys
 sys.path.insert(0, {str(ROOT / "grader")!r})
-import nursery
-nursery.refuse_calls(ctypes.CDLL(None))
+import forkserver
+forkserver.refuse_calls(ctypes.CDLL(None))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 THIEF = """

@@ -8,8 +8,8 @@ from conftest import ROOT
 
 from benchmarks import grading_tools
 from benchmarks.grading_tools import answers, confirm, points, results, with_tests
-from lab3.exercises import EXERCISES
-from lab3.files import InputError
+from lab3.common.files import InputError
+from lab3.exercises.table import EXERCISES
 
 SOLVED, STARTERS = ROOT / "solutions", ROOT / "notebooks"
 

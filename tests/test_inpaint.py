@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lab3.distance import load_extractor
-from lab3.files import InputError
-from lab3.inpaint import fill
-from lab3.masks import hidden_tokens
-from lab3.places import SHIPPED
+from lab3.common.files import InputError
+from lab3.common.paths import SHIPPED
+from lab3.data.masks import hidden_tokens
+from lab3.decoding.inpaint import fill
+from lab3.metrics.distance import load_extractor
+from lab3.metrics.score import Score, reference, score, spread
+from lab3.model.transformer import load_transformer
 from lab3.presets import DecodingConfig
-from lab3.score import Score, reference, score, spread
-from lab3.transformer import load_transformer
 
 DECODING = DecodingConfig(total_iter=4, sweet_spot=4, batch_size=8)
 

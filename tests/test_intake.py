@@ -17,12 +17,14 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grader import excerpt, intake, parcel
-from grader.excerpt import python_of, read_cell
-from grader.intake import NOTEBOOKS, find_submissions, opened, read_submission, safe_name
-from lab3.checks import check
-from lab3.exercises import EXERCISES, answer_file, link, run_answer
-from lab3.files import InputError, SaveError
+from grader.submission import answer_code, archive
+from grader.submission import submission as submission_module
+from grader.submission.answer_code import python_of, read_cell
+from grader.submission.submission import NOTEBOOKS, find_submissions, opened, read_submission, safe_name
+from lab3.common.files import InputError, SaveError
+from lab3.exercises.answers import answer_file, link, run_answer
+from lab3.exercises.checks import check
+from lab3.exercises.table import EXERCISES
 
 STUB = "#| exercise: gamma_func\ndef gamma_func(mode='cosine'):\n" \
        "    '''Words.'''\n    raise NotImplementedError  # here"
@@ -59,15 +61,15 @@ def gamma(place, *cells):
 def value(answer, *arguments):
     """What an answer's function gives, run as the grader runs it."""
     assert answer.problem is None, answer
-    name = EXERCISES[answer.exercise][0]
+    name = EXERCISES[answer.exercise].defines
     return run_answer(answer.exercise, answer_file(answer.text), f"<{answer.exercise}>")[name](*arguments)
 
 
 def zipped(path, *files, compress=zipfile.ZIP_DEFLATED):
     """A zip of (name or ZipInfo, bytes) pairs."""
-    with zipfile.ZipFile(path, "w", compress) as archive:
+    with zipfile.ZipFile(path, "w", compress) as zipped:
         for name, content in files:
-            archive.writestr(name, content)
+            zipped.writestr(name, content)
     return path
 
 
@@ -96,7 +98,7 @@ def test_starters_are_not_written():
 def test_names_of_notebooks_are_the_courses():
     found = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert set(NOTEBOOKS.values()) == found - {"00_start_here.ipynb"}
-    assert set(NOTEBOOKS) == {number for _, number in EXERCISES.values()}
+    assert set(NOTEBOOKS) == {one.notebook for one in EXERCISES.values()}
 
 
 
@@ -455,8 +457,8 @@ def test_windows_line_ends(tmp_path):
     (GAMMA + "\nx = " + "-" * 100_000 + "1", "too deeply nested"),
     (GAMMA + "\nx = a" + ".b" * 5_000, "too deeply nested"),
     (GAMMA + "\nx = " + "(" * 500 + ")" * 500, "too many nested parentheses"),
-    (GAMMA + "\n#" + "x" * intake.MAX_CODE, "longer than 200,000 characters"),
-    (GAMMA + "\nx = 1" * (excerpt.MAX_STATEMENTS + 1), "more than 2000 statements"),
+    (GAMMA + "\n#" + "x" * submission_module.MAX_CODE, "longer than 200,000 characters"),
+    (GAMMA + "\nx = 1" * (answer_code.MAX_STATEMENTS + 1), "more than 2000 statements"),
 ], ids=range(9))
 def test_a_cell_that_cannot_be_read_is_the_problem(tmp_path, cell, said):
     answer = gamma(tmp_path, "x = 1", cell)
@@ -482,7 +484,8 @@ def test_characters_that_no_text_has(tmp_path):
     (b"", "is empty"), (b"{", "is damaged"), (b"\x89PNG\r\n\x1a\n\0\0", "is damaged"), (b"[]", "has no cells"),
     (b'{"nbformat": 4}', "has no cells"), (b'{"cells": 3}', "has no cells"), (b"[" * 200_000, "nested too deep"),
     (b'{"a":' * 200_000, "nested too deep"), (notebook(*["x = '" + "y" * 190_000 + "'"] * 6), "1,000,000 characters"),
-    (notebook(*["x = 1\n" * 1900] * 2), "more than 2000 statements"), (b" " * (intake.MAX_NOTEBOOK + 1), "20 MB"),
+    (notebook(*["x = 1\n" * 1900] * 2), "more than 2000 statements"),
+    (b" " * (submission_module.MAX_NOTEBOOK + 1), "20 MB"),
 ], ids=range(11))
 def test_a_notebook_that_cannot_be_read_is_noted_and_the_others_count(tmp_path, content, said):
     place = folder(tmp_path, **{"03_training.ipynb": content, NAMED: notebook(GAMMA)})
@@ -586,14 +589,15 @@ def test_the_digest_is_of_content_not_of_place_or_time(tmp_path):
 
 def test_many_notes_are_cut(tmp_path):
     submission = read_submission(folder(tmp_path, **{f"{i:02d}.ipynb": b"{" for i in range(60)}))
-    assert len(submission.notes) == intake.MAX_NOTES + 1 and submission.notes[-1] == "And 21 more notes like these."
+    assert len(submission.notes) == submission_module.MAX_NOTES + 1
+    assert submission.notes[-1] == "And 21 more notes like these."
 
 
 def test_deep_folders_and_too_many_files(tmp_path, monkeypatch):
     place = folder(tmp_path / "deep", **{NAMED: notebook(GAMMA), "a/" * 13 + "b.ipynb": notebook(GAMMA)})
     submission = read_submission(place)
     assert "nested too deep" in submission.notes[0] and len(submission.answers["gamma_func"].notes) == 1
-    monkeypatch.setattr(parcel, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 3)
     files = {f"{i}.png": b"" for i in range(4)} | {NAMED: notebook(GAMMA)}
     many = zipped(tmp_path / "many.zip", *files.items())
     for submission in (read_submission(folder(tmp_path / "many", **files)), read_submission(many)):
@@ -687,7 +691,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
 
 
 def test_a_models_limit_does_not_trust_the_zip(tmp_path, monkeypatch):
-    monkeypatch.setattr(intake, "MAX_MODEL", 1000)
+    monkeypatch.setattr(submission_module, "MAX_MODEL", 1000)
     path = zipped(tmp_path / "a.zip", (NAMED, notebook(GAMMA)), ("work/maskgit.safetensors", bytes(5000)))
     with opened(path) as submission:
         assert submission.model is None and "the model is larger" in submission.notes[0]
@@ -703,7 +707,7 @@ def test_damaged_entries_leave_the_others(tmp_path):
 
 
 def test_a_list_of_entries_that_is_too_long_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(parcel, "MAX_DIRECTORY", 70_000)
+    monkeypatch.setattr(archive, "MAX_DIRECTORY", 70_000)
     path = zipped(tmp_path / "a.zip", *((f"{i:04d}" * 20, b"") for i in range(700)))
     assert "files. Hand in notebooks" in read_submission(path).notes[0]
 

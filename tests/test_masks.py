@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lab3.masks import hidden_tokens, random_holes
+from lab3.data.masks import hidden_tokens, random_holes
 
 
 def test_holes_are_like_the_original_labs():

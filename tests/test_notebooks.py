@@ -19,8 +19,9 @@ from nbclient.exceptions import CellExecutionError
 sys.path.insert(0, str(ROOT / "solutions"))
 import build  # noqa: E402
 
-from lab3.checks import check  # noqa: E402
-from lab3.exercises import EXERCISES, link, read_answer  # noqa: E402
+from lab3.exercises.answers import link, read_answer  # noqa: E402
+from lab3.exercises.checks import check  # noqa: E402
+from lab3.exercises.table import EXERCISES  # noqa: E402
 
 SOURCES = build.sources()
 NUMBERS = [source.stem[:2] for source in SOURCES]
@@ -73,7 +74,7 @@ def test_starters_hold_no_answer_and_no_output(source):
 
 @each
 def test_every_exercise_has_its_stub_and_its_check(source):
-    asked = [name for name, (_, notebook) in EXERCISES.items() if notebook == source.stem[:2]]
+    asked = [name for name, one in EXERCISES.items() if one.notebook == source.stem[:2]]
     by_id = {cell.id: cell for cell in kept(source, build.STARTERS).cells}
     for name in asked:
         about, check_about = by_id[name].metadata.nbgrader, by_id[f"check-{name}"].metadata.nbgrader
@@ -172,7 +173,7 @@ def test_a_starter_stops_only_where_an_answer_is_missing(source, tmp_path):
     with pytest.raises(CellExecutionError) as stopped:
         build.execute(notebook, tmp_path, "smoke")
     assert stopped.value.ename == "NotImplementedError"
-    asked = [name for name, (_, number) in EXERCISES.items() if number == source.stem[:2]]
+    asked = [name for name, one in EXERCISES.items() if one.notebook == source.stem[:2]]
     assert f"[TODO] {asked[0]}: not written yet" in outputs(notebook)
     assert not list(tmp_path.glob("*.py")), "a stub is no answer"
 

@@ -10,11 +10,11 @@ import torch
 from photo_folders import draw, hole, recode, refuses_useless_folders, save, save_test, spoil, spread
 from PIL import Image
 
-from lab3.audit import audit
-from lab3.duplicates import NEAR, difference
-from lab3.files import InputError, SaveError
-from lab3.photo_import import import_photos
-from lab3.photos import open_photos
+from lab3.common.files import InputError, SaveError
+from lab3.data.audit import audit
+from lab3.data.duplicates import NEAR, difference
+from lab3.data.photo_import import import_photos
+from lab3.data.photos import open_photos
 
 
 def tree(folder):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from photo_folders import draw, hole, recode, refuses_useless_folders, save, save_test, spoil
 from PIL import Image
 
-from lab3 import photos
-from lab3.files import InputError
-from lab3.photos import open_photos, read_folder
-from lab3.pictures import read_picture
+from lab3.common.files import InputError
+from lab3.data import photos
+from lab3.data.photos import open_photos, read_folder
+from lab3.data.pictures import read_picture
 
 # ---------------------------------------------------------------------------------------------- one picture
 

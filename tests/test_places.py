@@ -24,8 +24,8 @@ from conftest import ROOT
 from jupyter_client.manager import KernelManager
 from packaging.specifiers import SpecifierSet
 
-from grader import release
-from lab3.exercises import exercise_of
+from grader.export import release
+from lab3.exercises.answers import exercise_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTE = (ROOT / "solutions" / "source" / "elsewhere.md").read_text()
@@ -157,8 +157,8 @@ def test_the_workflow_names_what_exists():
 
 
 def test_shell_scripts_are_right():
-    scripts = [ROOT / name for name in (".ci/run", "binder/postBuild", "grader/gradescope_files/setup.sh",
-                                        "grader/gradescope_files/run_autograder")]
+    scripts = [ROOT / name for name in (".ci/run", "binder/postBuild", "grader/export/gradescope_files/setup.sh",
+                                        "grader/export/gradescope_files/run_autograder")]
     assert all(os.access(script, os.X_OK) for script in scripts[:2])
     texts = [script.read_text() for script in scripts] + of("RUN") + [step["run"] for step in STEPS if "run" in step]
     for text in texts:
@@ -198,7 +198,7 @@ def test_the_note_unpacks_the_release_once(place, tmp_path):
         assert done.returncode == 0, done.stderr
         folder = tmp_path / f"lab3-{PROJECT['version']}"
         assert f"found {folder}\n" in done.stdout
-        changed = folder / "lab3" / "plots.py"
+        changed = folder / "lab3" / "common" / "plots.py"
         assert (folder / "lab3" / "__init__.py").is_file() and (changed.read_text() == text) == bool(text)
         changed.write_text("mine")
 

@@ -11,7 +11,7 @@ from probing import TEXTS, failures, namespaces, right
 
 from grader.probes import PROBES, inside
 from grader.probes.probe import Wrong, decode
-from lab3.exercises import EXERCISES
+from lab3.exercises.table import EXERCISES
 
 ALL = [(exercise, one.name) for exercise in EXERCISES for one in PROBES[exercise]]
 FORGED = (None, True, 3, -1, [], {}, "text", [None] * 7, {"found": 3}, np.zeros(2), np.zeros((0, 3), bool), [[1e400]],

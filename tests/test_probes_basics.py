@@ -614,8 +614,9 @@ def test_ready_made_attention_is_found(name):
 
 
 INSTEAD = {
-    "stand-in": "from lab3.stand_ins import TorchAttention as MultiHeadAttention",
-    "stand-in by module": "import lab3.stand_ins\nclass MultiHeadAttention(lab3.stand_ins.TorchAttention):\n    pass",
+    "stand-in": "from lab3.exercises.fallbacks import TorchAttention as MultiHeadAttention",
+    "stand-in by module": "import lab3.exercises.fallbacks\n"
+                          "class MultiHeadAttention(lab3.exercises.fallbacks.TorchAttention):\n    pass",
     "subclass": "class MultiHeadAttention(nn.MultiheadAttention):\n"
                 "    def forward(self, x):\n        return super().forward(x, x, x)[0]",
     "with weights": LAYERS + "        self.inner = [nn.MultiheadAttention(dim, num_heads, batch_first=True)]\n"

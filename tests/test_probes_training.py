@@ -14,7 +14,7 @@ from test_checks import EVAL, OPTIMIZER, STYLES, TRAIN, changed
 
 from grader.probes import PROBES
 from grader.probes.probe import Wrong
-from lab3.exercises import EXERCISES
+from lab3.exercises.table import EXERCISES
 
 TOPIC = (OPTIMIZER, TRAIN, EVAL)
 QUICK = {name: [one.name for one in PROBES[name] if one.name != "validation_loss"] for name in TOPIC}
@@ -38,7 +38,7 @@ def style(exercise):
 def source(answer, exercise):
     """The text of a function of a test file as an answer."""
     text = re.sub(r"^@style.*\n", "", textwrap.dedent(inspect.getsource(answer)))
-    return f"{text}\n{EXERCISES[exercise][0]} = {answer.__name__}\n"
+    return f"{text}\n{EXERCISES[exercise].defines} = {answer.__name__}\n"
 
 
 for name, (exercise, answer) in STYLES.items():

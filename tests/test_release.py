@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from grader import release
 from grader.cli import main
-from lab3.exercises import EXERCISES
-from lab3.files import InputError
+from grader.export import release
+from lab3.common.files import InputError
+from lab3.exercises.table import EXERCISES
 
 # Lines of answers that the given package or its checks hold too: training a tokenizer, calling an answer.
 EVERYDAY = {"optimizer.zero_grad(set_to_none=True)", "n_hidden=mask.sum(dim=1)", "loss=mvtm_loss(logits,targets,mask)"}
@@ -60,7 +60,9 @@ def test_no_line_of_an_answer_or_a_probe_is_in_it(folder):
     files = texts(folder)
     starters = "".join(text for name, text in files.items() if name.startswith("notebooks/"))
     given = release.squeezed("".join(path.read_text() for path in (ROOT / "lab3").rglob("*.py")))
-    imports = {line for line in code_lines(ROOT / "lab3" / "exercises.py") if line.startswith(("import", "from"))}
+    table = code_lines(ROOT / "lab3" / "exercises" / "table.py")
+    imports = {line for line in table if line.startswith(("import", "from"))}
+    imports |= {release.squeezed("from lab3.exercises.fallbacks import TorchAttention")}
     for path in [*ROOT.glob("solutions/work/*.py"), *ROOT.glob("solutions/fast/*.py")]:
         lines = {line for line in code_lines(path) - imports - EVERYDAY if line not in starters}
         assert lines, path
@@ -210,7 +212,7 @@ def worked_in(archive, tmp_path):
     for name in (THIRD, FOURTH):
         (old / name).write_bytes((old / name).read_bytes() + b"\n")
     for name, content in {"work/gamma_func.py": b"mine", "work/maskgit.safetensors": b"weights",
-                          "notebooks/trials.ipynb": b"{}", "lab3/plots.py": b"# mine"}.items():
+                          "notebooks/trials.ipynb": b"{}", "lab3/common/plots.py": b"# mine"}.items():
         (old / name).parent.mkdir(exist_ok=True)
         (old / name).write_bytes(content)
     return old
@@ -222,8 +224,8 @@ def contents(folder):
 
 def test_an_update_keeps_what_the_student_made(worked_in, folder, tmp_path):
     new = newer(folder, tmp_path / "new", **{
-        THIRD: b"new starter", "notebooks/05_iterative_decoding.ipynb": b"new 05", "lab3/plots.py": b"new plots",
-        "lab3/fit.py": b"new fit", "lab3/extra.py": b"extra", "lab3/pdf.py": None})
+        THIRD: b"new starter", "notebooks/05_iterative_decoding.ipynb": b"new 05", "lab3/common/plots.py": b"new plots",
+        "lab3/training/fit.py": b"new fit", "lab3/extra.py": b"extra", "lab3/report/pdf.py": None})
     before = contents(worked_in)
     done = update(new, worked_in)
     assert done.returncode == 0, done.stderr
@@ -231,9 +233,9 @@ def test_an_update_keeps_what_the_student_made(worked_in, folder, tmp_path):
     for name in (THIRD, FOURTH, "work/gamma_func.py", "work/maskgit.safetensors", "notebooks/trials.ipynb"):
         assert after[name] == before[name], name
     assert after["notebooks/03_training-0.2.0.ipynb"] == b"new starter"
-    assert after["notebooks/05_iterative_decoding.ipynb"] == b"new 05" and after["lab3/fit.py"] == b"new fit"
-    assert after["lab3/plots.py"] == b"new plots" and after["lab3/plots.py.yours"] == b"# mine"
-    assert after["lab3/extra.py"] == b"extra" and "lab3/pdf.py" not in after
+    assert after["notebooks/05_iterative_decoding.ipynb"] == b"new 05" and after["lab3/training/fit.py"] == b"new fit"
+    assert after["lab3/common/plots.py"] == b"new plots" and after["lab3/common/plots.py.yours"] == b"# mine"
+    assert after["lab3/extra.py"] == b"extra" and "lab3/report/pdf.py" not in after
     assert "03_training.ipynb: yours stays" in done.stdout and "plots.py.yours" in done.stdout
     assert "04_gamma" not in done.stdout, "its starter did not change"
     assert f"{folder.name.removeprefix('lab3-')} -> 0.2.0" in done.stdout
@@ -242,25 +244,27 @@ def test_an_update_keeps_what_the_student_made(worked_in, folder, tmp_path):
 
 
 def test_an_update_that_was_stopped_goes_on(worked_in, folder, tmp_path):
-    new = newer(folder, tmp_path / "new", **{THIRD: b"new starter", "lab3/fit.py": b"new fit", "lab3/plots.py": b"p"})
+    new = newer(folder, tmp_path / "new", **{
+        THIRD: b"new starter", "lab3/training/fit.py": b"new fit", "lab3/common/plots.py": b"p"})
     (worked_in / "pyproject.toml").unlink()
     (worked_in / "pyproject.toml").mkdir()  # cannot be written: in the order of names, much is done before it
     assert update(new, worked_in).returncode == 1
     (worked_in / "pyproject.toml").rmdir()
     assert update(new, worked_in).returncode == 0
     after = contents(worked_in)
-    assert after["lab3/fit.py"] == b"new fit" and after["lab3/plots.py.yours"] == b"# mine"
+    assert after["lab3/training/fit.py"] == b"new fit" and after["lab3/common/plots.py.yours"] == b"# mine"
     assert after["notebooks/03_training-0.2.0.ipynb"] == b"new starter" and after["VERSION"] == b"0.2.0\n"
-    assert {name for name in after if "yours" in name} == {"lab3/plots.py.yours"}
+    assert {name for name in after if "yours" in name} == {"lab3/common/plots.py.yours"}
 
 
 @pytest.mark.parametrize("damage", [
-    lambda new: (new / "lab3" / "fit.py").write_bytes(b"cut"), lambda new: (new / "lab3" / "fit.py").unlink(),
+    lambda new: (new / "lab3" / "training" / "fit.py").write_bytes(b"cut"),
+    lambda new: (new / "lab3" / "training" / "fit.py").unlink(),
     lambda new: (new / "SHA256SUMS").write_text("x"), lambda new: (new / "SHA256SUMS").unlink(),
     lambda new: (new / "SHA256SUMS").write_text(f"{'0' * 64}  ../out.py\n"),
     lambda new: (new / "SHA256SUMS").write_text(f"{'0' * 64}  work/gamma_func.py\n")])
 def test_a_damaged_release_changes_nothing(worked_in, folder, tmp_path, damage):
-    new = newer(folder, tmp_path / "new", **{"lab3/audit.py": b"new"})
+    new = newer(folder, tmp_path / "new", **{"lab3/data/audit.py": b"new"})
     damage(new)
     before = contents(worked_in)
     done = update(new, worked_in)

@@ -9,15 +9,17 @@ from dataclasses import replace
 import pypdf
 import pytest
 
-from lab3 import cli, score
-from lab3 import report as module
-from lab3.exercises import EXERCISES, IMPORTS, answer_file, cell_of
-from lab3.files import read_json
-from lab3.pages import Code, Figure, Gap, Heading, Table, Text, Title, Verdict, html, numbered
-from lab3.pdf import pdf
-from lab3.places import SHIPPED, SOLUTIONS
+from lab3 import cli
+from lab3.common.files import read_json
+from lab3.common.paths import SHIPPED, SOLUTIONS
+from lab3.exercises.answers import answer_file, cell_of
+from lab3.exercises.table import EXERCISES, IMPORTS
+from lab3.metrics import score
 from lab3.presets import DecodingConfig, preset
-from lab3.report import WANTED, gather, read_texts, report
+from lab3.report import report as module
+from lab3.report.pages import Code, Figure, Gap, Heading, Table, Text, Title, Verdict, html, numbered
+from lab3.report.pdf import pdf
+from lab3.report.report import WANTED, gather, read_texts, report
 
 PARTS = ["Introduction", "Implementation", "Multi-head attention", "Masked token modelling", "Training",
          "Gamma schedules", "Iterative decoding", "The Fréchet distance", "Discussion", "Epochs", "Iterations",
@@ -137,7 +139,7 @@ def test_the_report_of_an_empty_folder_marks_what_is_missing(empty):
     for part in PARTS:
         assert f"</span>{part}</h" in text and part in paper, part
     assert "0 of 11 answers pass" in text and "✓ Passed" not in text
-    for name, (_, notebook) in EXERCISES.items():
+    for name, notebook in ((one.id, one.notebook) for one in EXERCISES.values()):
         assert f"No answer yet: notebook {notebook} asks for {name}." in text
         assert f"No answer yet: notebook {notebook} asks for {name}." in paper
     assert "No training of yours yet: notebook 03" in text and "No model of yours yet: notebook 03" in text

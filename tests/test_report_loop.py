@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.report_loop import ReportAttention, hide, report_decode, report_loss, report_train_epoch
-from lab3.masks import hidden_tokens
+from lab3.data.masks import hidden_tokens
+from lab3.model.transformer import BidirectionalTransformer
 from lab3.presets import PRESETS
-from lab3.transformer import BidirectionalTransformer
 
 
 def transformer():

@@ -15,9 +15,9 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grader import pages, results
-from grader.result import ExerciseResult, ProbeResult, Result
-from lab3.files import InputError
+from grader.results import files, pages
+from grader.results.result import ExerciseResult, ProbeResult, Result
+from lab3.common.files import InputError
 
 POINTS = yaml.safe_load((ROOT / "grader" / "rubric.yml").read_text())["points"]
 HOSTILE = [
@@ -127,13 +127,13 @@ def strict(path):
 
 
 def test_the_columns_are_those_of_the_rubric():
-    assert list(results.COLUMNS) == list(POINTS)
+    assert list(files.COLUMNS) == list(POINTS)
 
 
-@pytest.mark.parametrize("visibility", results.VISIBILITIES)
+@pytest.mark.parametrize("visibility", files.VISIBILITIES)
 def test_gradescope_finds_its_fields(tmp_path, visibility):
     result = marks("ada")
-    results.write_result(result, tmp_path, visibility)
+    files.write_result(result, tmp_path, visibility)
     record = strict(tmp_path / "results.json")
     assert record.keys() - {"leaderboard"} == {"score", "execution_time", "output", "output_format", "visibility",
                                                "stdout_visibility", "tests", "extra_data"}
@@ -155,7 +155,7 @@ def test_gradescope_finds_its_fields(tmp_path, visibility):
 def test_a_failed_probe_is_told_in_full(tmp_path):
     wrong = ProbeResult("a", "The logits have no mask token.", 1, False, *WRONG[0][:3], place="line 3: return logits")
     one = ExerciseResult("masked_forward", 0, 4, "failed", (wrong,))
-    results.write_result(replace(marks("ada"), exercises=(one,)), tmp_path)
+    files.write_result(replace(marks("ada"), exercises=(one,)), tmp_path)
     [test] = strict(tmp_path / "results.json")["tests"]
     assert test["output"].splitlines() == [
         "Status: failed", "not ok  The logits have no mask token. (4)",
@@ -179,37 +179,37 @@ def crashed(decisive=False):
 
 
 def test_what_failed_for_one_reason_is_told_together(tmp_path):
-    results.write_result(replace(marks("ada"), exercises=(crashed(decisive=True),)), tmp_path)
+    files.write_result(replace(marks("ada"), exercises=(crashed(decisive=True),)), tmp_path)
     [test] = strict(tmp_path / "results.json")["tests"]
     assert test["output"].splitlines() == [
         "Status: partly", *NOTES[2:], f"Note: {NOTES[1]}",
         "not ok  2 checks failed for the same reason",
         "        expected  no exception", "        got       RuntimeError", "        at        line 3: return loss",
-        f"        - {TITLES[0]} (2)", f"        - {TITLES[2]} (1); {results.DECISIVE}",
+        f"        - {TITLES[0]} (2)", f"        - {TITLES[2]} (1); {files.DECISIVE}",
         f"not ok  {TITLES[3]} (1)", f"not ok  {TITLES[4]} (1)", f"ok      {TITLES[1]} (1)", f"Note: {NOTES[0]}"]
 
 
 def test_the_notes_that_are_told_apart_are_those_of_grading():
-    for file, texts in [("grade.py", ('"The public checks of the notebook say it too: ', '"Likely: ')),
-                        ("intake.py", ("} counts: {", '"It uses other cells of'))]:
+    for file, texts in [("run/grade.py", ('"The public checks of the notebook say it too: ', '"Likely: ')),
+                        ("submission/submission.py", ("} counts: {", '"It uses other cells of'))]:
         assert all(text in (ROOT / "grader" / file).read_text() for text in texts)
 
 
 def test_another_visibility_is_refused(tmp_path):
     with pytest.raises(ValueError, match="visibility must be one of hidden, after_due_date"):
-        results.write_result(marks("ada"), tmp_path, "never")
+        files.write_result(marks("ada"), tmp_path, "never")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_writes_nothing(tmp_path, value):
     with pytest.raises(ValueError):
-        results.write_result(replace(marks("ada"), score=value), tmp_path)
+        files.write_result(replace(marks("ada"), score=value), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_distance_that_is_not_finite_is_no_leaderboard(tmp_path):
     one = ExerciseResult("fid_decoding", 0, 12, "failed", details={"distance": "nan"})
-    results.write_result(replace(marks("ada"), exercises=(one,)), tmp_path)
+    files.write_result(replace(marks("ada"), exercises=(one,)), tmp_path)
     assert "leaderboard" not in strict(tmp_path / "results.json")
 
 
@@ -230,16 +230,16 @@ RESULT = st.builds(
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(RESULT)
 def test_results_come_back_and_can_be_shown(tmp_path, result):
-    results.write_result(result, tmp_path)
+    files.write_result(result, tmp_path)
     strict(tmp_path / "results.json")
-    assert results.read_result(tmp_path) == result
+    assert files.read_result(tmp_path) == result
     feedback(tmp_path, result)
     class_page(tmp_path, [result])
 
 
 def test_text_that_utf8_or_a_database_cannot_hold_is_replaced(tmp_path):
-    results.write_result(marks("ada", text="a\ud800b\x00c\nd"), tmp_path)
-    assert results.read_result(tmp_path).notes == ("a\ufffdb\ufffdc\nd",)
+    files.write_result(marks("ada", text="a\ud800b\x00c\nd"), tmp_path)
+    assert files.read_result(tmp_path).notes == ("a\ufffdb\ufffdc\nd",)
 
 
 @pytest.mark.parametrize("damage", [
@@ -251,23 +251,23 @@ def test_text_that_utf8_or_a_database_cannot_hold_is_replaced(tmp_path):
     lambda text: re.sub(r'"notes": \[', '"notes": [7, ', text),
     lambda text: re.sub(r'"seconds": [\d.]+', '"seconds": Infinity', text)])
 def test_damaged_results_are_named(tmp_path, damage):
-    results.write_result(replace(marks("ada"), notes=("a note",)), tmp_path)
+    files.write_result(replace(marks("ada"), notes=("a note",)), tmp_path)
     path = tmp_path / "results.json"
     text = path.read_text()
     assert damage(text) != text
     path.write_text(damage(text))
     with pytest.raises(InputError, match=r"results\.json"):
-        results.read_result(tmp_path)
+        files.read_result(tmp_path)
 
 
 def test_no_results_are_named(tmp_path):
     with pytest.raises(InputError, match=r"results\.json: no such file"):
-        results.read_result(tmp_path)
+        files.read_result(tmp_path)
 
 
 def test_grades_are_sorted_and_read_back(tmp_path):
     found = crowd(9)
-    results.write_grades(reversed(found), tmp_path / "grades.csv")
+    files.write_grades(reversed(found), tmp_path / "grades.csv")
     with open(tmp_path / "grades.csv", newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == ["submission", "score", "max_score", "status", "sandbox", "seconds", "seed", *POINTS]
@@ -280,7 +280,7 @@ def test_grades_are_sorted_and_read_back(tmp_path):
 
 @pytest.mark.parametrize("name", ["=1+2", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", "\t=1", " \r\n=1", "\u202e=1", "＝1"])
 def test_no_name_is_a_formula(tmp_path, name):
-    results.write_grades([marks(name)], tmp_path / "grades.csv")
+    files.write_grades([marks(name)], tmp_path / "grades.csv")
     with open(tmp_path / "grades.csv", newline="", encoding="utf-8") as file:
         [row] = csv.DictReader(file)
     assert row["submission"].startswith("'")
@@ -288,7 +288,7 @@ def test_no_name_is_a_formula(tmp_path, name):
 
 @pytest.mark.parametrize("name", ['a,b', 'say "so"', "猫", "two\nlines"])
 def test_names_with_separators_stay_one_cell(tmp_path, name):
-    results.write_grades([marks(name)], tmp_path / "grades.csv")
+    files.write_grades([marks(name)], tmp_path / "grades.csv")
     with open(tmp_path / "grades.csv", newline="", encoding="utf-8") as file:
         [row] = csv.DictReader(file)
     assert row["submission"] == " ".join(name.split())
@@ -296,15 +296,15 @@ def test_names_with_separators_stay_one_cell(tmp_path, name):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_terminal_gets_plain_lines(text):
-    lines = results.block(100 * f"[FAIL] {text}\n       {text}\n").splitlines()
+    lines = files.block(100 * f"[FAIL] {text}\n       {text}\n").splitlines()
     assert all(one.isprintable() and len(one) <= 400 for one in lines) and 0 < len(lines) <= 40
     assert any(one.startswith("       ") for one in lines) or len(text) > 5000
 
 
 def test_lines_for_the_terminal_stay_as_they_are():
     text = "[FAIL] gamma_func: the values\n       expected  1\n\n       got       2"
-    assert results.block(text) == text
-    assert results.block("a\x1b[2Jb\tc\rd\u202ee \n") == "a\ufffd[2Jb  c\nde"
+    assert files.block(text) == text
+    assert files.block("a\x1b[2Jb\tc\rd\u202ee \n") == "a\ufffd[2Jb  c\nde"
 
 
 @pytest.mark.parametrize(("expected", "got", "words"), [
@@ -318,7 +318,7 @@ def test_lines_for_the_terminal_stay_as_they_are():
     ("shape (5,)", "shape ()", "0 axes where 1 is expected"),
     ("shape (5,) or shape (6,)", "shape (7,)", "")])
 def test_shapes_are_compared_in_words(expected, got, words):
-    assert results.shape_words(expected, got) == words
+    assert files.shape_words(expected, got) == words
 
 
 TAGS = set("""html head meta title style body main h1 h2 h3 h4 p b ul li a bdi code span div section details summary
@@ -347,7 +347,7 @@ def test_pages_escape_and_cut_what_students_wrote(tmp_path, text):
     unreadable = replace(result, status="unreadable", exercises=())
     for page in (feedback(tmp_path, result), class_page(tmp_path, [result, unreadable])):
         assert_sound(page)
-        assert results.short(text, 60)[:-1] in page
+        assert files.short(text, 60)[:-1] in page
         assert len(page.text) < 200_000
         assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e\ud800-\udfff]", page.text)
 
@@ -378,16 +378,16 @@ def test_feedback_groups_what_failed_and_folds_what_passed(tmp_path):
              "✗ 2 checks failed for the same reason (worth 3) expected no exception", TITLES[0],
              f"{TITLES[2]} (worth 1)", f"✗ failed {TITLES[4]} (worth 1)", "✓ 1 check passed", TITLES[1], NOTES[0]]
     places = [said.index(part) for part in parts]
-    assert places == sorted(places) and said.count("RuntimeError") == 1 and results.DECISIVE not in said
+    assert places == sorted(places) and said.count("RuntimeError") == 1 and files.DECISIVE not in said
     assert re.findall(r"<details[^>]*>", page.text) == ['<details id="exercise-1" open>', '<details class="rest">']
 
 
 def test_feedback_marks_a_failed_decisive_check(tmp_path):
     page = feedback(tmp_path, replace(marks("ada"), exercises=(crashed(decisive=True),)))
-    assert f"{TITLES[2]} (worth 1) {results.DECISIVE}" in page
+    assert f"{TITLES[2]} (worth 1) {files.DECISIVE}" in page
     passed = ProbeResult("a", TITLES[0], 1, True, decisive=True)
     one = ExerciseResult("mvtm_loss", 6, 6, "passed", (passed,))
-    assert results.DECISIVE not in feedback(tmp_path, replace(marks("ada"), exercises=(one,)))
+    assert files.DECISIVE not in feedback(tmp_path, replace(marks("ada"), exercises=(one,)))
 
 
 def test_an_answer_that_is_not_written_is_said_once(tmp_path):
@@ -479,7 +479,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("theme", [0, 1])
 def test_text_stands_out_from_its_paper(theme):
-    style = (ROOT / "grader" / "templates" / "base.html").read_text()
+    style = (ROOT / "grader" / "results" / "templates" / "base.html").read_text()
     colours = dict(re.findall(r"--([\w-]+): (#\w+)", re.findall(r":root \{(.+?)\}", style, re.DOTALL)[theme]))
     for ink in ("ink", "soft", "link", "good", "part", "bad"):
         for paper in ("paper", "panel", "bad-paper"):

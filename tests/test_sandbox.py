@@ -9,18 +9,18 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from grader.kernel import BoxedKernel, Nursery, Stopped
-from grader.nursery import closed_to_others
-from grader.sandbox import LEVELS, Limits, best_level, box, require
-from lab3.files import InputError
+from grader.kernels.forkserver import closed_to_others
+from grader.kernels.kernel import BoxedKernel, Forkserver, Stopped
+from grader.kernels.sandbox import LEVELS, Limits, best_level, box, require
+from lab3.common.files import InputError
 
 BEST = best_level()
 LIMITS = Limits(cell=4, processes=12)
 
 
 @pytest.fixture(scope="module")
-def nursery():
-    made = Nursery()
+def forkserver():
+    made = Forkserver()
     yield made
     made.close()
 
@@ -51,12 +51,12 @@ def attempt(code):
 
 
 @pytest.fixture
-def start(nursery):
+def start(forkserver):
     """A function that starts a kernel in a box; both end with the test."""
     with contextlib.ExitStack() as stack:
         def one(level, limits=LIMITS, **options):
             made = stack.enter_context(box(level, limits, **options))
-            kernel = BoxedKernel(nursery, made, limits)
+            kernel = BoxedKernel(forkserver, made, limits)
             stack.callback(kernel.stop)
             return kernel
 
@@ -184,10 +184,10 @@ if os.fork() == 0:
     "import subprocess; subprocess.Popen(['sleep', '{mark}'], start_new_session=True)",
     DAEMON,
 ], ids=["child", "session", "daemon"])
-def test_nothing_is_left_running(nursery, level, leave):
+def test_nothing_is_left_running(forkserver, level, leave):
     mark = f"97531.{os.getpid()}"
     with box(level, LIMITS) as made:
-        kernel = BoxedKernel(nursery, made, LIMITS)
+        kernel = BoxedKernel(forkserver, made, LIMITS)
         run(kernel, leave.format(mark=mark))
         for _ in range(50):
             if marked(mark):
@@ -202,10 +202,10 @@ def test_nothing_is_left_running(nursery, level, leave):
     assert not marked(mark)
 
 
-def test_boxes_leave_no_folder(nursery, level, tmp_path, monkeypatch):
+def test_boxes_leave_no_folder(forkserver, level, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with box(level, LIMITS) as made:
-        BoxedKernel(nursery, made, LIMITS).stop()
+        BoxedKernel(forkserver, made, LIMITS).stop()
     assert list(tmp_path.iterdir()) == []
 
 

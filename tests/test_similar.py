@@ -13,14 +13,15 @@ from corpus import RIGHT
 from probing import TEXTS, hand_in, notebook_of
 from test_results import HOSTILE, Page
 
-from grader import similar, similar_pages
 from grader.cli import main
-from grader.similar import FLOOR, Handed, common_runs, compare, read_class, read_code, read_tokens
-from lab3.exercises import EXERCISES
-from lab3.places import ROOT
+from grader.similar import compare as similar_module
+from grader.similar import pages
+from grader.similar.compare import FLOOR, Handed, common_runs, compare, read_class, read_code, read_tokens
+from lab3.common.paths import ROOT
+from lab3.exercises.table import EXERCISES
 
 STYLES = {exercise: {name: text for name, (of, text) in RIGHT.items() if of == exercise} for exercise in EXERCISES}
-KEPT = {defines for defines, _ in EXERCISES.values()} | {"forward", "query", "key", "value", "output", "attn_drop"}
+KEPT = {one.defines for one in EXERCISES.values()} | {"forward", "query", "key", "value", "output", "attn_drop"}
 TEXT = """
 import math
 from torch.nn import functional as F
@@ -35,7 +36,7 @@ def f(scores, dim):
 
 @pytest.fixture(scope="module")
 def base():
-    return similar.base_prints()
+    return similar_module.base_prints()
 
 
 class Renamed(ast.NodeTransformer):
@@ -136,7 +137,7 @@ def test_text_that_is_no_python_is_said_to_be(text):
 
 
 def test_a_long_answer_is_read_up_to_a_limit():
-    assert len(read_tokens("x = 1\n" * 8000)[0]) == similar.MOST_TOKENS
+    assert len(read_tokens("x = 1\n" * 8000)[0]) == similar_module.MOST_TOKENS
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
@@ -166,7 +167,7 @@ def test_starters_alone_are_nothing_to_compare(tmp_path, capsys):
 
 
 def test_code_of_the_starters_that_goes_with_an_answer_does_not_count(base):
-    cells = similar.given_cells()
+    cells = similar_module.given_cells()
     longest = max((cell for cell in cells if "exercise:" not in cell), key=lambda cell: len(read_tokens(cell)[0]))
     assert len(read_tokens(longest)[0]) > 100
     found = compare([handed(name, gamma_func=longest) for name in ("one", "two")], base)
@@ -303,8 +304,8 @@ def test_both_sides_have_the_same_stretches(report):
 def test_a_process_that_dies_costs_one_submission(tmp_path, monkeypatch):
     for name in ("one", "two", "three"):
         hand_in(tmp_path / "class" / name, {"gamma_func": TEXTS["gamma_func"]})
-    real = similar.read_submission
-    monkeypatch.setattr(similar, "read_submission",
+    real = similar_module.read_submission
+    monkeypatch.setattr(similar_module, "read_submission",
                         lambda path, name: os._exit(1) if name == "two" else real(path, name=name))
     found = {one.name: one for one in read_class([tmp_path / "class"])}
     assert found["one"].codes and found["three"].codes and not found["two"].codes
@@ -326,10 +327,10 @@ def test_a_missing_folder_is_said_in_one_line(tmp_path, capsys):
 
 
 def test_pages_are_limited_and_the_table_is_not(base, tmp_path, monkeypatch):
-    monkeypatch.setattr(similar_pages, "MOST_PAIRS", 2)
-    monkeypatch.setattr(similar_pages, "MOST_LINES", 5)
+    monkeypatch.setattr(pages, "MOST_PAIRS", 2)
+    monkeypatch.setattr(pages, "MOST_LINES", 5)
     found = compare([handed(name, **lab_of(0)) for name in ("a", "b", "c")], base)
-    assert len(similar_pages.write_report(found, tmp_path)) == 3
+    assert len(pages.write_report(found, tmp_path)) == 3
     assert len(list((tmp_path / "similar").iterdir())) == 2 and len(table(tmp_path / "similar.csv")) == 3
     assert "more lines" in Page(next((tmp_path / "similar").iterdir()).read_text())
     assert "Of 3 pairs, the first 2 are shown" in Page((tmp_path / "similar.html").read_text())

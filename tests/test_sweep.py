@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab3 import sweep as module
-from lab3.files import InputError
-from lab3.places import SHIPPED, SOLUTIONS
-from lab3.sweep import PRECOMPUTED, Found, Grid, draw, kept, panel, read_sweep, subject, sweep
-from lab3.transformer import load_transformer
+from lab3.common.files import InputError
+from lab3.common.paths import SHIPPED, SOLUTIONS
+from lab3.explorer import sweep_panel
+from lab3.explorer.sweep_panel import panel
+from lab3.metrics import sweep as module
+from lab3.metrics.sweep import PRECOMPUTED, Found, Grid, draw, kept, read_sweep, subject, sweep
+from lab3.model.transformer import load_transformer
 
 GRID = Grid(schedules=("linear", "cosine"), total_iters=(1, 2), parts=(0.5, 1.0), temperatures=(4.5,), pictures=4,
             seeds=(0,))
@@ -197,7 +199,7 @@ def test_the_panel_sweeps_beside_other_work_and_stops(lab, monkeypatch):
             started.set()
             assert go_on.wait(10)
 
-    monkeypatch.setattr(module, "sweep", made_up)
+    monkeypatch.setattr(sweep_panel, "sweep", made_up)
     box = panel(lab, GRID)
     now = controls(box)
     now.model.value = "your model, your decoding"

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lab3.files import InputError
-from lab3.lite0 import lite0
+from lab3.common.files import InputError
+from lab3.metrics.score import psnr
+from lab3.model.lite0 import lite0
+from lab3.model.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from lab3.presets import PRESETS
-from lab3.score import psnr
-from lab3.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
-from lab3.tokenizer_training import CodebookAverages, train_tokenizer
+from lab3.training.tokenizer_training import CodebookAverages, train_tokenizer
 
 SMOKE = replace(PRESETS["smoke"].tokenizer, batch_size=8)
 
@@ -69,7 +69,7 @@ def test_training_learns_and_keeps_the_codebook_alive(tmp_path, cats):
 
 
 def test_a_resumed_training_ends_in_the_same_weights(tmp_path, cats, monkeypatch):
-    from lab3 import tokenizer_training
+    from lab3.training import tokenizer_training
 
     monkeypatch.setattr(tokenizer_training, "PART_STEPS", 3)
     config = replace(SMOKE, epochs=2)

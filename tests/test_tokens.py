@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from lab3.common.paths import cache_folder
+from lab3.model.tokenizer import Tokenizer
+from lab3.model.tokens import tokens
 from lab3.presets import PRESETS
-from lab3.tokenizer import Tokenizer
-from lab3.tokens import cache_folder, tokens
 
 
 class Counting(Tokenizer):

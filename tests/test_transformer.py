@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lab3.files import InputError
+from lab3.common.files import InputError
+from lab3.model.transformer import BidirectionalTransformer, load_transformer, save_transformer
 from lab3.presets import PRESETS, DecodingConfig, preset
-from lab3.transformer import BidirectionalTransformer, load_transformer, save_transformer
 
 
 def test_the_report_model_has_the_courses_size(answers):

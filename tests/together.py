@@ -10,15 +10,15 @@ from unittest.mock import patch
 
 import torch
 
-from lab3 import machine
-from lab3.distributed import joined, on_first, processes, rank, shared
-from lab3.exercises import load_answers
-from lab3.files import InputError, save_tensors, write_json
-from lab3.fit import fit
-from lab3.places import FAST, SOLUTIONS
+from lab3.common import machine
+from lab3.common.files import InputError, save_tensors, write_json
+from lab3.common.paths import FAST, SOLUTIONS
+from lab3.exercises.answers import load_answers
+from lab3.model.transformer import BidirectionalTransformer
 from lab3.presets import PRESETS
-from lab3.runs import part_generator
-from lab3.transformer import BidirectionalTransformer
+from lab3.training.distributed import joined, on_first, processes, rank, shared
+from lab3.training.fit import fit
+from lab3.training.runs import part_generator
 
 SMOKE = PRESETS["smoke"]
 SHORT = replace(SMOKE, training=replace(SMOKE.training, batch_size=8, part_steps=2, lr=4e-3))

@@ -12,13 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from lab3.exercises import load_answers
-from lab3.files import read_json, sha256, write_json
-from lab3.fit import SUMMARY, WEIGHTS
-from lab3.places import SOLUTIONS, TOKENIZER
-from lab3.runs import read_metrics
-from lab3.tokenizer import load_tokenizer, save_tokenizer
-from lab3.transformer import load_transformer, save_transformer
+from lab3.common.files import read_json, sha256, write_json
+from lab3.common.paths import SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.exercises.answers import load_answers
+from lab3.model.tokenizer import load_tokenizer, save_tokenizer
+from lab3.model.transformer import load_transformer, save_transformer
+from lab3.training.runs import read_metrics
 
 HERE = Path(__file__).resolve().parent
 

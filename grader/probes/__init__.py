@@ -15,7 +15,7 @@ from grader.probes import (
     training,
 )
 from grader.probes.probe import PROBES as ALL
-from lab3.exercises import EXERCISES
+from lab3.exercises.table import EXERCISES
 
 TOPICS = (attention, masking, optimizer, training, evaluation, schedules, inpainting, iterative_decode, distance)
 PROBES = {exercise: [one for one in ALL if one.exercise == exercise] for exercise in EXERCISES}

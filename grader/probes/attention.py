@@ -347,7 +347,7 @@ def judge_refuses_heads(seen, right):
 WORDS = re.compile(
     r"_?scaled_dot_product_\w+|_?multi_head_attention_forward|_native_multi_head_attention|MultiheadAttention"
     r"|Transformer(Encoder|Decoder)(Layer)?|_transformer_encoder_layer_fwd|flex_attention\w*|_?flash_att\w+|sdpa_kernel"
-    r"|_?(memory_)?efficient_attention\w*|xformers|TorchAttention|stand_ins|_torch_attention")
+    r"|_?(memory_)?efficient_attention\w*|xformers|TorchAttention|fallbacks|_torch_attention")
 
 LOOK_UPS = {"getattr", "vars", "dir", "eval", "exec", "compile", "globals", "locals", "__dict__", "__getattribute__",
             "__getattr__", "attrgetter", "methodcaller", "import_module", "__import__", "getmembers"}
@@ -365,7 +365,7 @@ def nothing_ready_made(MultiHeadAttention, draw):
     import sys
 
     def note(module, name):  # of a function or class that a library has; the answer's own may have any name
-        words, name = ("attention", "attn", "transformer", "stand_ins"), f"{module}.{name}"
+        words, name = ("attention", "attn", "transformer", "fallbacks"), f"{module}.{name}"
         suspicious = name.split(".")[0] in libraries and any(word in name.lower() for word in words)
         if suspicious and not importing(sys._getframe(1)):
             names.add(name[:100])

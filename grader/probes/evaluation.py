@@ -212,7 +212,7 @@ def eval_autocast(eval_one_epoch, draw):
     """The forward pass runs under lab3.autocast(device), which knows what the machine does fast."""
     from unittest.mock import patch
 
-    from lab3 import machine
+    from lab3.common import machine
 
     V, T, ones, found = 5, 6, torch.ones(2, 2), {}
     for case in draw.shuffled(["fast", "slow"]):

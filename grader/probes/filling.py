@@ -10,13 +10,13 @@ import numpy as np
 
 from grader.probes.inside import math, os, torch
 from grader.probes.probe import Probe, array, expect
-from lab3.files import save_tensors
+from lab3.common.files import save_tensors
 
 SCENE = "scene.safetensors"
 
 
 def save_scene(scene, folder):
-    """Write a `grader.fid.Scene` as the kernel reads it: for each call, z_indices and mask, and its options."""
+    """Write a `grader.run.distances.Scene` as the kernel reads it: z_indices, mask and options of each call."""
     tensors, options = {}, []
     for number, (z_indices, mask, one) in enumerate(scene.calls()):
         tensors |= {f"z_indices {number}": z_indices, f"mask {number}": mask}
@@ -29,9 +29,9 @@ def save_scene(scene, folder):
 def filled_pictures(iterative_decode, draw):
     """Pictures that your decoding fills are like those that a right one fills with the same model."""
     from lab3 import autocast
-    from lab3.files import load_tensors
-    from lab3.stand_ins import TorchAttention
-    from lab3.transformer import load_transformer
+    from lab3.common.files import load_tensors
+    from lab3.exercises.fallbacks import TorchAttention
+    from lab3.model.transformer import load_transformer
 
     given, filled = os.environ["LAB3_GIVEN"], []
     scene, about = load_tensors(f"{given}/scene.safetensors")

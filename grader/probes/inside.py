@@ -22,8 +22,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import lab3
-from lab3.exercises import EXERCISES, answer_file, defined, link, run_answer
-from lab3.files import InputError
+from lab3.common.files import InputError
+from lab3.exercises.answers import answer_file, defined, link, run_answer
+from lab3.exercises.table import EXERCISES
 
 __all__ = ["EXERCISES", "F", "lab3", "math", "nn", "np", "torch"]
 
@@ -330,7 +331,7 @@ def observe(look, exercise, seed, given=None):
     random.seed(seed)
     with warnings.catch_warnings(), rules_of(exercise):
         warnings.simplefilter("ignore")
-        result = attempt(look, current[EXERCISES[exercise][0]], Draw(seed))
+        result = attempt(look, current[EXERCISES[exercise].defines], Draw(seed))
     return {"seen": result["value"]} if "value" in result else result
 
 
@@ -373,7 +374,7 @@ def load_ipython_extension(shell):
 
     from IPython.display import display
 
-    from lab3 import checks
+    from lab3.exercises import checks
 
     for magic in (answer, probe, check):
         shell.register_magic_function(magic, "cell")

@@ -13,9 +13,9 @@ from torch import nn
 
 from grader.probes.inside import ByToken, Loader, attempt, dealt, known, loaders, sloped, using, watched
 from grader.probes.probe import array, expect, likely, loss, numbers, probe, refused
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.model.transformer import BidirectionalTransformer
 from lab3.presets import CODES, TransformerConfig
-from lab3.stand_ins import TorchAttention
-from lab3.transformer import BidirectionalTransformer
 
 NEAR = 0.35  # nats that a validation loss may lie above the reference's: other masks alone move it by 0.045 (deviation)
 
@@ -23,9 +23,9 @@ NEAR = 0.35  # nats that a validation loss may lie above the reference's: other 
 @probe("train_one_epoch", weight=3)
 def validation_loss(train_one_epoch, draw):
     """A transformer trained from a given start comes near the validation loss of the reference training."""
+    from lab3.exercises.fallbacks import TorchAttention
+    from lab3.model.transformer import BidirectionalTransformer
     from lab3.presets import CODES, TransformerConfig
-    from lab3.stand_ins import TorchAttention
-    from lab3.transformer import BidirectionalTransformer
 
     config, batch, epochs, kinds, used = {"dim": 32, "layers": 1, "hidden": 64, "heads": 4}, 8, 2, 4, 8
     codes = draw.tokens(kinds, used, V=CODES)  # a picture is made of the few codes of its kind
@@ -190,7 +190,7 @@ def scaler(train_one_epoch, draw):
     """The scaler that is given scales the loss, makes the steps and is updated; all else is as without one."""
     from unittest.mock import patch
 
-    from lab3 import machine
+    from lab3.common import machine
 
     V, T, init, ones = 5, 6, float(2 * draw.integer(1, 4) + 1), torch.ones(2, 2)  # gradients left behind show, too
     factors, batches, found = [draw.number(0.2, 1) for _ in range(9)], [draw.tokens(B, T, V=V) for B in (3, 1, 4)], {}
@@ -280,7 +280,7 @@ def autocast(train_one_epoch, draw):
     """The forward pass runs under lab3.autocast(device), which knows what the machine does fast."""
     from unittest.mock import patch
 
-    from lab3 import machine
+    from lab3.common import machine
 
     V, T, ones, found = 5, 6, torch.ones(2, 2), {}
     for case in draw.shuffled(["fast", "slow"]):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lab3
-from lab3.transformer import BidirectionalTransformer
+from lab3.model.transformer import BidirectionalTransformer
 
 
 #| exercise: train_one_epoch

@@ -47,12 +47,13 @@ lab = lab3.start("00")
 # %%
 from types import SimpleNamespace
 
-from lab3 import plots, stand_ins
-from lab3.inpaint import fill
+from lab3.common import plots
+from lab3.decoding.inpaint import fill
+from lab3.exercises import fallbacks
 
 transformer = lab.shipped()
-at_once = SimpleNamespace(gamma_func=stand_ins.straight_line,
-                          iterative_decode=stand_ins.all_at_once)
+at_once = SimpleNamespace(gamma_func=fallbacks.straight_line,
+                          iterative_decode=fallbacks.all_at_once)
 
 
 def fill_at_once(masked, holes):
@@ -116,7 +117,7 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 # another on a plain background.
 
 # %%
-from lab3.cats import BACKGROUNDS, LAYERS, choices, compose, layers
+from lab3.data.cats import BACKGROUNDS, LAYERS, choices, compose, layers
 
 *parts, background = choices("test")[11].tolist()  # what the twelfth test cat is made of
 picture = (BACKGROUNDS[background] / 255)[:, None, None].expand(3, 64, 64)
@@ -201,7 +202,7 @@ print(f"bits of a picture: {bits:,}; of its tokens: {token_bits:,.0f},",
 # of about 2.5.
 
 # %%
-from lab3.distance import psnr
+from lab3.metrics.distance import psnr
 
 print(f"PSNR of {few} redrawn test pictures: {psnr(redrawn, pictures):.1f} dB")
 plots.comparison({"original": pictures[6:10], "redrawn": redrawn[6:10]},
@@ -301,7 +302,7 @@ print(f"tokens that the 100 most common codes make up: {counts[:100].sum() / cou
 # more?
 
 # %% tags=["nbval-check-output"]
-from lab3.masks import hidden_tokens
+from lab3.data.masks import hidden_tokens
 
 corner = torch.zeros(1, 8, 8, dtype=torch.bool)
 corner[0, 3:5, 3:5] = True  # four hidden pixels, in the middle of 8 x 8 pixels: 2 x 2 tokens
@@ -486,7 +487,7 @@ cat = [1, 5, 9, 4, 12, 10]
 seed = 7  # of the holes
 # cat: body 0-14, fur 0-8, eyes 0-14, mouth 0-9, accessory 0-15, background 0-11
 
-from lab3.masks import paint, random_holes
+from lab3.data.masks import paint, random_holes
 
 own = compose(torch.tensor([cat] * 4))
 own_holes = random_holes(4, seed=seed)

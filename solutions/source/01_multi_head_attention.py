@@ -60,7 +60,7 @@ print("output ", weights @ v)
 # of $d$ products? What does a softmax make of scores that large?
 
 # %%
-from lab3 import plots
+from lab3.common import plots
 
 generator = torch.Generator().manual_seed(1)
 page = plots.figure(7.5, 2.6)
@@ -203,7 +203,7 @@ print("shuffled tokens give the same outputs, shuffled likewise:", same)
 # <details><summary>What you should have seen</summary>
 #
 # To attention a picture is a set of tokens, not a grid. That a token knows its place is owed to a vector for every place, which the
-# transformer adds to the tokens before the first layer (`place_embedding` in `lab3/transformer.py`).
+# transformer adds to the tokens before the first layer (`place_embedding` in `lab3/model/transformer.py`).
 #
 # </details>
 #
@@ -214,8 +214,8 @@ print("shuffled tokens give the same outputs, shuffled likewise:", same)
 # among 1,024 codes is right one time in a thousand.)
 
 # %%
-from lab3.masks import hidden_tokens
-from lab3.transformer import MASK_TOKEN_ID
+from lab3.data.masks import hidden_tokens
+from lab3.model.transformer import MASK_TOKEN_ID
 
 transformer = lab.shipped()
 mask = hidden_tokens(lab.data.holes[:64]).to(lab.device)  # (64, 256), True: hidden
@@ -371,7 +371,7 @@ print("every head holds every token, and the way back is the way there")
 #   <details><summary>Answer</summary>Sixteen times as many weights, to compute and to keep.</details>
 # * A model that writes text may not look at words that are still to come; its scores get a mask before the softmax. Why has
 #   ours none, although some tokens are hidden?
-# * The transformer is one page, `lab3/transformer.py`. What does each layer add to its input, and why add rather than replace?
+# * The transformer is one page, `lab3/model/transformer.py`. What does each layer add to its input, and why add rather than replace?
 #
 # To read on: Vaswani et al. (2017), *Attention Is All You Need*; Chang et al. (2022), *MaskGIT*, which this lab rebuilds.
 #

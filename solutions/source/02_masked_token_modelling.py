@@ -154,7 +154,7 @@ lab.check("sample_mask")
 # Your masks, as pictures: a square is a token, dark where it is hidden.
 
 # %%
-from lab3 import plots
+from lab3.common import plots
 
 generator = torch.Generator().manual_seed(3)
 rows = {"topk,\nratio 0.5": sample_mask(8, 256, "topk", 0.5, generator=generator),
@@ -258,7 +258,7 @@ lab.check("masked_forward")
 # With the trained transformer and 64 cats that it has not seen (fewer in the preset `smoke`):
 
 # %%
-from lab3.transformer import MASK_TOKEN_ID
+from lab3.model.transformer import MASK_TOKEN_ID
 
 smoke = lab.preset.name == "smoke"
 transformer = lab.shipped()
@@ -510,8 +510,8 @@ print(f"mvtm_loss {mvtm_loss(shifted, some):.1f},",
 
 # %%
 from lab3.presets import TransformerConfig
-from lab3.progress import progress_bar
-from lab3.transformer import BidirectionalTransformer
+from lab3.common.progress import progress_bar
+from lab3.model.transformer import BidirectionalTransformer
 
 steps, cats = (24, 64) if smoke else (150, 256)
 train_tokens = lab.tokenizer.encode(lab.data.train[:cats]).to(lab.device)
@@ -556,7 +556,7 @@ plots.lines({"hidden tokens right (%)": right}, "step",
             "The same model, the same batches, another axis.", x=range(0, steps + 1, steps // 6))
 
 # %%
-from lab3.masks import hidden_tokens
+from lab3.data.masks import hidden_tokens
 
 holes, originals = lab.data.holes[3:8], lab.data.test[3:8]
 z_test = lab.tokenizer.encode(originals).to(lab.device)

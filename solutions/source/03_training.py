@@ -27,8 +27,8 @@ lab = lab3.start("03")
 # answers are there.
 
 # %%
-from lab3.tokens import training_tokens
-from lab3.transformer import MASK_TOKEN_ID
+from lab3.model.tokens import training_tokens
+from lab3.model.transformer import MASK_TOKEN_ID
 
 tokens = training_tokens(lab.data, lab.tokenizer, lab.preset.training)
 train_tokens, val_tokens = (part.long().to(lab.device) for part in tokens)
@@ -174,7 +174,7 @@ print([round(factor, 3) for factor in factors(8, total_steps=6, warmup_steps=2, 
 # epoch.
 
 # %%
-from lab3 import plots
+from lab3.common import plots
 
 lines = {}
 for warmup_steps in (0, 94, 375):
@@ -361,7 +361,7 @@ lab.check("train_one_epoch")
 
 # %%
 from lab3.presets import TransformerConfig
-from lab3.transformer import BidirectionalTransformer
+from lab3.model.transformer import BidirectionalTransformer
 
 
 def tiny_model():
@@ -532,8 +532,8 @@ transformer = lab.train()
 # **Predict.** What does a model learn first: the colour of the fur, the outline of the cat, or its eyes?
 
 # %%
-from lab3.masks import hidden_tokens
-from lab3.stand_ins import all_at_once
+from lab3.data.masks import hidden_tokens
+from lab3.exercises.fallbacks import all_at_once
 
 trained = ready()
 models = (lab.milestones() | {"100 %": transformer} if trained else {}) | {"14 epochs": shipped}

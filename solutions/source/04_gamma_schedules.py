@@ -126,7 +126,7 @@ lab.check("gamma_func")
 # Your three functions, with a marker for each of eight steps.
 
 # %%
-from lab3 import plots
+from lab3.common import plots
 from lab3.presets import SCHEDULES
 
 total_iter = 8
@@ -206,8 +206,8 @@ for sweet_spot in range(1, total_iter + 1):
 # $\gamma$ says. Before the first column the masked cat, then the mask in the latent domain: dark is hidden.
 
 # %%
-from lab3.explorer import masks_after
-from lab3.masks import hidden_tokens
+from lab3.explorer.core import masks_after
+from lab3.data.masks import hidden_tokens
 
 cat = 27
 mask = hidden_tokens(lab.data.holes[cat:cat + 1])[0]  # (256,), True: hidden
@@ -262,7 +262,7 @@ lab.explore(hole=cat)
 # model's. About half of it stays: the order is as good as random.
 
 # %%
-from lab3.transformer import MASK_TOKEN_ID
+from lab3.model.transformer import MASK_TOKEN_ID
 
 z_indices = lab.tokenizer.encode(lab.data.masked[cat:cat + 1])[0].to(lab.device)
 with torch.no_grad():

@@ -84,7 +84,7 @@ print("in turn:", in_turn.tolist(), "torn:", in_turn[0, 1].item() + in_turn[1, 0
 # **Predict.** What does that give for $\tau = 1$? For $\tau \to 0$? For a very large $\tau$?
 
 # %%
-from lab3 import plots
+from lab3.common import plots
 
 p = torch.tensor([0.6, 0.25, 0.1, 0.05])
 generator = torch.Generator().manual_seed(5)
@@ -242,8 +242,8 @@ lab.check("inpainting")
 # **Predict.** Where in the hole is the model sure, where is it not?
 
 # %%
-from lab3.masks import hidden_tokens
-from lab3.transformer import MASK_TOKEN_ID
+from lab3.data.masks import hidden_tokens
+from lab3.model.transformer import MASK_TOKEN_ID
 
 transformer = lab.shipped()  # lab.trained(): yours
 cat = slice(27, 28)
@@ -354,13 +354,13 @@ lab.check("iterative_decode")
 # %% [markdown]
 # ## Watch it decode
 #
-# `lab3.inpaint.fill` runs your functions over pictures in batches and decodes what comes out. The function below adds the
+# `lab3.decoding.inpaint.fill` runs your functions over pictures in batches and decodes what comes out. The function below adds the
 # preset's setting, with codes drawn, of which single numbers can be changed.
 
 # %%
 from dataclasses import replace
 
-from lab3.inpaint import fill
+from lab3.decoding.inpaint import fill
 from lab3.presets import SCHEDULES
 
 small = lab.preset.name == "smoke"
@@ -402,7 +402,7 @@ plots.decoding_steps(by_schedule, (lab.data.masked[27], lab.data.test[27]),
 # **Predict.** Decoding in 1, 2, 4, 8 and 16 steps: which of the two measures changes much, which little?
 
 # %%
-from lab3.distance import psnr
+from lab3.metrics.distance import psnr
 
 n = 8 if small else 64
 cats = slice(n)

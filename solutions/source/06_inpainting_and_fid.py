@@ -154,12 +154,12 @@ lab.check("frechet_distance")
 #   expected below it.
 # * the **holes**: the masked pictures, unfilled.
 #
-# Below they are measured by your function, and by the kit's, which works another way (see `lab3/distance.py`: no covariance,
+# Below they are measured by your function, and by the kit's, which works another way (see `lab3/metrics/distance.py`: no covariance,
 # no eigenvalues). Features take about 7 seconds per 747 pictures on one core.
 
 # %%
-from lab3.distance import NAMES, Features, cached_features, distance, features, load_extractor
-from lab3.tokens import cache_folder
+from lab3.metrics.distance import NAMES, Features, cached_features, distance, features, load_extractor
+from lab3.common.paths import cache_folder
 
 n_test = len(lab.data.test[:lab.preset.decoding.test_pictures])
 test, masked, holes = lab.data.test[:n_test], lab.data.masked[:n_test], lab.data.holes[:n_test]
@@ -197,7 +197,7 @@ floor, unfilled = (distance(found, real) for found in sets.values())
 # **Predict.** How far is one half from the other, for halves of 16, 32, … pictures?
 
 # %%
-from lab3 import plots
+from lab3.common import plots
 
 
 def first(found, rows):
@@ -238,9 +238,9 @@ plots.lines({f"{name} between two halves of the originals": {"mean of 3 draws": 
 # %%
 import time
 
-from lab3.fit import WEIGHTS
-from lab3.inpaint import fill, save_pictures
-from lab3.score import Reference, score
+from lab3.common.paths import WEIGHTS
+from lab3.decoding.inpaint import fill, save_pictures
+from lab3.metrics.score import Reference, score
 
 if "iterative_decode" in lab.missing:
     print("Without your iterative_decode (notebook 05) every decoding below is one pass: "
@@ -299,10 +299,10 @@ print("python -m lab3 fid work/pictures/filled work/pictures/originals --feature
 # ### The threshold
 #
 # Is your decoding right? With the kit's model, the preset's setting and all 747 pictures, a right one stays below a
-# threshold, which is measured, not guessed (`lab3/score.py` says how). It finds gross mistakes only: the checks find the others.
+# threshold, which is measured, not guessed (`lab3/metrics/score.py` says how). It finds gross mistakes only: the checks find the others.
 
 # %%
-from lab3.score import THRESHOLD
+from lab3.metrics.score import THRESHOLD
 
 found = scores["kit's model"].distance
 if n_test < 747:
@@ -327,7 +327,7 @@ else:
 from dataclasses import replace
 
 from lab3.presets import SCHEDULES
-from lab3.progress import progress_bar
+from lab3.common.progress import progress_bar
 
 small = lab.preset.name == "smoke"
 n_study = 8 if small else 64
@@ -569,8 +569,8 @@ plots.lines({f"{name} to the originals": by_count}, "pictures scored",
 # %%
 from IPython.display import Markdown
 
-from lab3.files import read_json
-from lab3.places import SHIPPED
+from lab3.common.files import read_json
+from lab3.common.paths import SHIPPED
 
 own = lab.preset.training
 kit = read_json(SHIPPED / "maskgit.json")["training"]

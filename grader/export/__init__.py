@@ -1,0 +1,1 @@
+"""What leaves the grader: the Gradescope autograder and the release for students."""

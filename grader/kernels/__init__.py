@@ -1,0 +1,1 @@
+"""Answers -> observations: sandboxes, kernels, graded notebooks."""

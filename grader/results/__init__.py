@@ -1,0 +1,1 @@
+"""Results -> files and pages: results.json, grades.csv, feedback, final marks."""

@@ -1,0 +1,192 @@
+"""The marks for Canvas and Moodle, in files that these import.
+
+In: marks, and the roster that the system itself exports. Out: a CSV of the same students, with a column of marks; and
+who could not be matched.
+"""
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from grader.results.files import number, short
+from grader.results.marks import read_grades, read_late, read_marks, read_table
+from grader.submission.submission import safe_name
+from lab3.common.files import InputError, write_text
+
+OVERVIEW = "marks.csv"
+# Columns by which a system knows a student, as its exports call them.
+CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
+MOODLE = ("Full name", "Identifier", "First name", "Last name", "Surname", "Username", "ID number", "Email address")
+TIMES = ("submitted", "Last modified (submission)")
+# Names of what is downloaded: Canvas's NAME_LATE_ID_FILE_..., Moodle's NAME_ID_assignsubmission_file.
+DOWNLOADED = (re.compile(r"_(?:late_)?(\d+)_\d+_"), re.compile(r"_(\d+)_assignsubmission"))
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What an export did: how many marks it wrote, and what stays to be done by hand, in lines."""
+
+    path: Path
+    written: int
+    remarks: tuple
+
+
+def hand_over(system, grades, roster, out=None, assignment="lab3"):
+    """Write the file that a system imports, and beside `grades.csv` an overview of how each mark came about.
+
+    Args:
+        system: "canvas" or "moodle".
+        grades: `grades.csv` or its folder.
+        roster: the system's own export: Canvas's gradebook; Moodle's grading worksheet, participants or grades. A
+            column `submission` names a student's submission where names do not tell.
+        out: the file; None: `SYSTEM.csv` beside `grades.csv`.
+        assignment: what the column of marks is called there.
+
+    Returns:
+        A `Handover`.
+
+    Raises:
+        InputError: a file cannot be used, or two submissions are one student's.
+        SaveError: a file cannot be written.
+    """
+    folder = Path(grades) if Path(grades).is_dir() else Path(grades).parent
+    header, rows = read_table(roster)
+    known = [name for name in (CANVAS if system == "canvas" else MOODLE) if name in header]
+    if not known:
+        raise InputError(f"{roster}: has no column that {system.capitalize()} exports, such as "
+                         f"{', '.join((CANVAS if system == 'canvas' else MOODLE)[:4])}. Export the roster from there.")
+    owners, strangers = match(read_grades(grades), rows, known, roster)
+    column = next((name for name in TIMES if name in header), None)
+    times = {name: row[column] for name, row in owners.items()} if column else {}
+    late = read_late()
+    marks = read_marks(grades, late, times)
+    of = {id(row): marks[name] for name, row in owners.items()}
+    write = _canvas if system == "canvas" else _moodle
+    table = write(header, rows, known, of, assignment, {one.most for one in marks.values()}, roster)
+    out = Path(out) if out else folder / f"{system}.csv"
+    _write_table(table, out)
+    student = known[0]
+    _write_table([["submission", "student", "score", "manual", "late_percent", "final", "max_score", "comment"]] + [
+        [name, owners[name][student] if name in owners else "", number(one.automatic), number(one.manual),
+         number(one.late), "" if one.final is None else number(one.final), number(one.most), one.comment]
+        for name, one in sorted(marks.items())], folder / OVERVIEW)
+    remarks = [f"no student of the roster: {', '.join(map(short, strangers))}. A column `submission` in "
+               f"{Path(roster).name} says whose they are."] * bool(strangers)
+    broken = [name for name, one in marks.items() if one.final is None]
+    remarks += [f"without a mark, because the grader broke down: {', '.join(map(short, broken))}"] * bool(broken)
+    untimed = [name for name, one in marks.items() if not one.timed] if late.deadline else []
+    remarks += [f"no time of handing in, so not late: {', '.join(map(short, untimed))}"] * bool(untimed)
+    return Handover(out, sum(one.final is not None for one in of.values()), tuple(remarks))
+
+
+def match(submissions, rows, known, roster):
+    """Whose is which submission.
+
+    A column `submission` decides; then the number in a downloaded file's name; then any known column that is the
+    submission's name, or a full name put together, where it is one student's only.
+
+    Returns:
+        (owners, strangers): a dict, submission -> row; and the submissions that are nobody's.
+
+    Raises:
+        InputError: two submissions are one student's.
+    """
+    named, numbered, keys = {}, {}, {}
+    for row in rows:
+        if row.get("submission"):
+            named[row["submission"]] = row
+        for name in ("ID", "Identifier"):
+            if digits := re.search(r"\d+$", row.get(name, "")):
+                numbered[digits[0]] = row
+        texts = [row[name] for name in known if name not in ("Section", "First name", "Last name", "Surname")]
+        last = row.get("Last name") or row.get("Surname") or ""
+        texts += [f"{row.get('First name', '')} {last}"] * bool(last)
+        texts += [" ".join(reversed(row["Student"].split(", ")))] if ", " in row.get("Student", "") else []
+        for key in {safe_name(text).casefold() for text in texts if text.strip()}:
+            keys.setdefault(key, []).append(row)
+    owners, taken, strangers = {}, {}, []
+    for name in sorted(submissions):
+        row = named.get(name)
+        for pattern in DOWNLOADED if row is None else ():
+            if found := pattern.search(f"{name.casefold()}_"):
+                row = row or numbered.get(found[1])
+        if row is None:
+            several = keys.get(name.casefold(), [])
+            row = several[0] if len(several) == 1 else None
+        if row is None:
+            strangers.append(name)
+        elif id(row) in taken:
+            raise InputError(f"{roster}: {row[known[0]]} has two submissions, {taken[id(row)]} and {name}. Keep "
+                             "the one that counts in the grades, and take the row of the other out.")
+        else:
+            taken[id(row)], owners[name] = name, row
+    return owners, strangers
+
+
+def _canvas(header, rows, known, marks, assignment, most, roster):
+    """Canvas's gradebook: who it is, and the assignment's column, under the name with which Canvas knows it."""
+    column = next((name for name in header if name == assignment or re.fullmatch(
+        rf"{re.escape(assignment)} \(\d+\)", name)), assignment)
+    table = [[*known, column]]
+    if not any(_points_possible(row) for row in rows):
+        table.append(["    Points Possible", *[""] * (len(known) - 1), number(_one(most))])
+    for row in rows:
+        cell = row.get(column, "")
+        if _points_possible(row):
+            given = _number(cell)
+            if given is not None and given != _one(most):
+                raise InputError(f"{roster}: {column} has {cell} points possible, the grades {number(_one(most))}. "
+                                 "Set the assignment's points in Canvas and export the gradebook again.")
+            cell = number(_one(most))
+        elif id(row) in marks and marks[id(row)].final is not None:
+            cell = number(marks[id(row)].final)
+        table.append([*(row[name] for name in known), cell])
+    return table
+
+
+def _points_possible(row):
+    return row.get("Student", "").casefold() == "points possible"
+
+
+def _moodle(header, rows, known, marks, assignment, most, roster):
+    """Moodle's grading worksheet, filled in; or a table for its import of grades, where the roster is no worksheet."""
+    worksheet = "Grade" in header and "Identifier" in header
+    column, feedback = ("Grade", "Feedback comments") if worksheet else (assignment, "Feedback")
+    columns = list(header if worksheet else known)
+    columns += [name for name in (column, feedback) if name not in columns]
+    table = [columns]
+    for row in rows:
+        mark, cells = marks.get(id(row)), {name: row.get(name, "") for name in columns}
+        if mark and mark.final is not None:
+            given = _number(row.get("Maximum Grade", "")) if worksheet else None
+            if given is not None and given != mark.most:
+                raise InputError(f"{roster}: the maximum grade is {number(given)}, that of the grades "
+                                 f"{number(mark.most)}. Set it in Moodle and download the worksheet again.")
+            cells[column] = number(mark.final)
+        if mark and mark.comment and mark.comment not in cells[feedback]:
+            cells[feedback] = "\n".join(filter(None, [cells[feedback], mark.comment]))
+        table.append([cells[name] for name in columns])
+    return table
+
+
+def _one(most):
+    """The points that there are. Raises `InputError` where the submissions differ."""
+    if len(most) != 1:
+        raise InputError(f"the submissions have different points to reach: {', '.join(map(number, sorted(most)))}. "
+                         "Grade all of them with the same --only.")
+    return next(iter(most))
+
+
+def _number(text):
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _write_table(table, path):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
+    write_text(path, text.getvalue())

@@ -1,0 +1,1 @@
+"""Grading a submission, a class, a class on many machines."""

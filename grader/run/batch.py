@@ -1,0 +1,110 @@
+"""A class: all submissions graded side by side, each result on disk as it ends, interrupted batches going on.
+
+In: paths, where results go, a seed. Out: a folder for each submission, grades.csv and a page for the class.
+"""
+
+import os
+import secrets
+from collections import deque
+from pathlib import Path
+
+from grader.kernels.sandbox import best_level, require
+from grader.results.files import read_result, write_grades
+from grader.results.pages import write_class_page
+from grader.rubric import read_rubric
+from grader.run.context import grader_key, run_context
+from grader.run.pool import Pool
+from grader.submission.submission import find_submissions
+from lab3.common.files import InputError, read_json, write_json
+from lab3.common.progress import progress_bar
+from lab3.exercises.table import EXERCISES
+
+RUN = "run.json"
+
+
+def columns_of(only, rubric):
+    """The ids to grade: all, or those of some notebooks ("01") or ids. Raises `InputError` for others."""
+    if not only:
+        return tuple(rubric.points)
+    of = {one.id: one.notebook for one in EXERCISES.values()} | {"fid_decoding": "06", "fid_model": "06"}
+    found = []
+    for one in only:
+        names = [name for name in rubric.points if one == name or one.zfill(2) == of[name]]
+        if not names:
+            raise InputError(f"--only {one}: no such notebook or exercise. Notebooks: "
+                             f"{', '.join(sorted(set(of.values())))}; exercises: {', '.join(rubric.points)}.")
+        found += names
+    return tuple(name for name in rubric.points if name in found)
+
+
+def chosen_seed(out, seed=None):
+    """The seed of a run: the one given, else the one that the folder of results tells, else a new one.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if seed is None:
+        seed = read_json(out / RUN)["seed"] if (out / RUN).is_file() else secrets.randbelow(2**31)
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed must lie in 0 ... 2^63 - 1, not {seed}.")
+    return seed
+
+
+def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, scheduler=None, say=print):
+    """Grade submissions.
+
+    Args:
+        paths: submissions, or folders that hold some.
+        out: where results go; what is there already and unchanged is kept.
+        seed: an int; None: the one in `out`, else a new one.
+        jobs: how many at a time, a core each; None: as many as there are cores.
+        only: numbers of notebooks or ids.
+        require_sandbox: refuse to go on without namespaces.
+        scheduler: the address of a Dask scheduler, whose workers grade; None: this machine does.
+
+    Returns:
+        A list of `Result`s, by name.
+
+    Raises:
+        InputError: nothing to grade, or a wrong setting.
+    """
+    found, out = find_submissions(paths), Path(out).resolve()
+    if not found:
+        raise InputError(f"{', '.join(map(str, paths))}: no submission there. Name a folder or a zip with notebooks.")
+    found = {name: Path(os.path.abspath(path)) for name, path in found.items()}
+    hidden = sorted({out, *(path.resolve().parent for path in found.values())})
+    columns, seed = columns_of(only, read_rubric()), chosen_seed(out, seed)
+    run = {"seed": seed, "grader": grader_key(seed)}
+    if scheduler is not None:
+        from grader.run.dask_client import grade_there
+
+        say(f"seed {seed}, scheduler: {scheduler}")
+        grade_there(found, out, run, columns, hidden, scheduler, require_sandbox)
+    else:
+        if require_sandbox:
+            require(best_level())
+        say(f"seed {seed}, sandbox: {best_level()}")
+        with run_context(seed, columns, hidden) as context:
+            write_json(out / RUN, run | {"sandbox": context.level})
+            run_all(deque(found.items()), out, context, jobs or os.cpu_count())
+    results = [read_result(out / name) for name in sorted(found)]
+    write_grades(results, out / "grades.csv")
+    write_class_page(results, out / "class.html")
+    return results
+
+
+def run_all(pending, out, context, jobs):
+    """Grade submissions, a deque of (name, path), into `out`: keep `jobs` processes at work, each on one."""
+    pool = Pool(context)
+    bar = progress_bar(total=len(pending), desc="grading", unit="submission")
+    try:
+        while pending or pool.running:
+            while pending and len(pool.running) < jobs:
+                pool.start(*pending.popleft(), out)
+            for _ in pool.ended():
+                bar.update()
+    finally:
+        bar.close()
+        pool.close()
+
+

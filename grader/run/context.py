@@ -1,0 +1,117 @@
+"""What all submissions of a run are measured with: seeds, the reference observations, the content hash of the grader.
+
+In: a seed and the columns to grade. Out: a `RunContext`.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from grader.kernels.kernel import Forkserver
+from grader.kernels.sandbox import best_level
+from grader.probes import PROBES, inside
+from grader.probes.filling import save_scene
+from grader.probes.probe import decode
+from grader.rubric import Rubric, read_rubric
+from grader.run import distances
+from lab3.common.files import content_key
+from lab3.common.paths import ROOT, SHIPPED, SOLUTIONS, WEIGHTS
+from lab3.exercises.answers import answer_file, link, run_answer
+from lab3.exercises.table import EXERCISES
+
+
+@dataclass
+class RunContext:
+    """What the submissions of one run are measured with.
+
+    Attributes:
+        seed: an int; the same seed gives the same marks.
+        level: the sandbox level.
+        rubric: a `Rubric`.
+        forkserver: a `grader.kernels.kernel.Forkserver`.
+        hidden: folders that no kernel may see.
+        rights: (exercise, probe) -> what the reference answer gave.
+        key: the content hash of the grader, the reference answers and the seed.
+        columns: the ids that are graded.
+        scene: the pictures with holes of `fid_decoding`, a `grader.run.distances.Scene`.
+        given: the files that its kernel gets.
+        scratch: a folder for what lasts no longer than the run.
+    """
+
+    seed: int
+    level: str
+    rubric: Rubric
+    forkserver: object
+    hidden: tuple
+    rights: dict
+    key: str
+    columns: tuple
+    scene: object = None
+    given: tuple = ()
+    scratch: str | None = None
+
+
+@contextlib.contextmanager
+def run_context(seed, columns, hidden=()):
+    """What all submissions of a run are measured with, as long as the block lasts.
+
+    Args:
+        seed: an int, the run's.
+        columns: the ids to grade.
+        hidden: folders that no kernel may see.
+    """
+    torch.set_num_threads(1)  # no thread may have been started when processes fork; and one core a job
+    context = RunContext(seed, best_level(), read_rubric(), Forkserver(), tuple(hidden),
+                         observe_reference(seed, columns), grader_key(seed), tuple(columns))
+    try:
+        with tempfile.TemporaryDirectory(prefix="lab3-run-") as context.scratch:
+            os.chmod(context.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
+            if {"fid_decoding", "fid_model"} & set(columns):
+                distances.prepare()
+                context.scene = distances.scene(seed)
+                context.given = (save_scene(context.scene, context.scratch), SHIPPED / WEIGHTS)
+            yield context
+    finally:
+        context.forkserver.close()
+
+
+def seed_of(seed, *names):
+    """A seed of its own for each probe of a run."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()[:7], "big")
+
+
+@cache
+def reference_texts():
+    """The reference answers' code, by exercise. Empty where there is none, as in what students get."""
+    return {name: (SOLUTIONS / f"{name}.py").read_text(encoding="utf-8") for name in EXERCISES
+            if (SOLUTIONS / f"{name}.py").is_file()}
+
+
+def observe_reference(seed, exercises=tuple(EXERCISES)):
+    """What the reference answers give to all probes of a run, (exercise, probe) -> observation."""
+    answers = {name: run_answer(name, answer_file(text), f"{name}.py") for name, text in reference_texts().items()}
+    link(answers)
+    rights = {}
+    for exercise in exercises:
+        for one in PROBES.get(exercise, ()):
+            found = inside.observe(one.look, exercise, seed_of(seed, exercise, one.name), answers)
+            if "seen" not in found:
+                raise RuntimeError(f"{exercise}/{one.name}: the reference answer fails: {found['error']}")
+            rights[exercise, one.name] = decode(inside.encode(found["seen"]))
+    return rights
+
+
+def grader_key(seed):
+    """The content hash of all that marks depend on, besides the submission; with the seed None, of the code alone.
+
+    What lateness costs is no part of it: that is taken off later.
+    """
+    files = [*sorted((ROOT / "grader").rglob("*.py")), *sorted((ROOT / "lab3").rglob("*.py")),
+             *sorted(SOLUTIONS.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]
+    return content_key([*(file.read_bytes() for file in files), repr(read_rubric()).encode(),
+                        torch.__version__.encode(), str(seed).encode()])

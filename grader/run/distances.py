@@ -1,0 +1,378 @@
+"""The two graded distances: of a decoding on given weights, and of a model that was handed in.
+
+In: a run's seed; the tokens that a student's decoding gave, or a file of weights. Out: a Frechet distance (FD-Lite0),
+and the share of the points that it earns by the rubric's thresholds.
+
+A right decoding draws at random, so its distance varies. `DECODING` is set so that mistakes cost several times that.
+Three rows in four have their whole picture hidden: what one step does wrong leads all later ones astray, and only these
+pictures are measured, against right decodings of whole pictures (`right.safetensors`). The first batch takes the
+likeliest codes, and only the noise of the order makes its pictures differ: noise that is missing, grows or is added to
+probabilities gives another variety. Its temperature, 0.2, is that of differences between the surest tokens'
+log-probabilities. The second batch draws, without noise: pictures that differ less than they should were not drawn.
+The other rows have fresh holes: their known tokens have to come back unchanged, and no batch has rows of one size, so
+ranks taken over a batch are others than over rows. `python -m benchmarks.grader_threshold` measures all of it.
+"""
+
+import json
+import math
+import stat
+import struct
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from lab3.common.files import InputError, load_tensors, sha256
+from lab3.common.machine import autocast
+from lab3.common.paths import ANSWERS, SHIPPED, TOKENIZER, WEIGHTS, cache_folder
+from lab3.data.cats import Cats
+from lab3.data.masks import hidden_tokens, random_holes
+from lab3.exercises.answers import load_answers
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.metrics.distance import cached_features, distance, features, load_extractor
+from lab3.model.tokenizer import load_tokenizer
+from lab3.model.tokens import tokens
+from lab3.model.transformer import MASK_TOKEN_ID, load_transformer
+from lab3.presets import CODES
+
+RIGHT = Path(__file__).parent / "right.safetensors"  # tokens of right decodings of whole pictures
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How pictures are filled for a distance; all of it is part of what thresholds were measured with."""
+
+    batches: tuple  # (sampling, choice temperature) of each
+    batch_size: int  # rows a batch
+    whole: int  # the last so many rows of each batch have all their tokens hidden; 0: none
+    total_iter: int
+    schedule: str = "cosine"
+
+
+DECODING = Setting((("argmax", 0.2), ("categorical", 0.0)), 64, 48, 6)
+MODEL = Setting((("categorical", 4.5),) * 2, 64, 0, 2)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is to be filled."""
+
+    z_indices: torch.Tensor  # (N, 256) long, 0 in hidden places
+    mask: torch.Tensor  # (N, 256) bool, True means hidden
+    setting: Setting
+    seed: int
+
+    def calls(self):
+        """The arguments of each batch's `iterative_decode`, without transformer and gamma: (z_indices, mask, options).
+
+        `options` holds a seed for the generator instead of the generator.
+        """
+        size = self.setting.batch_size
+        for number, (sampling, temperature) in enumerate(self.setting.batches):
+            rows = slice(number * size, (number + 1) * size)
+            yield self.z_indices[rows], self.mask[rows], {
+                "total_iter": self.setting.total_iter, "sweet_spot": self.setting.total_iter,
+                "choice_temperature": temperature, "mask_token_id": MASK_TOKEN_ID, "sampling": sampling,
+                "seed": self.seed + number}
+
+    @property
+    def measured(self):
+        """(N,) bool, the rows that are hidden whole."""
+        return self.mask.all(dim=1)
+
+
+@cache
+def tokenizer():
+    return load_tokenizer(SHIPPED / TOKENIZER)
+
+
+@cache
+def extractor():
+    return load_extractor("lite0")
+
+
+@cache
+def _test_tokens():
+    return tokens(Cats().test, tokenizer(), progress=False).long()
+
+
+def scene(seed, setting=DECODING):
+    """The embedded test pictures' tokens with fresh holes.
+
+    Args:
+        seed: an int, the run's; it fixes the holes and the generators' seeds.
+        setting: a `Setting`.
+
+    Returns:
+        A `Scene`. The hidden tokens are not in it.
+    """
+    n = len(setting.batches) * setting.batch_size
+    mask = hidden_tokens(random_holes(n, seed))
+    mask |= (torch.arange(n) % setting.batch_size >= setting.batch_size - setting.whole)[:, None]
+    return Scene(_test_tokens()[:n].masked_fill(mask, 0), mask, setting, seed)
+
+
+@torch.no_grad()
+def decode(scene, transformer, answers):
+    """Fill a scene.
+
+    Args:
+        scene: a `Scene`.
+        transformer: in eval mode, on the CPU.
+        answers: with `gamma_func` and `iterative_decode`.
+
+    Returns:
+        (N, 256) tokens, whatever the answers give.
+    """
+    filled = []
+    with autocast("cpu"):
+        for z_indices, mask, options in scene.calls():
+            generator = torch.Generator().manual_seed(options.pop("seed"))
+            z_final, _ = answers.iterative_decode(
+                transformer, z_indices, mask, gamma=answers.gamma_func(scene.setting.schedule), generator=generator,
+                **options)
+            filled.append(z_final)
+    return torch.cat(filled)
+
+
+def check_tokens(z_final, scene):
+    """Raise `InputError` unless these can be tokens of a filled scene: shape, type, range, known ones unchanged."""
+    if not isinstance(z_final, torch.Tensor) or z_final.shape != scene.mask.shape:
+        found = tuple(z_final.shape) if isinstance(z_final, torch.Tensor) else type(z_final).__name__
+        raise InputError(f"The filled tokens must be a tensor of shape {tuple(scene.mask.shape)}, not {found}.")
+    if z_final.dtype != torch.long:
+        raise InputError(f"The filled tokens must be of type torch.int64, not {z_final.dtype}.")
+    outside = (z_final < 0) | (z_final >= CODES)
+    if outside.any():
+        raise InputError(f"The filled tokens must lie in 0 ... {CODES - 1}; {int(outside.sum())} do not, "
+                         f"{int(z_final[outside][0])} among them. {MASK_TOKEN_ID} is the mask token.")
+    changed = int(((z_final != scene.z_indices) & ~scene.mask).sum())
+    if changed:
+        raise InputError(f"{changed} of {int((~scene.mask).sum())} known tokens are changed: they must stay.")
+
+
+def decode_score(z_final, scene, against=None):
+    """The distance of a filled scene.
+
+    Args:
+        z_final: (N, 256) long, each in 0 ... 1023, the known tokens unchanged.
+        scene: the `Scene` that was filled.
+        against: `Features` to compare with, a list, one a batch; None: right decodings of such batches.
+
+    Returns:
+        The mean of the batches' distances, their measured rows alone. Where no row is hidden whole, the distance of
+        all rows to the test pictures.
+
+    Raises:
+        InputError: the tokens cannot be those of a filled scene.
+    """
+    check_tokens(z_final, scene)
+    if not scene.setting.whole:
+        return distance(features(tokenizer().decode(z_final), extractor()), test_features())
+    size, found = scene.setting.batch_size, []
+    for z, measured, right in zip(z_final.split(size), scene.measured.split(size), against or right_features(),
+                                  strict=True):
+        found.append(distance(features(tokenizer().decode(z[measured]), extractor()), right))
+    return sum(found) / len(found)
+
+
+@cache
+def right_features():
+    """Features of right decodings of whole pictures, a list, one a batch; computed once and then cached."""
+    right, key = load_tensors(RIGHT)[0], sha256(RIGHT)[:16]
+    return [cached_features(partial(tokenizer().decode, right[f"batch {number}"].long()), extractor(), cache_folder(),
+                            f"right-{key}-{number}") for number in range(len(right))]
+
+
+@cache
+def test_features():
+    """Features of the test pictures, from the cache that the lab uses too."""
+    return cached_features(Cats().test, extractor(), cache_folder(), f"{Cats().key}-{len(Cats().test)}")
+
+
+def prepare():
+    """Fill the caches once before a batch of submissions; every call after that takes no time."""
+    right_features()
+    test_features()
+    _shipped()
+    _half_hidden()
+
+
+# A model that was handed in.
+
+LARGEST_FILE = 32 << 20  # bytes; the cpu preset's model has 4.7 MB in half precision, 9.3 MB in full
+LARGEST_HEADER = 1 << 18  # bytes; the cpu preset's has 10 kB
+LARGEST = {"dim": 384, "layers": 12, "hidden": 1536, "heads": 16}
+LARGEST_PARAMETERS = 5_000_000  # twice the cpu preset's: time grows with it
+
+
+def check_model(path):
+    """Look at a file of weights before anything is built from it.
+
+    Args:
+        path: a file that nobody has looked at.
+
+    Raises:
+        InputError: it is no plain file, too large, no safetensors file, of no transformer of this lab or of one that
+            is too large to be measured.
+    """
+    path = Path(path)
+    try:
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{path.name}: not a plain file. Hand in the file that notebook 03 wrote.")
+        if about.st_size > LARGEST_FILE:
+            raise InputError(f"{path.name}: {about.st_size >> 20} MB, more than {LARGEST_FILE >> 20}. Train with the "
+                             "cpu preset and hand in work/maskgit.safetensors.")
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(LARGEST_HEADER, about.st_size - 8):
+                raise InputError(f"{path.name}: no safetensors file, or a damaged one. Copy it again.")
+            header = json.loads(file.read(length))
+            told = json.loads(header.pop("__metadata__")["about"])
+            config = told["config"]
+            sizes = {name: config[name] for name in LARGEST}
+            shapes = [one["shape"] for one in header.values()]
+            if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
+                raise ValueError("a shape that is none")
+            types = {one["dtype"] for one in header.values()}
+            rates = [config[name] for name in ("attn_drop", "dropout")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path.name}: no model of this lab ({type(error).__name__}). Hand in the file that notebook "
+                         "03 wrote, work/maskgit.safetensors.") from None
+    if told.get("kind") != "transformer" or not types <= {"F16", "BF16", "F32"}:
+        raise InputError(f"{path.name}: holds no transformer of this lab. Hand in work/maskgit.safetensors.")
+    if not all(type(size) is int and 1 <= size <= LARGEST[name] for name, size in sizes.items()) or not all(
+            type(rate) in (int, float) and 0 <= rate < 1 for rate in rates) or sizes["dim"] % sizes["heads"]:
+        raise InputError(f"{path.name}: its configuration {sizes} is none that can be measured: at most {LARGEST}. "
+                         "Train with the cpu preset.")
+    if sum(math.prod(shape) for shape in shapes) > LARGEST_PARAMETERS:
+        raise InputError(f"{path.name}: more than {LARGEST_PARAMETERS} parameters. Train with the cpu preset.")
+
+
+@cache
+def _shipped():
+    return _directions(load_tensors(SHIPPED / WEIGHTS)[0])
+
+
+def _directions(tensors):
+    """Each weight matrix as a vector of length 1, in float32; norms and biases are alike in all models."""
+    found = {name: tensor.float().flatten() for name, tensor in tensors.items() if tensor.dim() > 1}
+    return {name: vector / vector.norm().clamp(min=1e-12) for name, vector in found.items()}
+
+
+def likeness(path):
+    """How far a model's weights point where the shipped model's do.
+
+    Returns:
+        The mean over the weight matrices of their cosines: 1 for a copy, whatever it is multiplied with, 0 for a
+        model that has nothing to do with it or has other sizes.
+    """
+    found, shipped = _directions(load_tensors(path)[0]), _shipped()
+    if {name: len(vector) for name, vector in found.items()} != {
+            name: len(vector) for name, vector in shipped.items()}:
+        return 0.0
+    return sum(float(found[name] @ shipped[name]) for name in shipped) / len(shipped)
+
+
+def agreement(model):
+    """How far a model computes what the shipped model computes, however its weights are arranged.
+
+    Returns:
+        The mean correlation of their logits over the codes, at hidden places of test pictures that are half hidden: 1
+        for a copy, also one whose neurons, channels or signs are permuted.
+
+    Raises:
+        InputError: the model's logits are no finite numbers.
+    """
+    mask, shipped = _half_hidden()
+    found = _centred_logits(model, mask)
+    if not found.isfinite().all():
+        raise InputError("the model gives no finite numbers. Train it again.")
+    return float(torch.nn.functional.cosine_similarity(found, shipped, dim=-1).mean())
+
+
+@cache
+def _half_hidden():
+    """A mask of the first test pictures, and the shipped model's centred logits there."""
+    mask = torch.rand(AGREEMENT_PICTURES, 256, generator=torch.Generator().manual_seed(0)) < 0.5
+    return mask, _centred_logits(load_transformer(SHIPPED / WEIGHTS, TorchAttention), mask)
+
+
+@torch.no_grad()
+def _centred_logits(model, mask):
+    logits = model(_test_tokens()[:len(mask)].masked_fill(mask, MASK_TOKEN_ID))[mask][:, :CODES].float()
+    return logits - logits.mean(dim=-1, keepdim=True)
+
+
+AGREEMENT_PICTURES = 8
+
+# The cpu preset's model comes to 0.69, after half of its training to 0.64. A copy with noise on its weights, a quarter
+# of their spread, comes to 0.87, with three tenths to 0.81.
+LARGEST_AGREEMENT = 0.85
+
+# The cpu preset's model from the shipped model's seed, 42, comes to 0.77, from seed 1 to 0.02. A copy with noise on its
+# weights, three tenths of their spread, comes to 0.96 and fills as well as trained ones; with a half to 0.90, and fills
+# worse than those.
+LARGEST_LIKENESS = 0.87
+
+
+def model_score(path, seed, setting=MODEL):
+    """The distance of a model that was handed in: the reference decoding fills fresh holes with it.
+
+    Args:
+        path: a safetensors file that nobody has looked at.
+        seed: an int, the run's.
+        setting: a `Setting`.
+
+    Raises:
+        InputError: the file cannot be used, or it is the shipped model or close to it.
+    """
+    check_model(path)
+    try:
+        model = load_transformer(path, TorchAttention)
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), Path(path).name)) from None
+    try:
+        alike = likeness(path) > LARGEST_LIKENESS or agreement(model) > LARGEST_AGREEMENT
+    except InputError as error:
+        raise InputError(f"{Path(path).name}: {error}") from None
+    if alike:
+        raise InputError(f"{Path(path).name}: these are the weights that come with the lab, or nearly so. "
+                         "Hand in the model that you trained in notebook 03; if this is one, trained for long from "
+                         "the lab's seed, train with another seed.")
+    where = scene(seed, setting)
+    try:
+        filled = decode(where, model, reference_answers())
+    except (RuntimeError, ValueError) as error:  # of weights that no training leaves
+        raise InputError(f"{Path(path).name}: nothing can be filled with it ({type(error).__name__}). Train it "
+                         "again.") from None
+    return decode_score(filled, where)
+
+
+@cache
+def reference_answers():
+    """The reference answers, those made for speed among them."""
+    return load_answers(ANSWERS)
+
+
+# Points.
+
+def share(distance, thresholds):
+    """The share of the points that a distance earns.
+
+    Args:
+        distance: a float.
+        thresholds: a section of the rubric's thresholds: `tiers`, a list of {at_most, share} from the best to the
+            least, and, where too low a distance is wrong too, `at_least`.
+
+    Returns:
+        A float in [0, 1].
+    """
+    if not distance >= thresholds.get("at_least", 0.0):
+        return 0.0
+    return next((tier["share"] for tier in thresholds["tiers"] if distance <= tier["at_most"]), 0.0)

@@ -1,0 +1,1 @@
+"""Similar answers in a class: the comparison and its pages."""

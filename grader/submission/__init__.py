@@ -1,0 +1,1 @@
+"""Files -> answers: archives, submissions, the code of each answer."""

@@ -1,0 +1,438 @@
+"""Reads what students hand in: finds their notebooks and model, and in them the answer to every exercise.
+
+In: a folder, a zip or one notebook, made by anybody. Out: a `Submission`; whatever is wrong with the content is a note
+for the student, never an exception. Nothing is executed, and nothing is unpacked but the model.
+
+Which cell counts, in the students' words:
+1. The code cells with a line `#| exercise: ID` are looked at first.
+2. Where no code cell has that line, a text or raw cell with it is taken.
+3. Where none of these defines the name that the exercise asks for, any code cell that defines it is taken.
+4. Of several, the last in the notebook counts. An untouched starter never replaces an answer, nor does a cell that
+   is no Python.
+5. Of several notebooks, the one with the course's own file name comes first, then those whose name begins with the
+   exercise's number, then the others by name. The first with an answer counts.
+What else of the notebook goes with the definition is `grader.submission.answer_code`'s rule.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from grader.submission.answer_code import MAX_STATEMENTS, Broken, Notebook, Statement, read_cell
+from grader.submission.archive import MB, Unusable, hidden, shown, unpacked
+from lab3.common.files import InputError, SaveError
+from lab3.exercises.table import EXERCISES
+
+NOTEBOOKS = {
+    "01": "01_multi_head_attention.ipynb",
+    "02": "02_masked_token_modelling.ipynb",
+    "03": "03_training.ipynb",
+    "04": "04_gamma_schedules.ipynb",
+    "05": "05_iterative_decoding.ipynb",
+    "06": "06_inpainting_and_fid.ipynb",
+}
+MODEL = ("work", "maskgit.safetensors")
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
+# What stands beside the submissions' folders in the results.
+OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv",
+             "similar", "similar.csv", "similar.html")
+
+MAX_NOTEBOOKS = 50
+MAX_NOTEBOOK = 20 * MB  # of a notebook, its outputs included
+MAX_READ = 100 * MB  # of all notebooks of a submission
+MAX_MODEL = 500 * MB  # that of the preset "report" has 150
+MAX_CODE = 200_000  # characters of a cell, or of an answer
+MAX_ALL_CODE = 1_000_000  # characters of a notebook's code
+MAX_NAME = 100  # bytes of a submission's name
+MAX_NOTES = 30
+
+MARK = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*exercise[ \t]*:[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
+FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a submission has for one exercise.
+
+    Attributes:
+        exercise: its id.
+        text: the code that `lab3.exercises.answers.answer_file` takes; empty where there is a problem.
+        notes: which cell counts and why, for the student.
+        problem: None, "missing", "not written", or one line on why the answer cannot be read.
+    """
+
+    exercise: str
+    text: str = ""
+    notes: tuple = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a student handed in.
+
+    Attributes:
+        name: fit to be a folder's name.
+        answers: a dict, exercise id -> `Answer`; every exercise is in it.
+        model: the path of the trained model, or None. One from a zip is gone after the block of `opened`.
+        notes: what could not be read, and why, for the student.
+        readable: whether there was a notebook that could be read.
+        digest: SHA-256 of all that counts: the notebooks and the model.
+    """
+
+    name: str
+    answers: dict
+    model: Path | None
+    notes: tuple
+    readable: bool
+    digest: str
+
+
+@contextlib.contextmanager
+def opened(path, name=None):
+    """Read a submission; what had to be unpacked for it is there as long as the block lasts.
+
+    Args:
+        path: a folder, a zip or an .ipynb file.
+        name: what to call it; default: after its path.
+
+    Yields:
+        A `Submission`; also where nothing could be read.
+
+    Raises:
+        SaveError: there is no room to unpack the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="lab3-") as folder:
+        yield read_submission(path, folder, name)
+
+
+def read_submission(path, folder=None, name=None):
+    """Read a submission, as `opened` does.
+
+    Args:
+        path, name: as `opened` takes them.
+        folder: an empty folder to unpack a zip's model into; None: a model in a zip does not count.
+
+    Returns:
+        A `Submission`, whatever the path holds.
+
+    Raises:
+        SaveError: there is no room to unpack the model.
+    """
+    path, shelf = Path(path), _Shelf(folder)
+    try:
+        with unpacked(path, shelf.note) as entries:
+            shelf.take(entries)
+    except SaveError:
+        raise
+    except (Unusable, OSError) as error:
+        shelf.note(f"{shown(path.name)}: {getattr(error, 'strerror', None) or error}.")
+    answers = {exercise: _answer(exercise, shelf.pages) for exercise in EXERCISES}
+    return Submission(name or safe_name(path), answers, shelf.model, shelf.notes, bool(shelf.pages), shelf.digest)
+
+
+def find_submissions(paths):
+    """The submissions that some paths name.
+
+    A file is a submission. So is a folder that directly holds notebooks, a folder `notebooks` or a folder `work`.
+    Of any other folder, the folders and archives in it are the submissions, hidden ones aside; where it holds none of
+    these, it is one itself.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        A dict, name -> path. The names are fit for folders and differ also where case does not count; the same paths
+        give the same names, in whatever order.
+
+    Raises:
+        InputError: a path does not exist or cannot be looked into; the message names it.
+    """
+    found = {}
+    for path in map(Path, paths):
+        try:
+            inside = sorted(_submissions_in(path), key=lambda one: not one.is_symlink())  # a link takes nobody's name
+            found |= {one.resolve(): one for one in inside}
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}. Name a folder, a zip or a notebook that exists.") from None
+    named, taken = {}, set(OWN_FILES)
+    for place in sorted(found):
+        base = name = safe_name(found[place])
+        number = 2
+        while name.casefold() in taken:
+            name, number = f"{base}-{number}", number + 1
+        taken.add(name.casefold())
+        named[name] = found[place]
+    return named
+
+
+def _submissions_in(path):
+    path.stat()
+    if not path.is_dir():
+        return [path]
+    children = [child for child in path.iterdir() if not hidden(child.name)]
+    if any(child.suffix.lower() == ".ipynb" or child.name in ("notebooks", "work") and child.is_dir()
+           for child in children):
+        return [path]
+    return [child for child in children if child.is_dir() or child.suffix.lower() in ARCHIVES] or [path]
+
+
+def safe_name(path):
+    """A name for a submission, after its path: letters, digits, `-`, `_` and inner dots, at most 100 bytes."""
+    path = Path(os.path.abspath(path))
+    stem = path.stem if path.suffix.lower() in (*ARCHIVES, ".ipynb") else path.name
+    name = unicodedata.normalize("NFC", os.fsencode(stem).decode("utf-8", "replace"))
+    name = re.sub(r"[^\w.-]+|\.{2,}", "_", name).strip("._-")
+    return name.encode()[:MAX_NAME].decode("utf-8", "ignore").rstrip("._-") or "submission"
+
+
+class _Shelf:
+    """What has been read of a submission so far."""
+
+    def __init__(self, folder):
+        self.folder, self.pages, self.model = folder, [], None
+        self._notes, self._read, self._digest = [], 0, hashlib.sha256()
+
+    def note(self, text):
+        self._notes.append(text)
+
+    @property
+    def notes(self):
+        more = len(self._notes) - MAX_NOTES
+        return (*self._notes[:MAX_NOTES], *([f"And {more} more notes like these."] if more > 0 else []))
+
+    @property
+    def digest(self):
+        return self._digest.hexdigest()
+
+    def take(self, entries):
+        """Read the notebooks and the model among some files."""
+        notebooks = sorted((entry for entry in entries if entry.kind == ".ipynb"), key=lambda entry: entry.place)
+        for entry in notebooks[:MAX_NOTEBOOKS]:
+            self._take_notebook(entry)
+        if len(notebooks) > MAX_NOTEBOOKS:
+            self.note(f"Of {len(notebooks)} notebooks, the first {MAX_NOTEBOOKS} by name are read. "
+                      "Hand in those of the course alone.")
+        if not notebooks:
+            self.note("There is no notebook in it. Hand in the folder or the zip that holds your .ipynb files.")
+        models = [entry for entry in entries if entry.place.name == MODEL[-1]]
+        right = sorted((entry for entry in models if entry.place.parts[-2:] == MODEL),
+                       key=lambda entry: (bool(entry.reason), len(entry.place.parts), entry.place))
+        if right:
+            self._take_model(right[0])
+        elif models:
+            self.note(f"{shown(models[0].place)}: not read: a model counts as {'/'.join(MODEL)} only.")
+
+    def _take_notebook(self, entry):
+        try:
+            most = min(MAX_NOTEBOOK, MAX_READ - self._read)
+            raw = b"".join(entry.blocks(most, "Clear its outputs, save it and hand it in again"))
+        except Unusable as error:
+            self.note(f"{shown(entry.place)}: not read: it {error}.")
+            return
+        self._read += len(raw)
+        for part in (str(entry.place).encode("utf-8", "replace"), raw):
+            self._digest.update(hashlib.sha256(part).digest())
+        try:
+            self.pages.append(_Page(entry.place, _cells(raw), self.note))
+        except Unusable as error:
+            self.note(f"{shown(entry.place)}: not read: it {error}.")
+
+    def _take_model(self, entry):
+        path, packed, digest = entry.path, not entry.path and not entry.reason, hashlib.sha256(b"model")
+        if packed and self.folder is None:
+            return
+        if packed:
+            path = Path(self.folder, MODEL[-1])
+        try:
+            with path.open("xb") if packed else contextlib.nullcontext() as copy:
+                for block in entry.blocks(MAX_MODEL, "Train it with the preset cpu or report"):
+                    digest.update(block)
+                    if copy:
+                        copy.write(block)
+        except Unusable as error:
+            self.note(f"{shown(entry.place)}: not read: the model {error}.")
+            return
+        except OSError as error:
+            raise SaveError(f"{path}: a model could not be unpacked ({error.strerror}). Free some space.") from error
+        self._digest.update(digest.digest())
+        self.model = path
+
+
+def _cells(raw):
+    """The cells of a notebook, pairs (is it code, its text). Raises `Unusable`."""
+    again = "Open it in JupyterLab, save it and hand it in again"
+    try:
+        data = json.loads(raw)
+    except RecursionError:
+        raise Unusable(f"is nested too deep. {again}") from None
+    except ValueError as error:  # of JSON, or of the encoding
+        raise Unusable(f"is {'damaged' if raw.strip() else 'empty'} ({shown(error)}). {again}") from None
+    cells = data.get("cells") if isinstance(data, dict) else None
+    if cells is None and isinstance(data, dict) and isinstance(data.get("worksheets"), list):  # as before 2015
+        sheets = [sheet.get("cells") for sheet in data["worksheets"] if isinstance(sheet, dict)]
+        cells = [cell for sheet in sheets if isinstance(sheet, list) for cell in sheet]
+    if not isinstance(cells, list):
+        raise Unusable(f"has no cells. {again}")
+    return [_code_and_source(cell) for cell in cells]
+
+
+def _code_and_source(cell):
+    if not isinstance(cell, dict):
+        return False, ""
+    source = cell.get("source", cell.get("input", ""))
+    if isinstance(source, list):
+        source = "".join(line for line in source if isinstance(line, str))
+    if not isinstance(source, str):
+        source = ""
+    return cell.get("cell_type", "code") == "code", source.encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell: its number counted from 1, its text, the exercises it is marked for; its statements, or why none."""
+
+    number: int
+    code: bool
+    source: str
+    marks: tuple
+    statements: tuple = ()
+    broken: str = ""
+
+
+class _Page:
+    """A notebook that was read. Raises `Unusable` where it holds more than a notebook of the course may."""
+
+    def __init__(self, place, cells, note):
+        self.place, self.shown, self.cells, statements = place, shown(place), [], 0
+        if sum(len(source) for code, source in cells if code and len(source) <= MAX_CODE) > MAX_ALL_CODE:
+            raise Unusable(f"holds more than {MAX_ALL_CODE:,} characters of code. Remove what is no code of yours")
+        for number, (code, source) in enumerate(cells, 1):
+            marks = tuple(dict.fromkeys(MARK.findall(source[:MAX_CODE])))
+            for mark in (one for one in marks if one not in EXERCISES):
+                note(f"{self.shown}, cell {number}: exercise {shown(mark)!r} does not exist. "
+                     f"The exercises are: {', '.join(EXERCISES)}.")
+            if code or EXERCISES.keys() & marks:
+                self.cells.append(_read(number, code, source, marks))
+                statements += len(self.cells[-1].statements)
+            if statements > MAX_STATEMENTS:
+                raise Unusable(f"holds more than {MAX_STATEMENTS} statements. Remove what is no code of yours")
+
+    def rank(self, number):
+        """How early this notebook is looked at for the exercises of the notebook with this number."""
+        name = self.place.name
+        return name != NOTEBOOKS[number], not name.startswith(number), len(self.place.parts), str(self.place)
+
+    @cached_property
+    def notebook(self):
+        return Notebook([one for cell in self.cells if cell.code for one in cell.statements])
+
+    def excerpt(self, cell, statement, name):
+        """What `Notebook.excerpt` gives; a text cell stands where it is among the code cells."""
+        if cell.code:
+            return self.notebook.excerpt(statement, name)
+        cells = [one for one in self.cells if one.code or one is cell]
+        return Notebook([one for cell in cells for one in cell.statements]).excerpt(statement, name)
+
+
+def _read(number, code, source, marks):
+    try:
+        if len(source) > MAX_CODE:
+            raise Broken(f"it is longer than {MAX_CODE:,} characters")
+        return _Cell(number, code, source, marks, tuple(read_cell(number, source if code else FENCE.sub("", source))))
+    except Broken as error:
+        return _Cell(number, code, source[:MAX_CODE], marks, (), str(error))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A definition of an answer, and why it would count; `statement` is None in a cell that cannot be read."""
+
+    page: _Page
+    cell: _Cell
+    statement: Statement | None
+    why: str
+
+    @property
+    def where(self):
+        return f"{self.page.shown}, cell {self.cell.number}"
+
+
+def _answer(exercise, pages):
+    """The answer to an exercise among the notebooks read."""
+    name, number = EXERCISES[exercise].defines, EXERCISES[exercise].notebook
+    written, stubs, broken = [], [], []
+    for page in sorted(pages, key=lambda page: page.rank(number)):
+        here = _look(page, exercise, name)
+        written += reversed(here[0])  # the one that counts comes first
+        stubs += here[1]
+        broken += reversed(here[2])
+    if written:
+        return _take(exercise, written, stubs, broken)
+    notes = tuple(f"{one.where}: {name} is defined, but nothing is written in it yet." for one in stubs)
+    if broken:
+        return Answer(exercise, "", (f"{broken[0].where} counts: {broken[0].why}.", *notes),
+                      f"{broken[0].where}: {broken[0].cell.broken}. Mend it and run the notebook from top to bottom.")
+    if stubs:
+        return Answer(exercise, "", notes, "not written")
+    return Answer(exercise, "", (f"No cell has the line #| exercise: {exercise} and defines {name}, "
+                                 f"and no other cell defines {name}.",), "missing")
+
+
+def _look(page, exercise, name):
+    """What a notebook has for an exercise: definitions written, untouched ones, and cells that cannot be read."""
+    marked = [cell for cell in page.cells if cell.code and exercise in cell.marks]
+    texts = [cell for cell in page.cells if not cell.code and exercise in cell.marks and not marked]
+    others = [cell for cell in page.cells if cell.code and exercise not in cell.marks]
+    line = f"it has the line #| exercise: {exercise}"
+    written, stubs = [], []
+    for cells, why in ((marked, line), (texts, f"{line}, though it is no code cell"),
+                       (others, f"it defines {name}, and no cell with the line #| exercise: {exercise} does better")):
+        found = [_Found(page, cell, one, why) for cell in cells for one in cell.statements if one.defines(name)]
+        stubs += [one for one in found if one.statement.stub(name)]
+        written = written or [one for one in found if not one.statement.stub(name)]
+    defined = re.compile(rf"^(?:def|class)[ \t]+{name}\b", re.MULTILINE)
+    broken = [_Found(page, cell, None, line if cell in marked else f"it defines {name}")
+              for cell in marked + others if cell.broken and (cell in marked or defined.search(cell.source))]
+    return written, stubs, broken
+
+
+def _take(exercise, written, stubs, broken):
+    """The answer that counts, the first one written, with what it needs."""
+    counts, *others = written
+    name, cells = EXERCISES[exercise].defines, counts.page.cells
+    notes = [f"{counts.where} counts: {counts.why}."]
+    if others:
+        notes.append(f"{name} is also defined in {_listed(one.where for one in others)}. Of several, the last counts; "
+                     "of several notebooks, the one with the course's own file name.")
+    if stubs:
+        notes.append(f"Untouched starters do not count: {_listed(one.where for one in stubs)}.")
+    notes += [f"{one.where} does not count: {one.cell.broken}." for one in broken[:3]]
+    try:
+        made = counts.page.excerpt(counts.cell, counts.statement, name)
+        if len(made.text) > MAX_CODE:
+            raise Broken(f"with all it needs, the answer is longer than {MAX_CODE:,} characters")
+    except Broken as error:
+        return Answer(exercise, "", tuple(notes), f"{counts.where}: {error}. Mend it and hand it in again.")
+    if helpers := [number for number in made.cells if number != counts.cell.number]:
+        notes.append(f"It uses other cells of the notebook: {_listed(helpers)}.")
+    if made.lab:
+        notes.append(f"It uses {_listed(made.lab)}: what hangs on the notebook's lab is not there when an answer "
+                     "stands alone. Take it as an argument.")
+    if made.unknown:
+        hurt = [f"cell {cell.number}: {cell.broken}" for cell in cells if cell.code and cell.broken]
+        notes.append(f"It uses {_listed(made.unknown)}, which no cell of the notebook defines"
+                     f"{f' (not read: {_listed(hurt)})' if hurt else ''}.")
+    return Answer(exercise, made.text, tuple(notes))
+
+
+def _listed(items, most=5):
+    items = list(dict.fromkeys(map(shown, items)))
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

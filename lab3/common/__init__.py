@@ -1,0 +1,1 @@
+"""What every room uses: files, paths, the machine, progress bars, plots."""

@@ -1,0 +1,1 @@
+"""Pictures and holes: the embedded cats, folders of your own, audit and import."""

@@ -1,0 +1,317 @@
+"""A folder of your own pictures: which file plays which part, and the three splits that training needs.
+
+In: a folder, either the original lab's (`train/ val/ masked_image/ mask64/`, and the test pictures' originals in
+`test/`, `test_gt/` or `test_gt_recovered/` where they are known) or any folder of pictures, which is then split.
+Out: uint8 pictures of three splits, with holes for the test pictures.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lab3.common.files import InputError
+from lab3.data.cats import SEED, SPLITS, Cats
+from lab3.data.masks import paint, random_holes
+from lab3.data.pictures import FORMATS, SIZE, content_of, read_as, read_picture, to_holes, to_mask, to_pixels
+
+SUFFIXES = ", ".join(suffix[1:] for suffix in FORMATS)
+ORIGINALS = ("test", "test_gt", "test_gt_recovered")
+LAB_FOLDERS = ("train", "val", "masked_image", "mask64", *ORIGINALS)
+
+
+# ---------------------------------------------------------------------------------------------- a folder
+
+def _existing(folder):
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder. Give the folder that holds the pictures.")
+    return Path(folder)
+
+
+def find_pictures(folder):
+    """Names, relative to `folder` with `/`, of all files below it that look like pictures, sorted.
+
+    Hidden files and folders do not count. A linked folder is entered once, so that circles of links end.
+
+    Raises:
+        InputError: no such folder, or one that cannot be listed.
+    """
+    folder = _existing(folder)
+
+    def refuse(error):
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}). Check its permissions.")
+
+    names, entered = [], {os.path.realpath(folder)}
+    for base, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        fresh = []
+        for name in sorted(folders):
+            real = os.path.realpath(os.path.join(base, name))
+            if not name.startswith(".") and real not in entered:
+                entered.add(real)
+                fresh.append(name)
+        folders[:] = fresh
+        names += [Path(base, name).relative_to(folder).as_posix() for name in files
+                  if not name.startswith(".") and Path(name).suffix.lower() in FORMATS]
+    return sorted(names)
+
+
+def read_folder(folder, names=None, *, skip_unreadable=False, progress=True):
+    """Read the pictures of a folder and its sub-folders.
+
+    Args:
+        names: which ones, relative to `folder`; None takes all, in the order of their names.
+        skip_unreadable: leave out what cannot be read instead of raising.
+
+    Returns:
+        (names, pictures): the names read, and uint8 (N, 64, 64, 3).
+
+    Raises:
+        InputError: no such folder, no picture in it, or an unreadable one.
+    """
+    names = find_pictures(folder) if names is None else list(names)
+    read, pictures = [], np.empty((len(names), SIZE, SIZE, 3), dtype=np.uint8)
+    for name in tqdm(names, desc=f"reading {Path(folder).name}", unit="picture", disable=not progress):
+        try:
+            pictures[len(read)] = read_picture(Path(folder, name))
+            read.append(name)
+        except InputError:
+            if not skip_unreadable:
+                raise
+    if not read:
+        what = f"none of its {len(names)} pictures can be read" if names else "holds no pictures"
+        raise InputError(f"{folder}: {what}. Put pictures there ({SUFFIXES}).")
+    return read, pictures[:len(read)]
+
+
+def _number(name):
+    """What a test picture, its mask and its original share: the last number in the name, or a name without one."""
+    digits = re.findall(r"\d+", PurePosixPath(name).stem)
+    return int(digits[-1]) if digits else PurePosixPath(name).stem
+
+
+def _partners(names, others):
+    """Which of `others` goes with which of `names`: same number in the name, or same name where numbers repeat."""
+    unique = all(len(set(map(_number, side))) == len(side) for side in (names, others))
+    key = _number if unique else lambda name: PurePosixPath(name).stem
+    by_key = {key(other): other for other in reversed(others)}
+    return {name: by_key.get(key(name)) for name in names}
+
+
+@dataclass
+class Layout:
+    """Which file plays which part; all names are relative to `root`."""
+
+    root: Path
+    kind: str  # "lab": the original lab's folders; "plain": any folder, split here
+    train: list[str]
+    val: list[str]
+    test: list[str]  # originals of the test pictures
+    masked: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+
+    def files(self):
+        return self.train + self.val + self.test + self.masked + self.masks
+
+    def partners(self):
+        """(masks, originals): for each masked picture the name of its mask and of its original, or None."""
+        return _partners(self.masked, self.masks), _partners(self.masked, self.test)
+
+    def test_rows(self):
+        """(number, masked, mask, original or None) of each test picture, by number.
+
+        Raises:
+            InputError: a mask or an original is missing.
+        """
+        if not self.masked:
+            raise InputError(f"{self.root / 'masked_image'}: no masked pictures for the masks in mask64/. "
+                             "Put them there, or take mask64/ away to have holes drawn.")
+        masks, originals = self.partners()
+        for name in self.masked:
+            if masks[name] is None:
+                raise InputError(f"{self.root / name}: has no mask of its number in mask64/. Add the mask, "
+                                 "or remove the picture.")
+            if self.test and originals[name] is None:
+                raise InputError(f"{self.root / name}: has no original of its number in "
+                                 f"{PurePosixPath(self.test[0]).parts[0]}/. Add the original, or remove the picture.")
+        rows = [(_number(name), name, masks[name], originals[name]) for name in self.masked]
+        return sorted(rows, key=lambda row: (isinstance(row[0], str), row[:2]))
+
+
+def _is_lab(folder):
+    return (folder / "train").is_dir() and any((folder / name).is_dir() for name in LAB_FOLDERS[1:])
+
+
+def find_layout(folder):
+    """Say which files of `folder` are `train`, `val`, `test`, `masked` and `masks`.
+
+    A folder that holds nothing but one folder stands for that one. A folder without the lab's sub-folders is split
+    by `split_names`.
+
+    Raises:
+        InputError: no such folder, no pictures, or too few to split.
+    """
+    root = _existing(folder)
+    for _ in range(32):  # a link to its own parent would lead down for ever
+        # Archives packed on a Mac bring a second folder that holds no pictures.
+        inside = [path for path in root.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        folders = [path for path in inside if path.is_dir()]
+        pictures = [path for path in inside if path.suffix.lower() in FORMATS and not path.is_dir()]
+        if _is_lab(root) or pictures or len(folders) != 1:
+            break
+        root = folders[0]
+    if not _is_lab(root):
+        names = find_pictures(root)
+        if not names:
+            raise InputError(f"{folder}: holds no pictures. Put pictures there ({SUFFIXES}), "
+                             "or the folders train/ and val/.")
+        return Layout(root, "plain", **split_names(root, names))
+
+    parts = {part: [f"{part}/{name}" for name in find_pictures(root / part)] if (root / part).is_dir() else []
+             for part in LAB_FOLDERS}
+    if not parts["train"]:
+        raise InputError(f"{root / 'train'}: holds no pictures. Put the training pictures there.")
+    originals = next((parts[part] for part in ORIGINALS if parts[part]), [])
+    return Layout(root, "lab", parts["train"], parts["val"], originals, parts["masked_image"], parts["mask64"])
+
+
+def split_names(root, names):
+    """Split pictures as the cats are, 12000 : 3000 : 747, by a hash of each file's content.
+
+    Where a picture goes depends on its bytes alone, so it stays there when others come or go, and copies of a file
+    stay together. Only where a split would be empty does it take its neighbour's nearest.
+
+    Returns:
+        {"train": names, "val": names, "test": names}, each sorted and not empty.
+
+    Raises:
+        InputError: fewer than three pictures.
+    """
+    if len(names) < 3:
+        raise InputError(f"{root}: {len(names)} pictures cannot make three splits. Add some: three is the least.")
+
+    def place(name):
+        content = content_of(Path(root, name), name.encode())
+        return int.from_bytes(hashlib.sha256(b"%d " % SEED + content).digest()[:7]) / 256**7
+
+    places = sorted((place(name), name) for name in names)
+    total = sum(SPLITS.values())
+    n_test = max(1, sum(at < SPLITS["test"] / total for at, _ in places))
+    n_train = max(1, sum(at >= (SPLITS["test"] + SPLITS["val"]) / total for at, _ in places))
+    while n_test + n_train > len(names) - 1:
+        n_test, n_train = (n_test - 1, n_train) if n_test > n_train else (n_test, n_train - 1)
+    ordered = [name for _, name in places]
+    middle = len(names) - n_train
+    return {"train": sorted(ordered[middle:]), "val": sorted(ordered[n_test:middle]), "test": sorted(ordered[:n_test])}
+
+
+# ---------------------------------------------------------------------------------------------- the data set
+
+def channels_first(pictures):
+    """A NumPy array (N, H, W, 3) -> a tensor (N, 3, H, W)."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass
+class Splits:
+    """Pictures of three splits, each read when first asked for. Made by `open_photos`.
+
+    `train`, `val`, `test`: uint8 (N, 3, 64, 64). `masked`: the test pictures, grey in their holes.
+    `holes`: bool (N, 64, 64), True in the hole. `key` changes when any file or its name does.
+    `test`, `holes` and `masked` go together row by row. Where a folder is missing, asking for it is an `InputError`;
+    `has_originals` says whether there is a `test`.
+    """
+
+    layout: Layout
+    skip_unreadable: bool = False
+    progress: bool = True
+
+    @property
+    def name(self):
+        return self.layout.root.resolve().name
+
+    @property
+    def has_originals(self):
+        return bool(self.layout.test)
+
+    @cached_property
+    def key(self):
+        digest = hashlib.sha256(b"photos 1")
+        for name in sorted(self.layout.files()):
+            content = content_of(self.layout.root / name, b"")
+            digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def train(self):
+        return self._split("train")
+
+    @cached_property
+    def val(self):
+        return self._split("val")
+
+    @property
+    def test(self):
+        if not self.has_originals:
+            raise InputError(f"{self.layout.root}: the originals of the test pictures are not there. "
+                             f"Put them into {self.layout.root / 'test'}, with the numbers of masked_image/.")
+        return self._test_set[0]
+
+    @property
+    def masked(self):
+        return self._test_set[1]
+
+    @property
+    def holes(self):
+        return self._test_set[2]
+
+    def _split(self, split):
+        names = getattr(self.layout, split)
+        if not names:
+            raise InputError(f"{self.layout.root / split}: no pictures there. Put the {split} pictures into it.")
+        _, pictures = read_folder(self.layout.root, names, skip_unreadable=self.skip_unreadable, progress=self.progress)
+        return channels_first(pictures)
+
+    @cached_property
+    def _test_set(self):
+        """(originals or None, masked, holes): read together, so that skipping a file skips its partners."""
+        layout, root = self.layout, self.layout.root
+        if not layout.masked and not layout.masks:
+            originals = self._split("test")
+            holes = random_holes(len(originals), seed=SEED)
+            return originals, paint(originals, holes), holes
+
+        rows = []
+        for _, masked, mask, original in tqdm(layout.test_rows(), desc="reading test", unit="picture",
+                                              disable=not self.progress):
+            try:
+                rows.append((read_as(root / original, to_pixels) if original else None,
+                             read_as(root / masked, to_pixels), to_holes(read_as(root / mask, to_mask))))
+            except InputError:
+                if not self.skip_unreadable:
+                    raise
+        if not rows:
+            raise InputError(f"{root / 'masked_image'}: none of the test pictures can be read. Copy them again.")
+        originals, masked, holes = zip(*rows)
+        holes = torch.from_numpy(np.stack(holes))
+        masked = paint(channels_first(np.stack(masked)), holes)
+        return channels_first(np.stack(originals)) if self.has_originals else None, masked, holes
+
+
+def open_photos(folder, *, skip_unreadable=False, progress=True):
+    """Open a folder of pictures, of either layout, as `Splits`; pictures are read when asked for.
+
+    Raises:
+        InputError: no such folder, no pictures in it, or too few for three splits.
+    """
+    return Splits(find_layout(folder), skip_unreadable, progress)
+
+
+def open_data(folder, *, skip_unreadable=False):
+    """The pictures of a folder, or the embedded cats where `folder` is None. Raises `InputError`."""
+    return Cats() if folder is None else open_photos(folder, skip_unreadable=skip_unreadable)

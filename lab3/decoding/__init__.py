@@ -1,0 +1,1 @@
+"""Weights -> pictures: the iterative decoding over whole test sets."""

@@ -1,0 +1,1 @@
+"""What students write: the table of exercises, how answers are read, their public checks."""

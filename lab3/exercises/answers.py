@@ -1,0 +1,131 @@
+"""The exercises: their ids, where answers are kept, how they are read.
+
+In: a folder of answers, `work/` or `solutions/work/`: one file an exercise. Out: the answers, by name.
+"""
+
+import linecache
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+from lab3.common.files import InputError
+from lab3.exercises.table import EXERCISES, IMPORTS, MARK, NBGRADER
+
+
+def exercise_of(cell):
+    """The exercise id in a cell's first line, or None. Raises `InputError` for an id that does not exist."""
+    first = cell.lstrip().split("\n", 1)[0].strip()
+    if not first.startswith(MARK):
+        return None
+    name = first.removeprefix(MARK).strip()
+    if name not in EXERCISES:
+        raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
+    return name
+
+
+FUTURE = re.compile(r"^from __future__ import [\w ,]+", re.MULTILINE)
+
+
+def answer_file(cell):
+    """The text of an answer's file: the imports it counts on, then the cell; Python wants `__future__` first."""
+    cell = cell.strip()
+    future = "".join(f"{line.strip()}; " for line in FUTURE.findall(cell))
+    return f"{future}{IMPORTS}\n\n{FUTURE.sub('', cell)}\n"
+
+
+def cell_of(text):
+    """What `answer_file` made its text from, the answer as it was written, without the kit's and nbgrader's marks."""
+    lines = text.replace(IMPORTS, "", 1).strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith(MARK) and line.strip() not in NBGRADER).strip("\n")
+
+
+def run_answer(name, text, path, given=None):
+    """Run the text of an answer's file in a namespace of its own.
+
+    Args:
+        name: the exercise's id.
+        text: what `answer_file` gives.
+        path: the file that holds the text, or will; tracebacks name it.
+        given: names that the answer finds when it runs, such as earlier answers; a dict.
+
+    Returns:
+        The namespace, a dict of globals: what else the answer builds on is to be put there.
+
+    Raises:
+        InputError: the answer fails when it runs, or does not define its name.
+    """
+    defines, notebook = EXERCISES[name].defines, EXERCISES[name].notebook
+    # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
+    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+    namespace = {"__name__": f"lab3_answers.{name}", **(given or {})}
+    namespace.pop(defines, None)
+    try:
+        exec(compile(text, str(path), "exec"), namespace)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path}: the answer to {name} fails when it runs ({type(error).__name__}: {error}). "
+                         f"Mend it in notebook {notebook} and run its cell again.") from error
+    if defines not in namespace:
+        raise InputError(f"{path}: the answer to {name} does not define {defines}. "
+                         f"Keep that name in notebook {notebook}.")
+    return namespace
+
+
+def read_answer(folder, name, given=None):
+    """Run the answer to an exercise that a folder holds: `run_answer`'s namespace.
+
+    Raises:
+        InputError: it is missing, not readable, fails when it runs, or does not define its name.
+    """
+    path, notebook = Path(folder) / f"{name}.py", EXERCISES[name].notebook
+    if not path.is_file():
+        raise InputError(f"{path}: no answer to {name} yet. Run its cell in notebook {notebook}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text ({error}). "
+                         f"Run its cell in notebook {notebook} again.") from None
+    return run_answer(name, text, path, given)
+
+
+def defined(namespaces):
+    """What answers define: a dict, name -> answer, such as `{"sample_mask": ...}`; their namespaces are by exercise."""
+    return {EXERCISES[name].defines: namespace[EXERCISES[name].defines] for name, namespace in namespaces.items()}
+
+
+def link(namespaces):
+    """Let answers find one another by name: put what each defines into the namespaces of all.
+
+    Args:
+        namespaces: a dict, exercise id -> the namespace of its answer.
+
+    Returns:
+        What they define, as `defined` gives it.
+    """
+    found = defined(namespaces)
+    for namespace in namespaces.values():
+        namespace.update(found)
+    return found
+
+
+def load_answers(folders, names=tuple(EXERCISES)):
+    """Run the answers in a folder, or in several, and give what they define.
+
+    Each runs in a namespace of its own, so helpers of one do not meet helpers of another; the answers themselves find
+    one another by name.
+
+    Args:
+        folders: holds `NAME.py` for each exercise; of several folders, the first that holds an answer gives it.
+        names: the exercises wanted.
+
+    Returns:
+        A namespace with the answers, such as `.MultiHeadAttention` and `.sample_mask`.
+
+    Raises:
+        InputError: an answer is missing, fails when it runs, or does not define its name.
+    """
+    *others, last = [folders] if isinstance(folders, (str, Path)) else folders
+    namespaces = {}
+    for name in names:
+        folder = next((one for one in others if (Path(one) / f"{name}.py").is_file()), last)
+        namespaces[name] = read_answer(folder, name, defined(namespaces))
+    return SimpleNamespace(**link(namespaces))

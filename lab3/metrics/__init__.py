@@ -1,0 +1,1 @@
+"""Pictures -> numbers: distances, scores of a decoding, sweeps over settings."""

@@ -1,0 +1,1 @@
+"""Pictures <-> tokens -> logits: the tokenizer, the transformer, encoded data sets."""

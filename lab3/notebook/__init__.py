@@ -1,0 +1,1 @@
+"""What a notebook holds: `lab3.start` and the `Lab` that it returns."""

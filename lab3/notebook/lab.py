@@ -1,0 +1,350 @@
+"""What a notebook holds of the lab: earlier answers, pictures, models, and a check of every answer as it is written.
+
+In: a notebook's number. Out: a `Lab`. `start` puts the earlier answers into the notebook's names and watches its cells:
+an exercise's cell is checked and saved as soon as it has run.
+"""
+
+import os
+import platform
+import shutil
+import sys
+import time
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from lab3.common.files import InputError, SaveError, read_json, write_text
+from lab3.common.machine import autocast, best_device, bfloat16_pays
+from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.data.cats import Cats
+from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
+from lab3.exercises.checks import Report, check
+from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
+from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
+from lab3.exercises.table import EXERCISES
+from lab3.model.tokenizer import load_tokenizer
+from lab3.model.tokens import tokenizer_key, training_tokens
+from lab3.model.transformer import BidirectionalTransformer, load_transformer, save_transformer
+from lab3.presets import CODES, TOKENS, preset
+from lab3.training.fit import fit
+from lab3.training.runs import WRITTEN_WITH, milestone_file, read_metrics
+
+_watching = None
+
+
+def start(notebook, preset_name=None, work=None):
+    """Begin a notebook.
+
+    Prints what it finds, line by line, puts the answers of earlier notebooks into this one's names, and from then on
+    checks and saves every exercise's cell that runs. An earlier answer that is missing or wrong is replaced where
+    PyTorch offers something, and said so; it never stops the notebook.
+
+    Args:
+        notebook: its number, "00" to "06".
+        preset_name: "smoke", "cpu" or "report"; None: what `LAB3_PRESET` says, else "cpu".
+        work: the folder of answers; None: what `LAB3_WORK` says, else `work/` beside `notebooks/`.
+
+    Returns:
+        A `Lab`.
+
+    Raises:
+        InputError: no such notebook or preset.
+    """
+    numbers = [f"{number:02d}" for number in range(7)]
+    if notebook not in numbers:
+        raise InputError(f"notebook must be one of {', '.join(numbers)}, not {notebook!r}.")
+    chosen = preset(preset_name or os.environ.get("LAB3_PRESET") or "cpu")
+    lab = Lab(notebook, chosen, Path(work or os.environ.get("LAB3_WORK") or ROOT / "work").resolve())
+    lab._look_around()
+    lab._find_answers()
+    lab._expect()
+    lab._watch()
+    return lab
+
+
+class Lab:
+    """One notebook's hold on the lab; `start` makes it.
+
+    `preset`: the settings in force. `work`: the folder of answers. `device`: where models run. `data`: the embedded
+    `Cats`. `tokenizer`: the kit's. `missing`: exercise id -> why an earlier answer is not used. `reports`: exercise id
+    -> the last `Report` on an answer of this notebook.
+    """
+
+    def __init__(self, notebook, preset, work):
+        self.notebook, self.preset, self.work = notebook, preset, work
+        self.device = best_device()
+        self.data = Cats()
+        self.missing, self.reports, self._texts = {}, {}, {}
+        self._shell = _shell()
+        self._names = self._shell.user_ns if self._shell else sys.modules["__main__"].__dict__
+
+    def __repr__(self):
+        return f"lab3 notebook {self.notebook}, preset {self.preset.name}, answers in {self.work}"
+
+    @cached_property
+    def tokenizer(self):
+        return load_tokenizer(SHIPPED / TOKENIZER).to(self.device)
+
+    @property
+    def answers(self):
+        """The answers as the notebook has them now: a namespace, with what stands in for missing ones."""
+        names = [one.defines for one in EXERCISES.values()]
+        return SimpleNamespace(**{name: self._names[name] for name in names if name in self._names})
+
+    @property
+    def run(self):
+        """The folder of the training that `train` starts or goes on with."""
+        return self.work / f"run-{self.preset.name}"
+
+    def check(self, name):
+        """Check an answer of this notebook again; nothing happens where it is right.
+
+        Args:
+            name: the exercise's id.
+
+        Raises:
+            NotImplementedError: it is not written yet.
+            AssertionError: it is wrong; the message says how.
+            InputError: there is no such exercise, or its cell has not run.
+        """
+        if name not in EXERCISES:
+            raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
+        if name not in self.reports:
+            raise InputError(f"{name}: its cell has not run yet. Run it first; it begins with #| exercise: {name}")
+        if not self.reports[name].passed:  # what it builds on may have been mended since
+            self.reports[name] = self._take(name, self._texts[name])
+        report = self.reports[name]
+        if not report.written:
+            raise plain(NotImplementedError(report.message))
+        if not report.passed:
+            raise plain(AssertionError(report.message))
+
+    def train(self, fresh=False):
+        """Train a transformer with the notebook's answers, or go on where a training stopped.
+
+        Draws the loss as it falls. The weights are kept in `work/maskgit.safetensors`. Where an answer that training
+        needs is missing, says so and gives the kit's own checkpoint.
+
+        Args:
+            fresh: train anew; the folder of the earlier training is kept under another name.
+
+        Returns:
+            The trained `BidirectionalTransformer`, in eval mode.
+        """
+        waiting = [name for name in TRAINING if name in self.missing and name not in FALLBACKS]
+        if waiting:
+            print(f"Training needs {', '.join(waiting)}: see the first cell. The kit's own checkpoint stands in.")
+            return self.shipped()
+        if fresh and self.run.exists():
+            self.run.rename(self.run.with_name(f"{self.run.name}-until-{time.strftime('%Y%m%d-%H%M%S')}"))
+        about = {"data": self.data.name, "data_key": self.data.key, "tokenizer_key": tokenizer_key(self.tokenizer)}
+        written_with = self.run / WRITTEN_WITH
+        if written_with.is_file() and written_with.read_text() != training_key(self.work):
+            print("Your answers have changed since this training began. lab.train(fresh=True) trains anew with them.")
+        elif not written_with.is_file():
+            write_text(written_with, training_key(self.work))
+        tokens = training_tokens(self.data, self.tokenizer, self.preset.training)
+        draw = self._draw_curve()
+        if read_metrics(self.run):
+            draw(self.run)
+        transformer = fit(*tokens, self.preset, self.answers, self.run, resume=True, about=about, on_part=draw)
+        save_transformer(self.work / WEIGHTS, transformer, half=True)
+        return transformer
+
+    def metrics(self):
+        """The rows of the training's metrics, for `plots.training_curve`; those of the kit's checkpoint without one."""
+        rows = read_metrics(self.run)
+        if rows:
+            return rows
+        return [row | {"train_loss": row["epoch_loss"]} for row in read_json(SHIPPED / SUMMARY)["curve"]]
+
+    def trained(self):
+        """The transformer that the student trained; without one, says so and gives the kit's own."""
+        try:
+            return self._load(self.work / WEIGHTS)
+        except InputError as error:
+            print(f"No model of yours yet, the kit's own stands in. Notebook 03 trains one. ({error})")
+            return self.shipped()
+
+    def milestones(self):
+        """The student's transformer after parts of its training: a dict, label -> transformer; empty without one."""
+        found = {}
+        for percent in self.preset.training.milestones:
+            path = self.run / milestone_file(percent)
+            if path.is_file():
+                found[f"{percent} %"] = self._load(path)
+        return found
+
+    def explore(self, hole=27, others=None):
+        """The explorer of schedules and decodings; see `explorer_widgets.explore`."""
+        from lab3.explorer.widgets import explore
+
+        return explore(self, hole, others)
+
+    def sweep(self, grid=None):
+        """The panel of sweeps: distances over schedules, steps and temperatures; see `sweep.panel`."""
+        from lab3.explorer.sweep_panel import panel
+
+        return panel(self, grid)
+
+    def shipped(self):
+        """The transformer that comes with the kit, trained longer than a notebook's patience lasts."""
+        return self._load(SHIPPED / WEIGHTS)
+
+    def _load(self, path):
+        """A transformer with the notebook's attention, or PyTorch's where there is none yet."""
+        return load_transformer(path, getattr(self.answers, "MultiHeadAttention", TorchAttention)).to(self.device)
+
+    # What follows is `start`, step by step.
+
+    def _look_around(self):
+        """Print what the machine and the kit have, a line each."""
+        number = "bfloat16" if bfloat16_pays(self.device.type) else "float32"
+        print(f"lab3, notebook {self.notebook}, preset {self.preset.name}")
+        _line(sys.version_info >= (3, 11), f"Python {platform.python_version()}", "lab3 needs Python 3.11 or later")
+        where = torch.cuda.get_device_name() if self.device.type == "cuda" else f"threads: {torch.get_num_threads()}"
+        _line(True, f"PyTorch {torch.__version__} on {self.device.type} ({where}), {number}")
+        _line(all((SHIPPED / name).is_file() for name in (TOKENIZER, WEIGHTS)), "the kit's tokenizer and transformer",
+              f"{SHIPPED} lacks weights: get the kit anew")
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.work).free / 1e9
+            shown = os.path.relpath(self.work) if self.work.is_relative_to(ROOT) else self.work
+            _line(os.access(self.work, os.W_OK) and free > 0.5, f"answers go to {shown} ({free:.0f} GB free)",
+                  f"{self.work} cannot be written or is nearly full: set LAB3_WORK to another folder")
+        except OSError as error:
+            _line(False, "", f"{self.work}: {error.strerror}. Set LAB3_WORK to another folder")
+
+    def _find_answers(self):
+        """Put the answers of earlier notebooks into this one's names, and what stands in where one is missing."""
+        found = {}
+        earlier = [name for name, one in EXERCISES.items() if one.notebook < self.notebook]
+        for name, namespace, report in examine(self.work, earlier):
+            if report.passed:
+                found[name] = namespace
+                print(f"[OK]   {name} (notebook {EXERCISES[name].notebook}): yours")
+            elif (self.work / f"{name}.py").is_file():
+                self._replace(name, "FAIL", "fails its check")
+            else:
+                self._replace(name, "TODO", "not there yet")
+        self._names.update(link(found))
+
+    def _replace(self, name, label, why):
+        defines, notebook = EXERCISES[name].defines, EXERCISES[name].notebook
+        self.missing[name] = why
+        answer, called = FALLBACKS.get(name, (not_there(name), "nothing"))
+        self._names[defines] = answer
+        print(f"[{label}] {name} (notebook {notebook}): {why}; {called} stands in")
+
+    def _expect(self):
+        """Print how long this notebook's long cells take here."""
+        config = self.preset.training
+        if self.notebook not in ("03", "06"):
+            return
+        step, forward = _seconds_a_batch(self.preset, self.device)
+        if self.notebook == "03":
+            pictures = len(self.data.train[:config.train_pictures])
+            steps = config.epochs * -(-pictures // config.batch_size)
+            print(f"       Expected here: training takes about {_minutes(steps * step)}.")
+        else:
+            decoding = self.preset.decoding
+            pictures = len(self.data.test[:decoding.test_pictures])
+            batches = -(-pictures // decoding.batch_size) * decoding.total_iter
+            print(f"       Expected here: filling {pictures} pictures once takes about {_minutes(batches * forward)}.")
+
+    def _watch(self):
+        """Check and save exercise cells from now on."""
+        global _watching
+        if self._shell is None:
+            return
+        self._shell.run_line_magic("matplotlib", "inline")
+        if _watching is not None:
+            self._shell.events.unregister("post_run_cell", _watching)
+        _watching = self._after_cell
+        self._shell.events.register("post_run_cell", _watching)
+
+    def _after_cell(self, result):
+        cell = result.info.raw_cell if result.info else ""
+        try:
+            name = exercise_of(cell or "") if result.success else None
+        except InputError as error:
+            print(error)
+            return
+        if name:
+            self._texts[name] = answer_file(cell)
+            self.reports[name] = self._take(name, self._texts[name])
+            print(self.reports[name].message)
+
+    def _take(self, name, text):
+        """Check an answer as later notebooks will find it, on its own, and save it."""
+        path = self.work / f"{name}.py"
+        try:
+            with time_limit(CHECK_LIMIT):
+                others = {key: value for key, value in vars(self.answers).items() if key != EXERCISES[name].defines}
+                namespace = run_answer(name, text, path, others)
+                namespace.update(others)
+                report = check(name, namespace)
+        except (InputError, TimeoutError) as error:
+            report = Report(name, False, True, f"[FAIL] {name}: {error}")
+        if not report.written:
+            kept = f"; {path} keeps an earlier answer" if path.is_file() else ""
+            return Report(name, False, False, report.message + kept)
+        try:
+            write_text(path, text)
+        except SaveError as error:
+            print(error)
+        return report
+
+    def _draw_curve(self):
+        """A function that draws the training's curve anew each time, in one place; outside a notebook, nothing."""
+        if self._shell is None:
+            return lambda run: None
+        from IPython.display import HTML, display
+
+        from lab3.common.plots import training_curve
+
+        place = display(HTML(""), display_id=True)  # above the bar, whatever is drawn later
+
+        def draw(run):
+            place.update(training_curve(
+                read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes."))
+        return draw
+
+
+def _shell():
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _line(good, text, remedy=""):
+    print(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
+
+
+def _minutes(seconds):
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _seconds_a_batch(preset, device):
+    """Seconds for one batch of training and for one forward pass of decoding, on this machine."""
+    transformer = BidirectionalTransformer(preset.transformer, TorchAttention).to(device)
+    z_indices = torch.randint(CODES, (preset.training.batch_size, TOKENS), device=device)
+
+    def timed(training):
+        begin = time.perf_counter()
+        with torch.set_grad_enabled(training), autocast(device):
+            loss = transformer(z_indices).float().logsumexp(dim=-1).mean()
+        if training:
+            loss.backward()
+        loss.item()  # waits for a GPU
+        return time.perf_counter() - begin
+
+    with torch.random.fork_rng(devices=[]):
+        timed(True)
+        return min(timed(True), timed(True)), min(timed(False), timed(False))
+
+

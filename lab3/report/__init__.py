@@ -1,0 +1,1 @@
+"""The lab report: content, pages, PDF."""

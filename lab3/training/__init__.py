@@ -1,0 +1,1 @@
+"""Tokens -> weights: training runs that resume exactly, in one process or many."""
