@@ -7,9 +7,9 @@ import html
 import os
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
-from lab3.common import plots
-from lab3.common.plots import tag
+from lab3.common.plots import png, tag
 from lab3.metrics.sweep import PRECOMPUTED, describe, draw, read_sweep, subject, sweep, sweep_key
 
 
@@ -30,66 +30,75 @@ def panel(lab, grid=None):
     if os.environ.get("LAB3_STATIC") or os.environ.get("NBGRADER_EXECUTION"):
         return draw(ready)
 
-    import ipywidgets as widgets
-
     grid = grid or ready.grid
     models = {"the kit's model, swept beforehand": None,
               "the kit's model, your decoding": lab.shipped, "your model, your decoding": lab.trained}
-    wide = {"style": {"description_width": "5em"}}
-    model = widgets.Dropdown(description="Model", options=list(models), layout={"width": "26em"}, **wide)
-    pictures = widgets.Dropdown(description="Pictures", options=sorted({16, 32, 64, grid.pictures}),
-                                value=grid.pictures, layout={"width": "11em"}, **wide)
-    start = widgets.Button(description="Start", icon="play", tooltip="Decode what is missing", disabled=True)
-    stop = widgets.Button(description="Stop", icon="stop", tooltip="Stop after this decoding", disabled=True)
-    bar = widgets.IntProgress(description="Done", min=0, max=1, value=1, layout={"width": "20em"}, **wide)
-    said, picture = widgets.HTML(), widgets.HTML()
-    stopped = threading.Event()
-
-    def put(found):
-        bar.max, bar.value = found.total, found.done
-        said.value = html.escape(f"{found.done} of {found.total} decodings. {describe(found)}")
-        picture.value = tag(plots.png(draw(found)), "Heat maps of the distance")
-
-    def work(name, wanted):
-        """Run a sweep until it is done or stopped; whatever ends it, the panel can be used again."""
-        try:
-            about = subject(lab.data, lab.tokenizer, models[name](), lab.answers, lab.work, name)
-            path = lab.work / "sweeps" / f"{sweep_key(about, wanted)}.json"
-            for found in sweep(path, wanted, about):
-                put(found)
-                if stopped.is_set():
-                    break
-        except Exception as error:  # also of a student's answer; a thread would drop it in silence
-            said.value = html.escape(f"{type(error).__name__}: {error}")
-        finally:
-            model.disabled = pictures.disabled = start.disabled = False
-            stop.disabled = True
+    now, stopped = _controls(list(models), grid.pictures), threading.Event()
 
     def begin(_):
         stopped.clear()
-        model.disabled = pictures.disabled = start.disabled = True
-        stop.disabled = False
-        said.value = "Getting ready."
-        wanted = replace(grid, pictures=pictures.value)
-        box.thread = threading.Thread(target=work, args=(model.value, wanted), daemon=True)
-        box.thread.start()
+        _lock(now, True)
+        now.said.value = "Getting ready."
+        wanted = replace(grid, pictures=now.pictures.value)
+        now.box.thread = threading.Thread(
+            target=_run, args=(now, lab, now.model.value, models[now.model.value], wanted, stopped), daemon=True)
+        now.box.thread.start()
 
     def halt(_):
-        stop.disabled = True
+        now.stop.disabled = True
         stopped.set()
 
     def choose(_):
-        start.disabled = models[model.value] is None
-        pictures.disabled = start.disabled
-        if start.disabled:
-            put(ready)
+        now.start.disabled = now.pictures.disabled = models[now.model.value] is None
+        if now.start.disabled:
+            _show(now, ready)
         else:
-            said.value = "Start runs what is missing, some minutes; you can go on working, and stop at any time."
+            now.said.value = "Start runs what is missing, some minutes; you can go on working, and stop at any time."
 
-    start.on_click(begin)
-    stop.on_click(halt)
-    model.observe(choose, "value")
-    box = widgets.VBox([widgets.Box([model, pictures, start, stop, bar], layout={"flex_flow": "row wrap"}), said,
-                        picture])
+    now.start.on_click(begin)
+    now.stop.on_click(halt)
+    now.model.observe(choose, "value")
     choose(None)
-    return box
+    return now.box
+
+
+def _controls(models, pictures):
+    """The panel's widgets by name."""
+    import ipywidgets as widgets
+
+    wide = {"style": {"description_width": "5em"}}
+    row = {
+        "model": widgets.Dropdown(description="Model", options=models, layout={"width": "26em"}, **wide),
+        "pictures": widgets.Dropdown(description="Pictures", options=sorted({16, 32, 64, pictures}), value=pictures,
+                                     layout={"width": "11em"}, **wide),
+        "start": widgets.Button(description="Start", icon="play", tooltip="Decode what is missing", disabled=True),
+        "stop": widgets.Button(description="Stop", icon="stop", tooltip="Stop after this decoding", disabled=True),
+        "bar": widgets.IntProgress(description="Done", min=0, max=1, value=1, layout={"width": "20em"}, **wide)}
+    said, picture = widgets.HTML(), widgets.HTML()
+    box = widgets.VBox([widgets.Box([*row.values()], layout={"flex_flow": "row wrap"}), said, picture])
+    return SimpleNamespace(**row, said=said, picture=picture, box=box)
+
+
+def _lock(now, running):
+    now.model.disabled = now.pictures.disabled = now.start.disabled = running
+    now.stop.disabled = not running
+
+
+def _show(now, found):
+    now.bar.max, now.bar.value = found.total, found.done
+    now.said.value = html.escape(f"{found.done} of {found.total} decodings. {describe(found)}")
+    now.picture.value = tag(png(draw(found)), "Heat maps of the distance")
+
+
+def _run(now, lab, name, load_model, grid, stopped):
+    """Run a sweep until it is done or stopped; the panel can be used again however it ends."""
+    try:
+        about = subject(lab.data, lab.tokenizer, load_model(), lab.answers, lab.work, name)
+        for found in sweep(lab.work / "sweeps" / f"{sweep_key(about, grid)}.json", grid, about):
+            _show(now, found)
+            if stopped.is_set():
+                break
+    except Exception as error:  # also of a student's answer; a thread would drop it in silence
+        now.said.value = html.escape(f"{type(error).__name__}: {error}")
+    finally:
+        _lock(now, False)
