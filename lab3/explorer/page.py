@@ -9,20 +9,19 @@ from types import SimpleNamespace
 
 import ipywidgets as widgets
 
-from lab3.common import plots
 from lab3.common.files import InputError
 from lab3.common.machine import best_device
 from lab3.common.paths import ROOT, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
-from lab3.common.plots import tag
+from lab3.common.plots import png, tag
 from lab3.data.cats import Cats
 from lab3.exercises.answers import link, load_answers
 from lab3.exercises.examine import examine
-from lab3.exercises.fallbacks import TorchAttention
 from lab3.exercises.table import DECODING
+from lab3.explorer.core import load_model
+from lab3.explorer.sweep_panel import panel
 from lab3.explorer.widgets import explore
-from lab3.metrics import sweep
+from lab3.metrics.sweep import PRECOMPUTED, draw, read_sweep
 from lab3.model.tokenizer import load_tokenizer
-from lab3.model.transformer import load_transformer
 
 INTRODUCTION = """<h1>The schedule explorer</h1>
 <p style="line-height: 1.45; max-width: 52em">A masked image model fills a hole step by step. A schedule, gamma,
@@ -43,17 +42,13 @@ def page(work=None):
     found = {name: namespace for name, namespace, report in examine(work) if report.passed}
     lab = SimpleNamespace(
         data=Cats(), tokenizer=load_tokenizer(SHIPPED / TOKENIZER).to(device), device=device, work=work, missing={},
-        answers=SimpleNamespace(**link(found)), shipped=lambda: _model(SHIPPED / WEIGHTS, device),
-        trained=lambda: _model(work / WEIGHTS, device))
+        answers=SimpleNamespace(**link(found)), shipped=lambda: load_model(SHIPPED / WEIGHTS, device),
+        trained=lambda: load_model(work / WEIGHTS, device))
     shown = [widgets.HTML(INTRODUCTION), explore(lab), widgets.HTML(SWEEP)]
     if not set(DECODING) <= found.keys():
         try:
             lab.answers = load_answers(SOLUTIONS)
         except InputError:  # students' copies have none
-            ready = plots.png(sweep.draw(sweep.read_sweep(sweep.PRECOMPUTED)))
+            ready = png(draw(read_sweep(PRECOMPUTED)))
             return widgets.VBox([*shown, widgets.HTML(tag(ready, "Heat maps of the distance"))])
-    return widgets.VBox([*shown, sweep.panel(lab)])
-
-
-def _model(path, device):
-    return load_transformer(path, TorchAttention).to(device)
+    return widgets.VBox([*shown, panel(lab)])
