@@ -46,7 +46,7 @@ def atomic_path(path):
         os.close(handle)
         yield Path(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
