@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-
 ROW = re.compile(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]")  # of JSON: a list or an object that holds no other
 
 
