@@ -19,6 +19,7 @@ from lab3.exercises.answers import link, load_answers
 from lab3.exercises.examine import examine
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.exercises.table import DECODING
+from lab3.explorer.sweep_panel import panel
 from lab3.explorer.widgets import explore
 from lab3.metrics import sweep
 from lab3.model.tokenizer import load_tokenizer
@@ -52,7 +53,7 @@ def page(work=None):
         except InputError:  # students' copies have none
             ready = plots.png(sweep.draw(sweep.read_sweep(sweep.PRECOMPUTED)))
             return widgets.VBox([*shown, widgets.HTML(tag(ready, "Heat maps of the distance"))])
-    return widgets.VBox([*shown, sweep.panel(lab)])
+    return widgets.VBox([*shown, panel(lab)])
 
 
 def _model(path, device):

@@ -149,44 +149,89 @@ def explore(lab, hole=27, others=None):
     first = next(name for name in (f"{YOURS}: cosine", "cosine", *choices.schedules) if name in choices.schedules)
     if os.environ.get("LAB3_STATIC") or os.environ.get("NBGRADER_EXECUTION"):
         return draw(choices.schedules[first], first, TOTAL_ITER, TOTAL_ITER, data.masked[hole], data.holes[hole])
-    return _assemble(choices, first, hole)
+    return _Explorer(choices, first, hole).box
 
 
-def _assemble(choices, first, number):
-    a, b = _panel("A", choices, first), _panel("B", choices, first)
-    last = len(choices.data.test) - 1
-    picture = widgets.BoundedIntText(description="picture", value=number, min=0, max=last, **_WIDE)
-    hole = widgets.Dropdown(description="hole", options=[OWN, RANDOM, PAINTED], **_WIDE)
-    hole_seed = widgets.IntSlider(description="hole's seed", min=0, max=99, **_WIDE)
-    brush = widgets.IntSlider(description="brush", value=8, min=2, max=24, step=2, **_WIDE)
-    clear = widgets.Button(description="Clear the hole", icon="eraser", layout={"width": "12em"})
-    compare = widgets.Checkbox(description="compare with a second setting, B", indent=False, layout={"width": "22em"})
-    chart, pad = Chart(), HolePad()
-    play = widgets.Play(description="play the steps", min=0, max=TOTAL_ITER, interval=700)
-    step = widgets.IntSlider(description="step", min=0, max=TOTAL_ITER, **_WIDE)
-    said, noted, staged, strips, outcome = (widgets.HTML() for _ in range(5))
-    widgets.jslink((play, "value"), (step, "value"))
-    kept, shown = OrderedDict(), {}
+class _Explorer:
+    """The widgets of the explorer and what they do to one another; `box` holds them all.
 
-    def panels():
-        return {"A": a, "B": b} if compare.value else {"A": a}
+    `shown` are the traces that are seen now, `kept` those of earlier settings.
+    """
 
-    def hole_now():
+    def __init__(self, choices, first, number):
+        self.choices, self.kept, self.shown = choices, OrderedDict(), {}
+        self._make_controls(first, number)
+        self.worker = Newest(self._decoded, self._present, self._failed)
+        self._connect()
+        self.box = self._laid_out()
+        self.box.worker = self.worker  # for those who wait for it
+        self.b.box.layout.display = "none"
+        self.pad.picture = _data_url(choices.data.test[number])
+        self._choose_hole()
+
+    def _make_controls(self, first, number):
+        self.a, self.b = _panel("A", self.choices, first), _panel("B", self.choices, first)
+        last = len(self.choices.data.test) - 1
+        self.picture = widgets.BoundedIntText(description="picture", value=number, min=0, max=last, **_WIDE)
+        self.hole = widgets.Dropdown(description="hole", options=[OWN, RANDOM, PAINTED], **_WIDE)
+        self.hole_seed = widgets.IntSlider(description="hole's seed", min=0, max=99, **_WIDE)
+        self.brush = widgets.IntSlider(description="brush", value=8, min=2, max=24, step=2, **_WIDE)
+        self.clear = widgets.Button(description="Clear the hole", icon="eraser", layout={"width": "12em"})
+        self.compare = widgets.Checkbox(description="compare with a second setting, B", indent=False,
+                                        layout={"width": "22em"})
+        self.chart, self.pad = Chart(), HolePad()
+        self.play = widgets.Play(description="play the steps", min=0, max=TOTAL_ITER, interval=700)
+        self.step = widgets.IntSlider(description="step", min=0, max=TOTAL_ITER, **_WIDE)
+        self.said, self.noted, self.staged, self.strips, self.outcome = (widgets.HTML() for _ in range(5))
+
+    def _connect(self):
+        """Let each control's change reach those that show it."""
+        widgets.jslink((self.play, "value"), (self.step, "value"))
+        widgets.jslink((self.brush, "value"), (self.pad, "brush"))
+        for panel in (self.a, self.b):
+            for control in panel.controls:
+                control.observe(self._update, "value")
+        for control, then in ((self.picture, self._choose_picture), (self.hole, self._choose_hole),
+                              (self.hole_seed, self._update), (self.compare, self._choose_compare),
+                              (self.step, self._show_step)):
+            control.observe(then, "value")
+        self.chart.observe(self._update, "heights")
+        self.chart.on_msg(lambda *_: [one.send_state() for one in (
+            self.said, self.noted, self.outcome, self.staged, self.strips, self.step, self.play)])
+        self.pad.observe(self._update, "hole")
+        self.clear.on_click(lambda _: setattr(self.pad, "hole", "0" * 4096))
+
+    def _laid_out(self):
+        scene = widgets.VBox([self.picture, self.hole, self.hole_seed, self.brush, self.clear, self.pad, self.compare])
+        for column in (self.a.box, self.b.box, scene):
+            column.layout.flex, column.layout.min_width = "0 1 24em", "min(100%, 20em)"
+        self.chart.layout.flex = "1 1 36em"  # beside the controls where there is room, else below them
+        top = widgets.Box([self.a.box, self.b.box, scene, self.chart],
+                          layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        self.outcome.layout.flex, self.outcome.layout.max_width = "0 0 auto", "100%"
+        player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged])
+        pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 32px"})
+        return widgets.VBox([top, self.noted, self.said, pictures, self.strips])
+
+    def _panels(self):
+        return {"A": self.a, "B": self.b} if self.compare.value else {"A": self.a}
+
+    def _hole_now(self):
         """The hole in force, (64, 64) bool."""
-        if hole.value == RANDOM:
-            return random_holes(1, hole_seed.value)[0]
-        if hole.value == PAINTED:
-            return torch.tensor([character == "1" for character in pad.hole]).view(64, 64)
-        return choices.data.holes[picture.value]
+        if self.hole.value == RANDOM:
+            return random_holes(1, self.hole_seed.value)[0]
+        if self.hole.value == PAINTED:
+            return torch.tensor([character == "1" for character in self.pad.hole]).view(64, 64)
+        return self.choices.data.holes[self.picture.value]
 
-    def update(_=None):
+    def _update(self, _=None):
         """Draw the curves at once, and ask for what has to be decoded."""
-        settings, curves, notes, inside = {}, [], [], hole_now()
+        settings, curves, notes, inside = {}, [], [], self._hole_now()
         n_hidden = int(hidden_tokens(inside[None]).sum())
-        for name, panel in panels().items():
-            setting = panel.setting(chart.heights)
+        for name, panel in self._panels().items():
+            setting = panel.setting(self.chart.heights)
             try:
-                gamma = choices.gamma(setting)
+                gamma = self.choices.gamma(setting)
                 steps = steps_of(gamma, setting.total_iter, setting.sweet_spot, n_hidden)
                 found = remarks(gamma)
             except Exception as error:  # of a formula, or of a student's schedule
@@ -196,109 +241,82 @@ def _assemble(choices, first, number):
             settings[name] = setting
             curves.append({"name": f"{name}: {setting.schedule}", **LOOKS[name], **steps})
             notes += [f"{name}: {text}" for text in found]
-        chart.editable = any(panel.schedule.value == DRAWN for panel in panels().values())
+        self.chart.editable = any(panel.schedule.value == DRAWN for panel in self._panels().values())
         if curves:
-            chart.curves = curves
-        noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *choices.notes]))}</div>"
-        if settings.keys() == panels().keys():
-            request = settings, picture.value, inside
-            found = {name: kept.get(_key(setting, *request[1:])) for name, setting in settings.items()}
+            self.chart.curves = curves
+        self.noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *self.choices.notes]))}</div>"
+        if settings.keys() == self._panels().keys():
+            request = settings, self.picture.value, inside
+            found = {name: self.kept.get(_key(setting, *request[1:])) for name, setting in settings.items()}
             if all(found.values()):
-                worker.drop()
-                present(request, found)
+                self.worker.drop()
+                self._present(request, found)
             else:
-                with worker.lock:  # an older result that is just being shown must not take the sign away
-                    said.value = WORKING
-                    worker.ask(request)
+                with self.worker.lock:  # an older result that is just being shown must not take the sign away
+                    self.said.value = WORKING
+                    self.worker.ask(request)
 
-    def decoded(request, unwanted):
+    def _decoded(self, request, unwanted):
         """The traces of a request, a dict by panel; what was decoded before is not decoded again."""
         settings, at, inside = request
         for setting in settings.values():
             key = _key(setting, at, inside)
-            if key not in kept:
-                kept[key] = trace(choices, setting, choices.data.test[at], inside, unwanted)
-            kept.move_to_end(key)
-        found = {name: kept[_key(setting, at, inside)] for name, setting in settings.items()}
-        while len(kept) > KEPT:
-            kept.popitem(last=False)
+            if key not in self.kept:
+                self.kept[key] = trace(self.choices, setting, self.choices.data.test[at], inside, unwanted)
+            self.kept.move_to_end(key)
+        found = {name: self.kept[_key(setting, at, inside)] for name, setting in settings.items()}
+        while len(self.kept) > KEPT:
+            self.kept.popitem(last=False)
         return found
 
-    def present(request, traces):
+    def _present(self, request, traces):
         settings = request[0]
-        shown.clear()
-        shown.update(traces)
+        self.shown.clear()
+        self.shown.update(traces)
         last = max(len(one.masks) for one in traces.values()) - 1
-        at_end = step.value == step.max
-        play.max = step.max = last
-        step.value = play.value = last if at_end else min(step.value, last)
+        at_end = self.step.value == self.step.max
+        self.play.max = self.step.max = last
+        self.step.value = self.play.value = last if at_end else min(self.step.value, last)
         labels = [{LABELS[key]: value for key, value in asdict(setting).items() if key in LABELS}
                   for setting in settings.values()]
-        outcome.value = (f"{filmstrip.STYLE}<div class='l3'>{filmstrip.outcome(traces)}"
-                         f"{filmstrip.differences(*labels) if len(labels) == 2 else ''}</div>")
+        self.outcome.value = (f"{filmstrip.STYLE}<div class='l3'>{filmstrip.outcome(traces)}"
+                              f"{filmstrip.differences(*labels) if len(labels) == 2 else ''}</div>")
         counts = {name: ", ".join(str(int(mask.sum())) for mask in one.masks) for name, one in traces.items()}
-        said.value = "<div class='l3' role='status'>" + "<br>".join(
+        self.said.value = "<div class='l3' role='status'>" + "<br>".join(
             [f"{name}: tokens hidden before the first step and after each: {text}" for name, text in counts.items()]
             + [html.escape(f"{name}: {text}") for name, setting in settings.items()
-               if (text := unlike_the_rule(traces[name], choices.gamma(setting), setting))]) + "</div>"
-        show_step()
+               if (text := unlike_the_rule(traces[name], self.choices.gamma(setting), setting))]) + "</div>"
+        self._show_step()
 
-    def failed(error):
+    def _failed(self, error):
         text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        said.value = f"<div class='l3' role='alert'><b>✗ Not decoded.</b> {html.escape(text)}</div>"
-        shown.clear()  # what is there belongs to other settings
-        outcome.value = staged.value = strips.value = ""
+        self.said.value = f"<div class='l3' role='alert'><b>✗ Not decoded.</b> {html.escape(text)}</div>"
+        self.shown.clear()  # what is there belongs to other settings
+        self.outcome.value = self.staged.value = self.strips.value = ""
 
-    def show_step(_=None):
-        with worker.lock:
-            if not shown:
+    def _show_step(self, _=None):
+        with self.worker.lock:
+            if not self.shown:
                 return
-            staged.value = f"{filmstrip.STYLE}<div class='l3'>{filmstrip.stage(shown, step.value)}</div>"
-            parts = [f"<h4>{name}</h4>{filmstrip.strip(one, min(step.value, len(one.masks) - 1))}"
-                     for name, one in shown.items()]
-            strips.value = f"{filmstrip.STYLE}<div class='l3'>{''.join(parts)}{filmstrip.legend(shown['A'])}</div>"
+            self.staged.value = f"{filmstrip.STYLE}<div class='l3'>{filmstrip.stage(self.shown, self.step.value)}</div>"
+            parts = [f"<h4>{name}</h4>{filmstrip.strip(one, min(self.step.value, len(one.masks) - 1))}"
+                     for name, one in self.shown.items()]
+            legend = filmstrip.legend(self.shown["A"])
+            self.strips.value = f"{filmstrip.STYLE}<div class='l3'>{''.join(parts)}{legend}</div>"
 
-    def choose_hole(_=None):
-        hole_seed.layout.display = "" if hole.value == RANDOM else "none"
-        for control in (pad, brush, clear):
-            control.layout.display = "" if hole.value == PAINTED else "none"
-        update()
+    def _choose_hole(self, _=None):
+        self.hole_seed.layout.display = "" if self.hole.value == RANDOM else "none"
+        for control in (self.pad, self.brush, self.clear):
+            control.layout.display = "" if self.hole.value == PAINTED else "none"
+        self._update()
 
-    def choose_picture(_=None):
-        pad.picture = _data_url(choices.data.test[picture.value])
-        update()
+    def _choose_picture(self, _=None):
+        self.pad.picture = _data_url(self.choices.data.test[self.picture.value])
+        self._update()
 
-    def choose_compare(_=None):
-        b.box.layout.display = "" if compare.value else "none"
-        update()
-
-    worker = Newest(decoded, present, failed)
-    widgets.jslink((brush, "value"), (pad, "brush"))
-    for panel in (a, b):
-        for control in panel.controls:
-            control.observe(update, "value")
-    for control, then in ((picture, choose_picture), (hole, choose_hole), (hole_seed, update),
-                          (compare, choose_compare), (step, show_step)):
-        control.observe(then, "value")
-    chart.observe(update, "heights")
-    chart.on_msg(lambda *_: [one.send_state() for one in (said, noted, outcome, staged, strips, step, play)])
-    pad.observe(update, "hole")
-    clear.on_click(lambda _: setattr(pad, "hole", "0" * 4096))
-    b.box.layout.display = "none"
-    pad.picture = _data_url(choices.data.test[picture.value])
-    choose_hole()
-
-    scene = widgets.VBox([picture, hole, hole_seed, brush, clear, pad, compare])
-    for column in (a.box, b.box, scene):
-        column.layout.flex, column.layout.min_width = "0 1 24em", "min(100%, 20em)"
-    chart.layout.flex = "1 1 36em"  # beside the controls where there is room, else below them
-    top = widgets.Box([a.box, b.box, scene, chart], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
-    outcome.layout.flex, outcome.layout.max_width = "0 0 auto", "100%"
-    player = widgets.VBox([widgets.Box([play, step], layout={"flex_flow": "row wrap"}), staged])
-    pictures = widgets.Box([outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 32px"})
-    box = widgets.VBox([top, noted, said, pictures, strips])
-    box.worker = worker  # for those who wait for it
-    return box
+    def _choose_compare(self, _=None):
+        self.b.box.layout.display = "" if self.compare.value else "none"
+        self._update()
 
 
 _WIDE = {"style": {"description_width": "6.5em"}, "layout": {"width": "96%", "max_width": "26em"}}
