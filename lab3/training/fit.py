@@ -8,7 +8,7 @@ In many processes (`lab3.training.distributed`) all do the same, and process 0 w
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -52,6 +52,19 @@ class Batches:
             self.on_batch()
 
 
+@dataclass
+class State:
+    """What a checkpoint holds: what is trained, its settings, and how far it is."""
+
+    transformer: BidirectionalTransformer
+    optimizer: torch.optim.Optimizer
+    scheduler: object
+    identity: dict
+    step: int = 0
+    seconds: float = 0.0
+    epoch_losses: list = field(default_factory=list)  # [loss, batches] of each part of an epoch that is not finished
+
+
 def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progress=True, about=None,
         on_part=lambda run: None):
     """Train a transformer.
@@ -86,64 +99,82 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
 
     torch.manual_seed(config.seed)
     transformer = BidirectionalTransformer(preset.transformer, answers.MultiHeadAttention).to(device)
-    optimizer, scheduler = answers.configure_optimizers(
-        transformer, config.lr, total, round(min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch),
-        config.eta_min)
-    modules, optimizers, trained = {"transformer": transformer}, {"optimizer": optimizer}, shared(transformer)
-    step, seconds, epoch_losses = 0, 0.0, []
-    if not resume and ((run / CHECKPOINT).is_file() or (run / WEIGHTS).is_file()):
-        raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
-    if (run / CHECKPOINT).is_file():
-        state = load_training(run / CHECKPOINT, modules, optimizers, identity)
-        step, seconds, epoch_losses = state["step"], state["seconds"], state["epoch_losses"]
-        scheduler.load_state_dict(state["scheduler"])
-    elif (run / WEIGHTS).is_file():
-        raise InputError(f"{run}: holds weights but no checkpoint to go on from. Name another folder.")
+    warmup = round(min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch)
+    state = State(transformer, *answers.configure_optimizers(transformer, config.lr, total, warmup, config.eta_min),
+                  identity)
+    trained = shared(transformer)
+    _resume(state, run, resume)
     first = rank() == 0
     if first:
         remove_leftovers(run)
-    bar = progress_bar(total=total, initial=step, desc="training", unit="batch", disable=not progress)
-    with bar, Metrics(run, resume_from=step) if first else nullcontext() as metrics:
-        while step < total:
-            began = time.perf_counter()
-            epoch, place = divmod(step, steps_an_epoch)
-            order = torch.randperm(
-                len(train_tokens), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
-            until = min(place + config.part_steps, steps_an_epoch)
-            rows = order[place * config.batch_size:until * config.batch_size].to(device)
-            part = Batches(train_tokens, rows, config.batch_size, bar.update)
-            loss = answers.train_one_epoch(
-                trained, part, optimizer, scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
-                generator=part_generator(config.seed, step, device, rank()))
-            step += until - place
-            epoch_losses.append([loss, len(part)])
-            row = {"epoch": step / steps_an_epoch, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
-            if until == steps_an_epoch:
-                row["epoch_loss"] = sum(value * n for value, n in epoch_losses) / steps_an_epoch
-                row["val_loss"] = answers.eval_one_epoch(
-                    trained, Batches(val_tokens, torch.arange(len(val_tokens), device=device), config.batch_size),
-                    mask_token_id=MASK_TOKEN_ID, device=device, generator=part_generator(config.seed, -1, device))
-                epoch_losses = []
-            seconds += time.perf_counter() - began
+    bar = progress_bar(total=total, initial=state.step, desc="training", unit="batch", disable=not progress)
+    with bar, Metrics(run, resume_from=state.step) if first else nullcontext() as metrics:
+        while state.step < total:
+            before, began = state.step, time.perf_counter()
+            row = _train_part(state, trained, train_tokens, answers, config, bar.update)
+            if state.step % steps_an_epoch == 0:
+                row["epoch_loss"] = sum(value * n for value, n in state.epoch_losses) / steps_an_epoch
+                row["val_loss"] = _validate(trained, val_tokens, answers, config)
+                state.epoch_losses = []
+            state.seconds += time.perf_counter() - began
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
-            reached = [percent for percent in config.milestones
-                       if (step - (until - place)) * 100 < percent * total <= step * 100]
+            reached = [percent for percent in config.milestones if before * 100 < percent * total <= state.step * 100]
 
             def save():
-                metrics.write(step, **row)
-                for percent in reached:
-                    save_transformer(run / milestone_file(percent), transformer, half=True)
-                save_training(run / CHECKPOINT, modules, optimizers, {
-                    "step": step, "seconds": seconds, "epoch_losses": epoch_losses,
-                    "scheduler": scheduler.state_dict(), "identity": identity})
+                metrics.write(state.step, **row)
+                _save(state, run, reached)
                 on_part(run)
 
             on_first(save)
-
-    def finish():
-        save_transformer(run / WEIGHTS, transformer)
-        write_json(run / SUMMARY, identity | {
-            "steps": total, "train_seconds": round(seconds, 1), "weights_sha256": sha256(run / WEIGHTS)})
-
-    on_first(finish)
+    on_first(lambda: _finish(state, run))
     return transformer.eval()
+
+
+def _resume(state, run, resume):
+    """Put the folder's checkpoint into `state`; raises InputError where the folder's training must not be replaced."""
+    checkpoint, weights = run / CHECKPOINT, run / WEIGHTS
+    if not resume and (checkpoint.is_file() or weights.is_file()):
+        raise InputError(f"{run}: holds a training already. Pass --resume to go on, or name another folder.")
+    if checkpoint.is_file():
+        about = load_training(
+            checkpoint, {"transformer": state.transformer}, {"optimizer": state.optimizer}, state.identity)
+        state.step, state.seconds, state.epoch_losses = about["step"], about["seconds"], about["epoch_losses"]
+        state.scheduler.load_state_dict(about["scheduler"])
+    elif weights.is_file():
+        raise InputError(f"{run}: holds weights but no checkpoint to go on from. Name another folder.")
+
+
+def _train_part(state, trained, tokens, answers, config, on_batch):
+    """Train on the next part of an epoch; returns its row of metrics."""
+    device, steps_an_epoch = best_device(), math.ceil(len(tokens) / config.batch_size)
+    epoch, place = divmod(state.step, steps_an_epoch)
+    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
+    rows = order[place * config.batch_size:(place + config.part_steps) * config.batch_size].to(device)
+    part = Batches(tokens, rows, config.batch_size, on_batch)
+    loss = answers.train_one_epoch(
+        trained, part, state.optimizer, state.scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
+        generator=part_generator(config.seed, state.step, device, rank()))
+    state.step += len(part)
+    state.epoch_losses.append([loss, len(part)])
+    return {"epoch": state.step / steps_an_epoch, "train_loss": loss, "lr": state.optimizer.param_groups[0]["lr"]}
+
+
+def _validate(trained, tokens, answers, config):
+    device = best_device()
+    batches = Batches(tokens, torch.arange(len(tokens), device=device), config.batch_size)
+    return answers.eval_one_epoch(trained, batches, mask_token_id=MASK_TOKEN_ID, device=device,
+                                  generator=part_generator(config.seed, -1, device))
+
+
+def _save(state, run, milestones):
+    for percent in milestones:
+        save_transformer(run / milestone_file(percent), state.transformer, half=True)
+    save_training(run / CHECKPOINT, {"transformer": state.transformer}, {"optimizer": state.optimizer}, {
+        "step": state.step, "seconds": state.seconds, "epoch_losses": state.epoch_losses,
+        "scheduler": state.scheduler.state_dict(), "identity": state.identity})
+
+
+def _finish(state, run):
+    save_transformer(run / WEIGHTS, state.transformer)
+    write_json(run / SUMMARY, state.identity | {"steps": state.step, "train_seconds": round(state.seconds, 1),
+                                                "weights_sha256": sha256(run / WEIGHTS)})
