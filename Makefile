@@ -5,14 +5,15 @@ OUT ?= out/demo
 WORKERS ?= 2
 GRADES ?= grades
 
-.PHONY: help install lab explore demo grade test notebooks clean
+.PHONY: help install lab explore demo grade test test-nightly notebooks clean
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
 	@echo "make explore    the schedule explorer, as a page in the browser"
 	@echo "make demo       train, fill the holes, score: out/demo/report.html"
 	@echo "make grade      SUBMISSIONS=folder: marks and feedback in grades/"
-	@echo "make test       every test"
+	@echo "make test       the daily tests, in about ten minutes on two cores"
+	@echo "make test-nightly  the long tests"
 	@echo "make install    set up .venv alone"
 	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"
 	@echo "make clean      delete .venv and out/"
@@ -26,6 +27,9 @@ grade: install
 
 test: install
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile
+
+test-nightly: install
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --nightly
 
 notebooks: install
 	$(RUN) solutions/build.py

@@ -1,6 +1,7 @@
 """What all tests share: one thread, caches in a temporary folder, and a small trained run."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,30 @@ import torch
 from browsing import jupyter, page  # noqa: F401, fixtures
 from photo_folders import draw, save, save_test
 
+from lab3.exercises.table import EXERCISES
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--nightly", action="store_true", help="run the long tests, and no others")
+
+
+def pytest_configure(config):
+    for exercise in EXERCISES:
+        config.addinivalue_line("markers", f"{exercise}: tests of this exercise's answers, checks and probes")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark the tests that name an exercise with its id, and leave out long tests, or with --nightly all others."""
+    for item in items:
+        for exercise in EXERCISES:
+            if re.search(rf"(?<!\d_){exercise}(?![a-z])", item.name):  # not 06_inpainting_and_fid, a notebook
+                item.add_marker(exercise)
+    wanted = config.getoption("--nightly")
+    other = [item for item in items if bool(item.get_closest_marker("nightly")) != wanted]
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in set(other)]
 
 
 @pytest.fixture(scope="session", autouse=True)

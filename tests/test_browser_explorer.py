@@ -126,7 +126,8 @@ def explored(page, name):
     assert not page.errors, page.errors
 
 
-@pytest.mark.parametrize("width, theme", [(1400, "light"), (480, "dark")])
+@pytest.mark.parametrize("width, theme", [
+    (1400, "light"), pytest.param(480, "dark", marks=pytest.mark.nightly)])
 def test_the_page_can_be_explored(explorer, page, abroad, width, theme):
     page.set_viewport_size({"width": width, "height": 2300 if width > 1000 else 4200})
     page.goto(f"{explorer}?theme={theme}")

@@ -16,7 +16,8 @@ from lab3.exercises.answers import answer_file
 from lab3.exercises.checks import check
 from lab3.exercises.table import EXERCISES
 
-SEEDS = range(10)
+SEEDS = pytest.mark.parametrize("seeds", [
+    pytest.param(range(2), id="daily"), pytest.param(range(2, 10), id="nightly", marks=pytest.mark.nightly)])
 LONG = "validation_loss"  # a training of two seconds: right answers make it once, wrong ones where nothing else fails
 SLOW = {"inpainting-rows-in-numpy": 2, "inpainting-gumbel-max-and-inf": 3, "inpainting-multinomial-and-topk": 3,
         "iterative_decode-self-contained": 3}  # loops over rows: so many seeds
@@ -41,11 +42,12 @@ def test_right_answers_pass_the_checks(name):
     assert report.passed, report.message
 
 
+@SEEDS
 @pytest.mark.parametrize("name", RIGHT)
-def test_right_answers_pass_the_probes_whatever_the_seed(name):
+def test_right_answers_pass_the_probes_whatever_the_seed(name, seeds):
     exercise, text = RIGHT[name]
     names = [one.name for one in PROBES[exercise]]
-    for seed in SEEDS[:SLOW.get(name)]:
+    for seed in seeds[:SLOW.get(name)]:
         failed = quietly(exercise, text, seed, *(one for one in names if one != LONG or seed == 0))
         assert not failed, (seed, failed)
 

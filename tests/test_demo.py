@@ -39,7 +39,7 @@ def test_the_demo_writes_its_summary_and_page_and_reuses_them(tmp_path):
     assert (tmp_path / "run" / "maskgit.safetensors").stat().st_mtime >= weights
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_demo_on_pictures_of_ones_own_trains_a_tokenizer_on_them(cats, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()

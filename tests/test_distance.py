@@ -426,7 +426,7 @@ def test_kinds_and_their_weights_are_not_mixed(tmp_path):
         ds.load_extractor("lite0", weights=tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fid_is_what_pytorch_fids_own_command_prints(hub, pictures, monkeypatch, tmp_path):
     home, path = hub
     monkeypatch.setenv("TORCH_HOME", str(home))

@@ -107,6 +107,7 @@ def commanded(tmp_path_factory):
     return run, *finished(torchrun("-m", "lab3", *SMOKE, run))
 
 
+@pytest.mark.nightly
 def test_the_command_trains_in_two_processes_and_speaks_once(commanded):
     run, status, out, err = commanded
     assert status == 0, err
@@ -119,6 +120,7 @@ def test_the_command_trains_in_two_processes_and_speaks_once(commanded):
         "maskgit.safetensors", "metrics.jsonl", "tokenizer"])
 
 
+@pytest.mark.nightly
 def test_a_training_is_not_overwritten_and_that_is_said_once(commanded):
     run = commanded[0]
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
@@ -141,6 +143,7 @@ def test_what_cannot_be_used_is_said_once(tmp_path, arguments, said):
     assert re.findall(r"exitcode +: (-?\d+)", err) == ["2", "2"]
 
 
+@pytest.mark.nightly
 def test_an_error_in_one_process_alone_is_said(tmp_path):
     answer = (PLAIN[0] / "train_one_epoch.py").read_text()
     (tmp_path / "work").mkdir()

@@ -74,7 +74,7 @@ def rows(out):
             for row in csv.DictReader((out / "grades.csv").open())]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_workers_of_three_are_killed_and_nothing_else_changes(one, tmp_path):
     """Right, partly right, unreadable and deadly answers: the results are those of one machine."""
     students = tmp_path / "class"
@@ -103,7 +103,7 @@ def test_two_workers_of_three_are_killed_and_nothing_else_changes(one, tmp_path)
         assert victim.returncode == -signal.SIGKILL or victim.wait() == -signal.SIGKILL
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_interrupted_batch_goes_on_and_keeps_what_has_not_changed(one, tmp_path):
     students, out = tmp_path / "class", tmp_path / "out"
     for number in range(4):
@@ -134,7 +134,7 @@ def changed_ask(folder, body):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_slow_submission_holds_no_other(another, tmp_path):
     """It ends only when all others have ended, on two workers that both could wait for it."""
     opened, out = tmp_path / "opened", tmp_path / "out"
@@ -168,7 +168,7 @@ def test_a_submission_that_ends_its_workers_is_an_error_and_the_rest_is_graded(a
     assert (tmp_path / "out" / "killer" / "error.txt").read_text().strip()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_end_of_the_scheduler_is_said_and_costs_no_result(another, tmp_path):
     another.worker("--no-nanny", "--memory-limit", ENOUGH)
     students, out = tmp_path / "class", tmp_path / "out"
@@ -215,7 +215,7 @@ def certificates(folder):
         f"{tls}CA_FILE": cert, f"{tls}CLIENT__CERT": cert, f"{tls}CLIENT__KEY": key}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_over_tls_and_nobody_without_the_certificates(tmp_path):
     options, environment = certificates(tmp_path / "tls")
     (tmp_path / "farm").mkdir()

@@ -34,6 +34,22 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monk
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
+def test_files_are_synced_as_windows_wants_it(tmp_path, monkeypatch):
+    """Windows refuses to sync a file that is open for reading alone."""
+    fcntl, real, synced = pytest.importorskip("fcntl"), os.fsync, []
+
+    def fsync(handle):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        synced.append(handle)
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "new")
+    save_tensors(tmp_path / "a.safetensors", {"x": torch.ones(1)})
+    assert len(synced) == 2 and load_tensors(tmp_path / "a.safetensors")[0]["x"] == 1
+
+
 def test_an_interrupted_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")

@@ -238,8 +238,8 @@ def test_files_that_are_refused(tmp_path, shipped, name):
 
 def test_shares_follow_the_tiers():
     thresholds = {"at_least": 5, "tiers": [{"at_most": 10, "share": 1.0}, {"at_most": 20, "share": 0.5}]}
-    distances = [4.9, 5, 10, 10.1, 20, 20.1, float("nan"), float("inf")]
-    assert [distances.share(one, thresholds) for one in distances] == [0, 1, 1, 0.5, 0.5, 0, 0, 0]
+    found = [4.9, 5, 10, 10.1, 20, 20.1, float("nan"), float("inf")]
+    assert [distances.share(one, thresholds) for one in found] == [0, 1, 1, 0.5, 0.5, 0, 0, 0]
 
 
 def test_the_rubric_has_tiers_that_fall():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from grader.submission import answer_code, archive
@@ -720,6 +720,7 @@ def test_no_room_for_the_model_is_the_graders_trouble(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(cuts=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=20), keep=st.integers(0, 3000))
+@example(cuts=[(306, 0)], keep=211)  # a file without a name
 def test_no_damage_to_a_zip_raises(cuts, keep):
     for compress in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         raw = bytearray(damaged_zip(compress))

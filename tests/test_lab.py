@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import lab3
 from lab3.common import progress
-from lab3.common.files import InputError, load_tensors, read_json
+from lab3.common.files import InputError, SaveError, load_tensors, read_json
 from lab3.common.paths import SHIPPED, SOLUTIONS
 from lab3.exercises.answers import answer_file
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention, all_at_once, straight_line
@@ -122,6 +122,20 @@ def test_a_wrong_answer_is_told_and_kept(shell, tmp_path, capsys):
         lab.check("gamma_func")
     shell.run_cell(cell("gamma_func"))
     lab.check("gamma_func")
+
+
+def test_an_answer_that_cannot_be_saved_is_not_ok_until_it_is(shell, tmp_path, capsys, monkeypatch):
+    def full(path, text):
+        raise SaveError(f"{path}: could not be saved (No space left on device).")
+
+    lab = lab3.start("04", "smoke", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(lab_module, "write_text", full)
+        shell.run_cell(cell("gamma_func"))
+    said = capsys.readouterr().out
+    assert "[OK]   gamma_func" not in said and "[FAIL] gamma_func" in said and "No space left" in said
+    lab.check("gamma_func")  # checks and saves it again
+    assert (tmp_path / "gamma_func.py").read_text() == reference("gamma_func")
 
 
 def test_a_stub_never_replaces_an_answer(shell, work, capsys):
@@ -300,6 +314,7 @@ def test_bars_go_where_jupyter_does_not_paint_them_red(kernel, monkeypatch, caps
     assert "counting" in (out if kernel else err) and not (err if kernel else out)
 
 
+@pytest.mark.nightly
 def test_milestones_are_copies_of_the_weights_on_the_way(shell, work):
     lab = lab3.start("04", "smoke", work)
     last = lab.train().state_dict()

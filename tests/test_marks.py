@@ -9,11 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grader import rubric
 from grader.cli import main
 from grader.results import marks, roster
 from grader.results.files import write_grades
 from grader.results.result import ExerciseResult, Result
-from grader import rubric
+from grader.run import context
 from lab3.common.files import InputError
 
 DEADLINE = datetime(2026, 12, 1, 23, 59, tzinfo=UTC)
@@ -109,14 +110,14 @@ def test_a_policy_that_cannot_be_used_is_named(tmp_path, late):
 
 
 def test_another_policy_grades_nobody_again(monkeypatch, tmp_path):
-    key = grade.grader_key(1)
+    key = context.grader_key(1)
     text = rubric.RUBRIC.read_text()
     path = tmp_path / "rubric.yml"
     path.write_text(text.replace("percent_per_day: 10", "percent_per_day: 20"))
     monkeypatch.setattr(rubric.read_rubric, "__defaults__", (path,))
-    assert grade.grader_key(1) == key and path.read_text() != text
+    assert context.grader_key(1) == key and path.read_text() != text
     path.write_text(text.replace("gamma_func: 4", "gamma_func: 5"))
-    assert grade.grader_key(1) != key
+    assert context.grader_key(1) != key
 
 
 def test_what_people_add_is_merged(grades):

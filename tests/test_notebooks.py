@@ -141,7 +141,7 @@ def outputs(notebook):
     return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_solved_lab_runs_from_first_to_last_and_gives_its_released_outputs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout", "300", "-p", "no:cacheprovider", "-q",
@@ -154,7 +154,9 @@ def test_the_solved_lab_runs_from_first_to_last_and_gives_its_released_outputs(t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", SOURCES[2:], ids=NUMBERS[2:])
+@pytest.mark.parametrize("source", [
+    pytest.param(source, id=number, marks=[pytest.mark.nightly] * (number not in ("03", "04")))
+    for source, number in zip(SOURCES[2:], NUMBERS[2:], strict=True)])
 def test_a_solved_notebook_runs_alone(source, tmp_path):
     notebook = build.solved(source)
     build.execute(notebook, tmp_path, "smoke")
@@ -187,7 +189,7 @@ def nbgrader(course, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_nbgrader_releases_validates_and_grades_the_notebooks_as_they_are(tmp_path):
     """An instructor's course folder: released from the solved notebooks, one solved and one untouched submission."""
     chosen = [source for source in SOURCES if source.stem[:2] == "04"]

@@ -203,7 +203,7 @@ def test_the_note_unpacks_the_release_once(place, tmp_path):
         changed.write_text("mine")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_notebook_begins_after_the_note(tmp_path):
     """As on Colab: an environment with PyTorch and no lab, a kernel in a folder with the zip alone."""
     code = note_for("colab", tmp_path)

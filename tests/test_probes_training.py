@@ -120,7 +120,7 @@ def loss_of_the_hidden(transformer, loader, optimizer, scheduler, *, mask_token_
         coming = next(ahead, None)
         transformer.zero_grad(set_to_none=False)
         mask = sample_mask(z.size(0), z.size(1), ratio=None, generator=generator, device=device)  # noqa: F821
-        with lab3.machine.autocast(device=device):  # noqa: F821
+        with lab3.common.machine.autocast(device=device):  # noqa: F821
             logits, targets = masked_forward(lambda z: transformer(z), z.to(device), mask, mask_token_id)  # noqa: F821
         loss = mvtm_loss(logits[mask][None], targets[mask][None])  # noqa: F821
         if scaler:

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import yaml
@@ -144,6 +145,13 @@ def test_make_help_names_every_target():
     made = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert all(f"make {target}" in made for target in phony if target != "help")
+
+
+def test_rooms_import_only_from_rooms_below():
+    """The contracts of `[tool.importlinter]` in pyproject.toml: the order of rooms, no circle."""
+    done = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 0 and "3 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_code_keeps_to_the_style_that_pyproject_sets():

@@ -166,7 +166,7 @@ def test_commands_that_need_answers_say_where_they_come_from(folder, command, sa
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_make_sets_it_up_and_lab_and_check_run(folder, tmp_path):
     """Packages come from the environment that runs the tests: pip finds them there, and no network is needed."""
     (folder / "work").mkdir()

@@ -124,6 +124,7 @@ def test_the_kits_own_sweep_is_about_what_is_shipped(kit):
     assert found.about["distance_floor"] < min(map(found.distances, found.cells))[0] < found.about["distance_holes"]
 
 
+@pytest.mark.nightly
 def test_the_kits_own_sweep_can_be_made_again(kit, tmp_path):
     shipped = read_sweep(PRECOMPUTED)
     grid = replace(shipped.grid, schedules=("cosine",), total_iters=(1,), temperatures=(4.5,), seeds=(0,))

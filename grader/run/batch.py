@@ -13,13 +13,11 @@ from grader.results.files import read_result, write_grades
 from grader.results.pages import write_class_page
 from grader.rubric import read_rubric
 from grader.run.context import grader_key, run_context
-from grader.run.pool import Pool
+from grader.run.pool import RUN, Pool
 from grader.submission.submission import find_submissions
 from lab3.common.files import InputError, read_json, write_json
 from lab3.common.progress import progress_bar
 from lab3.exercises.table import EXERCISES
-
-RUN = "run.json"
 
 
 def columns_of(only, rubric):

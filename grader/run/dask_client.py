@@ -14,9 +14,8 @@ from grader.kernels.kernel import GraderError
 from grader.results.files import earlier_result
 from grader.results.result import from_dict, to_dict
 from grader.rubric import read_rubric
-from grader.run.batch import RUN
 from grader.run.context import grader_key
-from grader.run.pool import ERROR, TRIES, broken, save
+from grader.run.pool import ERROR, RUN, TRIES, broken, save
 from lab3.common.files import InputError, write_json, write_text
 from lab3.common.progress import progress_bar
 

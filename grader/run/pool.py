@@ -21,7 +21,7 @@ from grader.run.grade import grade_one
 from lab3.common.files import write_text
 from lab3.common.machine import keep_memory
 
-ERROR = "error.txt"
+RUN, ERROR = "run.json", "error.txt"
 TRIES = 2  # for a submission whose grading breaks down
 LONGEST = 1800  # seconds for one submission
 

@@ -169,6 +169,8 @@ def _zip(file):
         raise Unusable(f"{what} ({shown(error)}). Pack your notebooks as a zip again and hand it in again") from None
     entries, seen = [], set()
     for info in archive.infolist():
+        if not info.filename.strip("\0/"):  # a damaged list of files; zipfile itself fails on an empty name
+            continue
         place = PurePosixPath(info.filename.replace("\\", "/"))  # as some Windows programs write it
         outside = place.is_absolute() or ".." in place.parts or re.match("[A-Za-z]:", info.filename)
         if info.is_dir() or any(map(hidden, place.parts)) and not outside:

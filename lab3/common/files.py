@@ -6,6 +6,7 @@ In: paths and data. Out: files that are complete, or an `InputError` that names 
 import hashlib
 import json
 import os
+import re
 import struct
 import tempfile
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+ROW = re.compile(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]")  # of JSON: a list or an object that holds no other
 
 
 class InputError(ValueError):
@@ -46,7 +49,7 @@ def atomic_path(path):
         os.close(handle)
         yield Path(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
@@ -71,8 +74,13 @@ def write_text(path, text):
 
 
 def write_json(path, value):
-    """Write `value` to `path` as indented JSON, atomically. Raises `SaveError`."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write `value` to `path` as JSON, atomically: indented, short rows on a line. Raises `SaveError`."""
+    write_text(path, ROW.sub(_on_one_line, json.dumps(value, indent=2)) + "\n")
+
+
+def _on_one_line(row):
+    line = re.sub(r"\n\s*", " ", row[0])
+    return line if len(line) <= 110 else row[0]
 
 
 def read_json(path):

@@ -240,11 +240,12 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False):
         return Trace(picture, masked[0], masks_after(mask[0], hidden, setting.seed))
     device = choices.tokenizer.codebook.device
     watched = _Watched(choices.models[setting.model](), unwanted, [])
-    with autocast(device):
+    z_indices = choices.tokenizer.encode(masked).to(device)  # in float32, as `fill` encodes
+    with torch.no_grad(), autocast(device):
         z_final, history = choices.decodings[setting.decoding].iterative_decode(
-            watched, choices.tokenizer.encode(masked).to(device), mask.to(device), gamma=gamma,
-            total_iter=setting.total_iter, sweet_spot=setting.sweet_spot,
-            choice_temperature=setting.choice_temperature, mask_token_id=MASK_TOKEN_ID, sampling=setting.sampling,
+            watched, z_indices, mask.to(device), gamma=gamma, total_iter=setting.total_iter,
+            sweet_spot=setting.sweet_spot, choice_temperature=setting.choice_temperature,
+            mask_token_id=MASK_TOKEN_ID, sampling=setting.sampling,
             generator=torch.Generator(device).manual_seed(setting.seed))
     _check(z_final, history, setting.sweet_spot, mask.shape)
     masks = torch.cat([mask] + [next_mask.cpu() for _, next_mask in history])

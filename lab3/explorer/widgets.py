@@ -44,7 +44,6 @@ LOOKS = {"A": {"colour": COLOURS["blue"], "dash": "", "shape": "circle"},
          "B": {"colour": COLOURS["red"], "dash": "7 4", "shape": "square"}}
 OWN, RANDOM, PAINTED = "the picture's own", "random", "drawn by you"
 KEPT = 64  # decodings that are kept
-_WIDE = {"style": {"description_width": "6.5em"}, "layout": {"width": "96%", "max_width": "26em"}}
 WORKING = "<span class='l3' role='status'><span style='display: inline-block; animation: l3 1s linear infinite'>◐" \
           "</span> decoding<style>@keyframes l3 { to { transform: rotate(360deg) } }</style></span>"
 LABELS = {"schedule": "schedule", "formula": "formula", "total_iter": "total_iter", "sweet_spot": "sweet_spot",
@@ -150,188 +149,177 @@ def explore(lab, hole=27, others=None):
     first = next(name for name in (f"{YOURS}: cosine", "cosine", *choices.schedules) if name in choices.schedules)
     if os.environ.get("LAB3_STATIC") or os.environ.get("NBGRADER_EXECUTION"):
         return draw(choices.schedules[first], first, TOTAL_ITER, TOTAL_ITER, data.masked[hole], data.holes[hole])
-    return _assemble(choices, first, hole)
+    return _Explorer(choices, first, hole).box
 
 
-def _assemble(choices, first, number):
-    """Connect all widgets: a new value draws the curves at once, and requests what has to be decoded."""
-    a, b = _panel("A", choices, first), _panel("B", choices, first)
-    scene, results = _scene(choices.data, number), _results(choices)
-    chart, noted, kept = Chart(), widgets.HTML(), OrderedDict()
-    worker = Newest(lambda *request: _decoded(choices, kept, *request), results.present, results.failed)
+class _Explorer:
+    """The widgets of the explorer and what they do to one another; `box` holds them all.
 
-    def update(_=None):
-        panels, inside = [a, b] if scene.compare.value else [a], scene.hole()
-        settings, curves, notes = _curves(choices, panels, chart.heights, int(hidden_tokens(inside[None]).sum()))
-        chart.editable = any(panel.schedule.value == DRAWN for panel in panels)
-        if curves:
-            chart.curves = curves
-        noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *choices.notes]))}</div>"
-        if len(settings) < len(panels):
-            return
-        request = settings, scene.picture.value, inside
-        found = {name: kept.get(_key(setting, *request[1:])) for name, setting in settings.items()}
-        if all(found.values()):
-            worker.drop()
-            results.present(request, found)
-        else:
-            with worker.lock:  # an older result that is just being shown must not take the sign away
-                results.said.value = WORKING
-                worker.ask(request)
+    `shown` are the traces that are seen now, `kept` those of earlier settings.
+    """
 
-    def compare(change):
-        b.box.layout.display = "" if change["new"] else "none"
-        update()
+    def __init__(self, choices, first, number):
+        self.choices, self.kept, self.shown = choices, OrderedDict(), {}
+        self._make_controls(first, number)
+        self.worker = Newest(self._decoded, self._present, self._failed)
+        self._connect()
+        self.box = self._laid_out()
+        self.box.worker = self.worker  # for those who wait for it
+        self.b.box.layout.display = "none"
+        self.pad.picture = _data_url(choices.data.test[number])
+        self._choose_hole()
 
-    def show_step(_):
-        with worker.lock:
-            results.show_step()
+    def _make_controls(self, first, number):
+        self.a, self.b = _panel("A", self.choices, first), _panel("B", self.choices, first)
+        last = len(self.choices.data.test) - 1
+        self.picture = widgets.BoundedIntText(description="picture", value=number, min=0, max=last, **_WIDE)
+        self.hole = widgets.Dropdown(description="hole", options=[OWN, RANDOM, PAINTED], **_WIDE)
+        self.hole_seed = widgets.IntSlider(description="hole's seed", min=0, max=99, **_WIDE)
+        self.brush = widgets.IntSlider(description="brush", value=8, min=2, max=24, step=2, **_WIDE)
+        self.clear = widgets.Button(description="Clear the hole", icon="eraser", layout={"width": "12em"})
+        self.compare = widgets.Checkbox(description="compare with a second setting, B", indent=False,
+                                        layout={"width": "22em"})
+        self.chart, self.pad = Chart(), HolePad()
+        self.play = widgets.Play(description="play the steps", min=0, max=TOTAL_ITER, interval=700)
+        self.step = widgets.IntSlider(description="step", min=0, max=TOTAL_ITER, **_WIDE)
+        self.said, self.noted, self.staged, self.strips, self.outcome = (widgets.HTML() for _ in range(5))
 
-    for control in (*a.controls, *b.controls, *scene.controls):
-        control.observe(update, "value")
-    scene.compare.observe(compare, "value")
-    scene.pad.observe(update, "hole")
-    results.step.observe(show_step, "value")
-    chart.observe(update, "heights")
-    chart.on_msg(lambda *_: [one.send_state() for one in (noted, *results.followers)])
-    update()
-    b.box.layout.display = "none"
-    for column in (a.box, b.box, scene.box):
-        column.layout.flex, column.layout.min_width = "0 1 24em", "min(100%, 20em)"
-    chart.layout.flex = "1 1 36em"  # beside the controls where there is room, else below them
-    top = widgets.Box([a.box, b.box, scene.box, chart], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
-    box = widgets.VBox([top, noted, *results.boxes])
-    box.worker = worker  # for those who wait for it
-    return box
+    def _connect(self):
+        """Let each control's change reach those that show it."""
+        widgets.jslink((self.play, "value"), (self.step, "value"))
+        widgets.jslink((self.brush, "value"), (self.pad, "brush"))
+        for panel in (self.a, self.b):
+            for control in panel.controls:
+                control.observe(self._update, "value")
+        for control, then in ((self.picture, self._choose_picture), (self.hole, self._choose_hole),
+                              (self.hole_seed, self._update), (self.compare, self._choose_compare),
+                              (self.step, self._show_step)):
+            control.observe(then, "value")
+        self.chart.observe(self._update, "heights")
+        self.chart.on_msg(lambda *_: [one.send_state() for one in (
+            self.said, self.noted, self.outcome, self.staged, self.strips, self.step, self.play)])
+        self.pad.observe(self._update, "hole")
+        self.clear.on_click(lambda _: setattr(self.pad, "hole", "0" * 4096))
 
+    def _laid_out(self):
+        scene = widgets.VBox([self.picture, self.hole, self.hole_seed, self.brush, self.clear, self.pad, self.compare])
+        for column in (self.a.box, self.b.box, scene):
+            column.layout.flex, column.layout.min_width = "0 1 24em", "min(100%, 20em)"
+        self.chart.layout.flex = "1 1 36em"  # beside the controls where there is room, else below them
+        top = widgets.Box([self.a.box, self.b.box, scene, self.chart],
+                          layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        self.outcome.layout.flex, self.outcome.layout.max_width = "0 0 auto", "100%"
+        player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged])
+        pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 32px"})
+        return widgets.VBox([top, self.noted, self.said, pictures, self.strips])
 
-def _curves(choices, panels, heights, n_hidden):
-    """The settings of those panels whose schedule works, a dict by panel, with their curves and notes on them."""
-    settings, curves, notes = {}, [], []
-    for panel in panels:
-        setting = panel.setting(heights)
-        try:
-            gamma = choices.gamma(setting)
-            steps = steps_of(gamma, setting.total_iter, setting.sweet_spot, n_hidden)
-            found = remarks(gamma)
-        except Exception as error:  # of a formula, or of a student's schedule
-            panel.wrong(error)
-            continue
-        panel.wrong(None)
-        settings[panel.name] = setting
-        curves.append({"name": f"{panel.name}: {setting.schedule}", **LOOKS[panel.name], **steps})
-        notes += [f"{panel.name}: {text}" for text in found]
-    return settings, curves, notes
+    def _panels(self):
+        return {"A": self.a, "B": self.b} if self.compare.value else {"A": self.a}
 
-
-def _decoded(choices, kept, request, unwanted):
-    """The traces of a request, a dict by panel; what was decoded before is not decoded again."""
-    settings, at, inside = request
-    for setting in settings.values():
-        key = _key(setting, at, inside)
-        if key not in kept:
-            kept[key] = trace(choices, setting, choices.data.test[at], inside, unwanted)
-        kept.move_to_end(key)
-    found = {name: kept[_key(setting, at, inside)] for name, setting in settings.items()}
-    while len(kept) > KEPT:
-        kept.popitem(last=False)
-    return found
-
-
-def _scene(data, number):
-    """The controls of the picture and its hole."""
-    picture = widgets.BoundedIntText(description="picture", value=number, min=0, max=len(data.test) - 1, **_WIDE)
-    kind = widgets.Dropdown(description="hole", options=[OWN, RANDOM, PAINTED], **_WIDE)
-    seed = widgets.IntSlider(description="hole's seed", min=0, max=99, **_WIDE)
-    brush = widgets.IntSlider(description="brush", value=8, min=2, max=24, step=2, **_WIDE)
-    clear = widgets.Button(description="Clear the hole", icon="eraser", layout={"width": "12em"})
-    compare = widgets.Checkbox(description="compare with a second setting, B", indent=False, layout={"width": "22em"})
-    pad = HolePad()
-
-    def hole():
+    def _hole_now(self):
         """The hole in force, (64, 64) bool."""
-        if kind.value == RANDOM:
-            return random_holes(1, seed.value)[0]
-        if kind.value == PAINTED:
-            return torch.tensor([character == "1" for character in pad.hole]).view(64, 64)
-        return data.holes[picture.value]
+        if self.hole.value == RANDOM:
+            return random_holes(1, self.hole_seed.value)[0]
+        if self.hole.value == PAINTED:
+            return torch.tensor([character == "1" for character in self.pad.hole]).view(64, 64)
+        return self.choices.data.holes[self.picture.value]
 
-    def choose_kind(_=None):
-        seed.layout.display = "" if kind.value == RANDOM else "none"
-        for control in (pad, brush, clear):
-            control.layout.display = "" if kind.value == PAINTED else "none"
+    def _update(self, _=None):
+        """Draw the curves at once, and ask for what has to be decoded."""
+        settings, curves, notes, inside = {}, [], [], self._hole_now()
+        n_hidden = int(hidden_tokens(inside[None]).sum())
+        for name, panel in self._panels().items():
+            setting = panel.setting(self.chart.heights)
+            try:
+                gamma = self.choices.gamma(setting)
+                steps = steps_of(gamma, setting.total_iter, setting.sweet_spot, n_hidden)
+                found = remarks(gamma)
+            except Exception as error:  # of a formula, or of a student's schedule
+                panel.wrong(error)
+                continue
+            panel.wrong(None)
+            settings[name] = setting
+            curves.append({"name": f"{name}: {setting.schedule}", **LOOKS[name], **steps})
+            notes += [f"{name}: {text}" for text in found]
+        self.chart.editable = any(panel.schedule.value == DRAWN for panel in self._panels().values())
+        if curves:
+            self.chart.curves = curves
+        self.noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *self.choices.notes]))}</div>"
+        if settings.keys() == self._panels().keys():
+            request = settings, self.picture.value, inside
+            found = {name: self.kept.get(_key(setting, *request[1:])) for name, setting in settings.items()}
+            if all(found.values()):
+                self.worker.drop()
+                self._present(request, found)
+            else:
+                with self.worker.lock:  # an older result that is just being shown must not take the sign away
+                    self.said.value = WORKING
+                    self.worker.ask(request)
 
-    def choose_picture(_=None):
-        pad.picture = _data_url(data.test[picture.value])
+    def _decoded(self, request, unwanted):
+        """The traces of a request, a dict by panel; what was decoded before is not decoded again."""
+        settings, at, inside = request
+        for setting in settings.values():
+            key = _key(setting, at, inside)
+            if key not in self.kept:
+                self.kept[key] = trace(self.choices, setting, self.choices.data.test[at], inside, unwanted)
+            self.kept.move_to_end(key)
+        found = {name: self.kept[_key(setting, at, inside)] for name, setting in settings.items()}
+        while len(self.kept) > KEPT:
+            self.kept.popitem(last=False)
+        return found
 
-    kind.observe(choose_kind, "value")
-    picture.observe(choose_picture, "value")
-    clear.on_click(lambda _: setattr(pad, "hole", "0" * 4096))
-    widgets.jslink((brush, "value"), (pad, "brush"))
-    choose_kind()
-    choose_picture()
-    box = widgets.VBox([picture, kind, seed, brush, clear, pad, compare])
-    return SimpleNamespace(box=box, controls=(picture, kind, seed), picture=picture, pad=pad, compare=compare,
-                           hole=hole)
-
-
-def _results(choices):
-    """The widgets that show what was decoded, and a slider through its steps."""
-    play = widgets.Play(description="play the steps", min=0, max=TOTAL_ITER, interval=700)
-    step = widgets.IntSlider(description="step", min=0, max=TOTAL_ITER, **_WIDE)
-    said, staged, strips, outcome = (widgets.HTML() for _ in range(4))
-    widgets.jslink((play, "value"), (step, "value"))
-    shown = {}
-
-    def present(request, traces):
+    def _present(self, request, traces):
         settings = request[0]
-        shown.clear()
-        shown.update(traces)
+        self.shown.clear()
+        self.shown.update(traces)
         last = max(len(one.masks) for one in traces.values()) - 1
-        at_end = step.value == step.max
-        play.max = step.max = last
-        step.value = play.value = last if at_end else min(step.value, last)
+        at_end = self.step.value == self.step.max
+        self.play.max = self.step.max = last
+        self.step.value = self.play.value = last if at_end else min(self.step.value, last)
         labels = [{LABELS[key]: value for key, value in asdict(setting).items() if key in LABELS}
                   for setting in settings.values()]
-        outcome.value = _styled(filmstrip.outcome(traces), filmstrip.differences(*labels) if len(labels) == 2 else "")
-        said.value = _counts(choices, settings, traces)
-        show_step()
+        self.outcome.value = (f"{filmstrip.STYLE}<div class='l3'>{filmstrip.outcome(traces)}"
+                              f"{filmstrip.differences(*labels) if len(labels) == 2 else ''}</div>")
+        counts = {name: ", ".join(str(int(mask.sum())) for mask in one.masks) for name, one in traces.items()}
+        self.said.value = "<div class='l3' role='status'>" + "<br>".join(
+            [f"{name}: tokens hidden before the first step and after each: {text}" for name, text in counts.items()]
+            + [html.escape(f"{name}: {text}") for name, setting in settings.items()
+               if (text := unlike_the_rule(traces[name], self.choices.gamma(setting), setting))]) + "</div>"
+        self._show_step()
 
-    def failed(error):
-        said.value = f"<div class='l3' role='alert'><b>✗ Not decoded.</b> {html.escape(_told(error))}</div>"
-        shown.clear()  # what is there belongs to other settings
-        outcome.value = staged.value = strips.value = ""
+    def _failed(self, error):
+        text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        self.said.value = f"<div class='l3' role='alert'><b>✗ Not decoded.</b> {html.escape(text)}</div>"
+        self.shown.clear()  # what is there belongs to other settings
+        self.outcome.value = self.staged.value = self.strips.value = ""
 
-    def show_step():
-        if not shown:
-            return
-        staged.value = _styled(filmstrip.stage(shown, step.value))
-        strips.value = _styled(*(f"<h4>{name}</h4>{filmstrip.strip(one, min(step.value, len(one.masks) - 1))}"
-                                 for name, one in shown.items()), filmstrip.legend(shown["A"]))
+    def _show_step(self, _=None):
+        with self.worker.lock:
+            if not self.shown:
+                return
+            self.staged.value = f"{filmstrip.STYLE}<div class='l3'>{filmstrip.stage(self.shown, self.step.value)}</div>"
+            parts = [f"<h4>{name}</h4>{filmstrip.strip(one, min(self.step.value, len(one.masks) - 1))}"
+                     for name, one in self.shown.items()]
+            legend = filmstrip.legend(self.shown["A"])
+            self.strips.value = f"{filmstrip.STYLE}<div class='l3'>{''.join(parts)}{legend}</div>"
 
-    outcome.layout.flex, outcome.layout.max_width = "0 0 auto", "100%"
-    player = widgets.VBox([widgets.Box([play, step], layout={"flex_flow": "row wrap"}), staged])
-    pictures = widgets.Box([outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 32px"})
-    return SimpleNamespace(boxes=[said, pictures, strips], followers=(said, outcome, staged, strips, step, play),
-                           said=said, step=step, present=present, failed=failed, show_step=show_step)
+    def _choose_hole(self, _=None):
+        self.hole_seed.layout.display = "" if self.hole.value == RANDOM else "none"
+        for control in (self.pad, self.brush, self.clear):
+            control.layout.display = "" if self.hole.value == PAINTED else "none"
+        self._update()
 
+    def _choose_picture(self, _=None):
+        self.pad.picture = _data_url(self.choices.data.test[self.picture.value])
+        self._update()
 
-def _styled(*parts):
-    return f"{filmstrip.STYLE}<div class='l3'>{''.join(parts)}</div>"
-
-
-def _counts(choices, settings, traces):
-    """How many tokens each step left hidden, and where that is not what the schedule asks for."""
-    counts = {name: ", ".join(str(int(mask.sum())) for mask in one.masks) for name, one in traces.items()}
-    return "<div class='l3' role='status'>" + "<br>".join(
-        [f"{name}: tokens hidden before the first step and after each: {text}" for name, text in counts.items()]
-        + [html.escape(f"{name}: {text}") for name, setting in settings.items()
-           if (text := unlike_the_rule(traces[name], choices.gamma(setting), setting))]) + "</div>"
+    def _choose_compare(self, _=None):
+        self.b.box.layout.display = "" if self.compare.value else "none"
+        self._update()
 
 
-def _told(error, about=""):
-    """What to say of an error: the message alone where it was written for the reader."""
-    return str(error) if isinstance(error, InputError) else f"{about}{type(error).__name__}: {error}"
+_WIDE = {"style": {"description_width": "6.5em"}, "layout": {"width": "96%", "max_width": "26em"}}
 
 
 def _panel(name, choices, first):
@@ -361,7 +349,8 @@ def _panel(name, choices, first):
 
     def wrong(error):
         """Say beside the field what is wrong with the schedule, or nothing."""
-        text = "" if error is None else _told(error, f"{schedule.value}: ")
+        text = "" if error is None else str(error) if isinstance(error, InputError) else \
+            f"{schedule.value}: {type(error).__name__}: {error}"
         place = getattr(error, "place", None)  # in the formula
         arrow = "" if place is None else \
             f"<pre style='margin: 0'>{html.escape(formula.value.strip())}\n{' ' * place}▲</pre>"

@@ -158,8 +158,9 @@ lab.check("frechet_distance")
 # no eigenvalues). Features take about 7 seconds per 747 pictures on one core.
 
 # %%
-from lab3.metrics.distance import NAMES, Features, cached_features, distance, features, load_extractor
 from lab3.common.paths import cache_folder
+from lab3.metrics.distance import (
+    NAMES, Features, cached_features, distance, features, load_extractor)
 
 n_test = len(lab.data.test[:lab.preset.decoding.test_pictures])
 test, masked, holes = lab.data.test[:n_test], lab.data.masked[:n_test], lab.data.holes[:n_test]
