@@ -54,73 +54,97 @@ def demo(preset, data, out, progress=True):
     # All pictures first: what cannot be read should not be found after the training.
     _, _, *shown = data.train, data.val, data.test, data.holes, data.masked
     test, holes, masked = (x[:decoding.test_pictures] for x in shown)
-    embedded = isinstance(data, Cats)
     if len(test) < 2:
         raise InputError(f"{data.name}: {len(test)} test picture is too few for a distance. Give more pictures.")
-    if embedded:
-        tokenizer = tokenizer_of(run, data, SHIPPED / TOKENIZER).to(device)
-    else:
-        _say("A tokenizer for your pictures.")
-        train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
-                        about={"data": data.name, "data_key": data.key})
-        tokenizer = tokenizer_of(run, data).to(device)  # as it was saved, in half precision
-
-    if embedded:
-        shipped = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
-        few = slice(0, SHOWN)
-        look = fill(masked[few], holes[few], tokenizer, shipped, answers, decoding, decoding.seeds[0], progress=False)
-        _save(plots.comparison({"masked": masked[few], "shipped\nmodel": look.pasted, "original": test[few]}, ""),
-              out / "first.png")
-        _say(f"The shipped model has filled {len(look.pasted)} holes: {out / 'first.png'}.")
+    tokenizer, models = _tokenizer(preset, data, run, progress).to(device), {}
+    if isinstance(data, Cats):
+        models["shipped"] = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
+        _first_look(test[:SHOWN], holes[:SHOWN], masked[:SHOWN], tokenizer, models["shipped"], answers, decoding, out)
 
     _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
     about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
     models = {"trained": fit(
         *training_tokens(data, tokenizer, preset.training, progress=progress), preset, answers, run, resume=True,
-        progress=progress, about=about)}
+        progress=progress, about=about)} | models
     keep_tokenizer(run, tokenizer)
-    weights = {"trained": run / WEIGHTS}
-    if embedded:
-        weights["shipped"], models["shipped"] = SHIPPED / WEIGHTS, shipped
 
-    extractor = load_extractor(FEATURES)
-    anchors = reference(test, holes, masked, tokenizer, extractor, f"{data.key}-{len(test)}")
-    answered = [path.read_text(encoding="utf-8") for folder in ANSWERS for path in sorted(folder.glob("*.py"))]
+    anchors = reference(test, holes, masked, tokenizer, load_extractor(FEATURES), f"{data.key}-{len(test)}")
     results, filled = {}, {}
     for name, model in models.items():
         _say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds.")
-        key = content_key(repr(part).encode() for part in (
-            sha256(weights[name]), asdict(decoding), about, len(test), extractor.key, answered))
-        filling = (masked, holes, tokenizer, model, answers, decoding)
-        results[name], first = score_seeds(out / f"scores-{name}.json", key, *filling, lambda: anchors, progress)
-        filled[name] = first or fill(*filling, decoding.seeds[0], progress=progress)
-        save_pictures(filled[name].decoded, out / name / "decoded")
-        save_pictures(filled[name].pasted, out / name / "pasted")
+        weights = (SHIPPED if name == "shipped" else run) / WEIGHTS
+        results[name], filled[name] = _fill_and_score(
+            out, name, _score_key(weights, decoding, about, anchors), anchors,
+            (masked, holes, tokenizer, model, answers, decoding), progress)
 
     _say("Drawing the figures.")
-    figures = _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run)
+    figures = _figures(masked, tokenizer, models, answers, decoding, anchors, results, filled, run)
     for name, _, page, _ in figures:
         _save(page, out / "figures" / f"{name}.png")
-    means = {name: spread(result["scores"]) for name, result in results.items()}
-    trained = means["trained"]
-    summary = {
-        "features": FEATURES, "protocol": "course", "n": len(test), **trained["mean"],
-        "distance_floor": anchors.distance_floor, "distance_holes": anchors.distance_holes,
-        "train_seconds": read_json(run / SUMMARY)["train_seconds"],
-        "inpaint_seconds": results["trained"]["seconds"], "seconds": round(time.perf_counter() - began, 1),
-        "preset": preset.name, "seeds": list(decoding.seeds), "sd": trained["sd"],
-        **({"shipped": means["shipped"]["mean"] | {"sd": means["shipped"]["sd"]}} if embedded else {}),
-    }
+    summary = _summary(preset, anchors, results, run, began)
     blocks = _blocks(summary, figures, preset, data)
     write_text(out / "report.html", html(blocks, "lab3: filled holes and their distance"))
     write_json(out / "summary.json", summary)
-    _say(f"{NAMES[FEATURES]} of {len(test)} pictures, whole decoded pictures, mean of {len(decoding.seeds)} seeds:")
-    for label, value in [("tokenizer alone (floor)", anchors.distance_floor),
-                         *((f"{name} model", means[name]["mean"]["distance"]) for name in reversed(means)),
-                         ("holes unfilled", anchors.distance_holes)]:
+    _tell(summary, out)
+    return summary
+
+
+def _tokenizer(preset, data, run, progress):
+    """The shipped tokenizer for the embedded cats; for other pictures one that is trained on them."""
+    if isinstance(data, Cats):
+        return tokenizer_of(run, data, SHIPPED / TOKENIZER)
+    _say("A tokenizer for your pictures.")
+    train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
+                    about={"data": data.name, "data_key": data.key})
+    return tokenizer_of(run, data)  # as it was saved, in half precision
+
+
+def _first_look(test, holes, masked, tokenizer, shipped, answers, decoding, out):
+    """Fill some holes with the shipped model, before the training begins."""
+    look = fill(masked, holes, tokenizer, shipped, answers, decoding, decoding.seeds[0], progress=False)
+    _save(plots.comparison({"masked": masked, "shipped\nmodel": look.pasted, "original": test}, ""), out / "first.png")
+    _say(f"The shipped model has filled {len(look.pasted)} holes: {out / 'first.png'}.")
+
+
+def _fill_and_score(out, name, key, anchors, filling, progress):
+    """Fill and score with every seed, and keep the first seed's pictures; what `out` has for this key is used again."""
+    result, first = score_seeds(out / f"scores-{name}.json", key, *filling, lambda: anchors, progress)
+    filled = first or fill(*filling, filling[-1].seeds[0], progress=progress)
+    save_pictures(filled.decoded, out / name / "decoded")
+    save_pictures(filled.pasted, out / name / "pasted")
+    return result, filled
+
+
+def _score_key(weights, decoding, about, anchors):
+    answered = [path.read_text(encoding="utf-8") for folder in ANSWERS for path in sorted(folder.glob("*.py"))]
+    return content_key(repr(part).encode() for part in (
+        sha256(weights), asdict(decoding), about, len(anchors.originals), anchors.extractor.key, answered))
+
+
+def _summary(preset, anchors, results, run, began):
+    """What `summary.json` holds."""
+    means = {name: spread(result["scores"]) for name, result in results.items()}
+    trained, shipped = means["trained"], means.get("shipped")
+    return {
+        "features": FEATURES, "protocol": "course", "n": len(anchors.originals), **trained["mean"],
+        "distance_floor": anchors.distance_floor, "distance_holes": anchors.distance_holes,
+        "train_seconds": read_json(run / SUMMARY)["train_seconds"],
+        "inpaint_seconds": results["trained"]["seconds"], "seconds": round(time.perf_counter() - began, 1),
+        "preset": preset.name, "seeds": list(preset.decoding.seeds), "sd": trained["sd"],
+        **({"shipped": shipped["mean"] | {"sd": shipped["sd"]}} if shipped else {}),
+    }
+
+
+def _tell(summary, out):
+    """Print the distances, and where the rest is."""
+    n, seeds = summary["n"], len(summary["seeds"])
+    _say(f"{NAMES[FEATURES]} of {n} pictures, whole decoded pictures, mean of {seeds} seeds:")
+    models = [(f"{name} model", row["distance"])
+              for name, row in (("shipped", summary.get("shipped")), ("trained", summary)) if row]
+    for label, value in [("tokenizer alone (floor)", summary["distance_floor"]), *models,
+                         ("holes unfilled", summary["distance_holes"])]:
         _say(f"  {label:26s}{value:8.2f}")
     _say(f"Look at {out / 'report.html'}; the numbers are in {out / 'summary.json'}.")
-    return summary
 
 
 def _say(line):
@@ -132,22 +156,19 @@ def _save(page, path):
         page.savefig(temporary, format="png")
 
 
-def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors, results, filled, run):
+def _figures(masked, tokenizer, models, answers, decoding, anchors, results, filled, run):
     """The report's figures: a list of (name, title, figure, caption)."""
-    best = list(models)[-1]
-    shown = slice(0, SHOWN)
-    rows = {"masked": masked[shown]}
-    for name in models:
-        rows[f"{name}\nmodel"] = filled[name].pasted[shown]
-    rows["original"] = test[shown]
+    best, original = list(models)[-1], anchors.originals[:SHOWN]
+    rows = {"masked": masked[:SHOWN]} | {f"{name}\nmodel": filled[name].pasted[:SHOWN] for name in models}
     schedules = {}
     for name in SCHEDULES:
         steps = replace(decoding, schedule=name, sweet_spot=decoding.total_iter)
-        one = fill(masked[:1], holes[:1], tokenizer, models[best], answers, steps, decoding.seeds[0], progress=False)
+        one = fill(masked[:1], anchors.holes[:1], tokenizer, models[best], answers, steps, decoding.seeds[0],
+                   progress=False)
         schedules[name] = (one.masks[0], tokenizer.decode(one.predictions[0]))
-    redrawn = tokenizer.decode(tokenizer.encode(test[shown]))
+    redrawn = tokenizer.decode(tokenizer.encode(original))
     return [
-        ("results", "Masked pictures and results", plots.comparison(rows, ""),
+        ("results", "Masked pictures and results", plots.comparison(rows | {"original": original}, ""),
          "Known pixels put back. What the hole hid is made up, to fit what is left of the picture."),
         ("distance", "The distance", plots.distance_bars(
             {f"{name} model": [one.distance for one in result["scores"]] for name, result in results.items()}
@@ -159,12 +180,12 @@ def _figures(masked, holes, test, tokenizer, models, answers, decoding, anchors,
         ("training", "Training", plots.training_curve(read_metrics(run), ""),
          "The loss falls from guessing to what the picture's known part does not decide."),
         ("decoding", "Iterative decoding for three schedules", plots.decoding_steps(
-            schedules, (masked[0], test[0]), ""),
+            schedules, (masked[0], original[0]), ""),
          f"{best.capitalize()} model. Masks in the latent domain, dark where hidden; below, what each step predicts."),
         ("gamma", "Gamma", plots.schedule_curves(
             {name: answers.gamma_func(name) for name in SCHEDULES}, decoding.total_iter, ""),
          "Cosine and square keep more hidden early, when the model knows least."),
-        ("tokenizer", "The tokenizer", plots.comparison({"original": test[shown], "redrawn": redrawn}, ""),
+        ("tokenizer", "The tokenizer", plots.comparison({"original": original, "redrawn": redrawn}, ""),
          "What 256 tokens keep of a picture: the floor of it all."),
     ]
 

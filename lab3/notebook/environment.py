@@ -1,0 +1,78 @@
+"""What a notebook prints as it begins: what the machine and the kit have, and how long its long cells take here.
+
+In: a notebook's number, a preset, a device, the folder of answers. Out: lines of text.
+"""
+
+import os
+import platform
+import shutil
+import sys
+import time
+
+import torch
+
+from lab3.common.machine import autocast, bfloat16_pays
+from lab3.common.paths import ROOT, SHIPPED, TOKENIZER, WEIGHTS
+from lab3.exercises.fallbacks import TorchAttention
+from lab3.model.transformer import BidirectionalTransformer
+from lab3.presets import CODES, TOKENS
+
+
+def print_environment(notebook, preset, device, work):
+    """Print what the machine and the kit have, a line each; makes the folder `work`."""
+    number = "bfloat16" if bfloat16_pays(device.type) else "float32"
+    print(f"lab3, notebook {notebook}, preset {preset.name}")
+    _line(sys.version_info >= (3, 11), f"Python {platform.python_version()}", "lab3 needs Python 3.11 or later")
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"threads: {torch.get_num_threads()}"
+    _line(True, f"PyTorch {torch.__version__} on {device.type} ({where}), {number}")
+    _line(all((SHIPPED / name).is_file() for name in (TOKENIZER, WEIGHTS)), "the kit's tokenizer and transformer",
+          f"{SHIPPED} lacks weights: get the kit anew")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(work).free / 1e9
+        shown = os.path.relpath(work) if work.is_relative_to(ROOT) else work
+        _line(os.access(work, os.W_OK) and free > 0.5, f"answers go to {shown} ({free:.0f} GB free)",
+              f"{work} cannot be written or is nearly full: set LAB3_WORK to another folder")
+    except OSError as error:
+        _line(False, "", f"{work}: {error.strerror}. Set LAB3_WORK to another folder")
+
+
+def print_expected_time(notebook, preset, device, data):
+    """Print how long this notebook's long cells take here, if it has any."""
+    training, decoding = preset.training, preset.decoding
+    if notebook == "03":
+        steps = training.epochs * -(-len(data.train[:training.train_pictures]) // training.batch_size)
+        seconds, _ = _seconds_a_batch(preset, device)
+        print(f"       Expected here: training takes about {_minutes(steps * seconds)}.")
+    elif notebook == "06":
+        pictures = len(data.test[:decoding.test_pictures])
+        passes = -(-pictures // decoding.batch_size) * decoding.total_iter
+        _, seconds = _seconds_a_batch(preset, device)
+        print(f"       Expected here: filling {pictures} pictures once takes about {_minutes(passes * seconds)}.")
+
+
+def _line(good, text, remedy=""):
+    print(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
+
+
+def _minutes(seconds):
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _seconds_a_batch(preset, device):
+    """Seconds for one batch of training and for one forward pass of decoding, on this machine."""
+    transformer = BidirectionalTransformer(preset.transformer, TorchAttention).to(device)
+    z_indices = torch.randint(CODES, (preset.training.batch_size, TOKENS), device=device)
+
+    def timed(training):
+        begin = time.perf_counter()
+        with torch.set_grad_enabled(training), autocast(device):
+            loss = transformer(z_indices).float().logsumexp(dim=-1).mean()
+        if training:
+            loss.backward()
+        loss.item()  # waits for a GPU
+        return time.perf_counter() - begin
+
+    with torch.random.fork_rng(devices=[]):
+        timed(True)
+        return min(timed(True), timed(True)), min(timed(False), timed(False))
