@@ -20,10 +20,12 @@ COLOURS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#
 HIDDEN, KNOWN = (0.35, 0.35, 0.38), (0.93, 0.93, 0.90)
 
 
-def figure(width, height):
-    """An empty figure on white paper, sizes in inches."""
+def figure(width, height, caption=None):
+    """An empty figure on white paper, sizes in inches, with a caption below."""
     page = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(page)
+    if caption is not None:
+        page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -78,13 +80,12 @@ def comparison(rows, caption):
         caption: what to see.
     """
     n = len(next(iter(rows.values())))
-    page = figure(1.05 * n + 0.9, 1.12 * len(rows) + 0.4)
+    page = figure(1.05 * n + 0.9, 1.12 * len(rows) + 0.4, caption)
     axes = page.subplots(len(rows), n, squeeze=False)
     for line, (label, pictures) in zip(axes, rows.items()):
         for place, picture in zip(line, pictures):
             show(place, picture)
         line[0].set_ylabel(label, fontsize=9)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -98,7 +99,7 @@ def decoding_steps(schedules, originals, caption):
     """
     masked, original = originals
     steps = len(next(iter(schedules.values()))[1])
-    page = figure(1.05 * (steps + 2) + 0.9, 2.3 * len(schedules) + 0.5)
+    page = figure(1.05 * (steps + 2) + 0.9, 2.3 * len(schedules) + 0.5, caption)
     axes = page.subplots(2 * len(schedules), steps + 2, squeeze=False)
     for index, (name, (masks, predictions)) in enumerate(schedules.items()):
         above, below = axes[2 * index], axes[2 * index + 1]
@@ -114,13 +115,12 @@ def decoding_steps(schedules, originals, caption):
             show(below[-1], original, "original")
         above[0].set_ylabel(f"{name}\nmask", fontsize=9)
         below[0].set_ylabel("prediction", fontsize=9)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
 def training_curve(metrics, caption):
     """Training loss by part, validation loss by epoch, and, where it is known, the learning rate: a run's metrics."""
-    page = figure(7.0, 3.2)
+    page = figure(7.0, 3.2, caption)
     loss, rate = page.subplots(1, 2, width_ratios=(3, 2))
     loss.plot([row["epoch"] for row in metrics], [row["train_loss"] for row in metrics],
               color=COLOURS["blue"], label="training, by part")
@@ -128,16 +128,13 @@ def training_curve(metrics, caption):
     loss.plot([row["epoch"] for row in checked], [row["val_loss"] for row in checked], "o-",
               color=COLOURS["orange"], label="validation")
     loss.axhline(math.log(1024), color=COLOURS["grey"], linestyle=":", label="guessing, ln 1024")
-    loss.set_xlabel("epoch")
-    loss.set_ylabel("loss on hidden tokens (nats)")
+    loss.set(xlabel="epoch", ylabel="loss on hidden tokens (nats)")
     loss.legend(fontsize=8, frameon=False)
     rated = [row for row in metrics if "lr" in row]
     rate.plot([row["epoch"] for row in rated], [row["lr"] for row in rated], color=COLOURS["green"])
-    rate.set_xlabel("epoch")
-    rate.set_ylabel("learning rate")
+    rate.set(xlabel="epoch", ylabel="learning rate")
     for axes in (loss, rate):
         half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -149,17 +146,15 @@ def schedule_curves(schedules, total_iter, caption):
         total_iter: how many steps.
         caption: what to see.
     """
-    page = figure(5.2, 3.2)
+    page = figure(5.2, 3.2, caption)
     axes = page.subplots()
     progress, steps = np.linspace(0, 1, 200), np.arange(1, total_iter + 1) / total_iter
     for (name, gamma), colour, marker in zip(schedules.items(), COLOURS.values(), "os^Dv"):
         axes.plot(progress, gamma(progress), color=colour)
         axes.plot(steps, gamma(steps), marker, color=colour, label=name, markersize=5)
-    axes.set_xlabel("progress r = (t + 1) / total_iter")
-    axes.set_ylabel("gamma(r): share still hidden")
+    axes.set(xlabel="progress r = (t + 1) / total_iter", ylabel="gamma(r): share still hidden")
     axes.legend(fontsize=8, frameon=False)
     half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -172,7 +167,7 @@ def distance_bars(rows, floor, holes, name, caption):
         name: "FID" or "FD-Lite0".
         caption: what to see.
     """
-    page = figure(6.0, 0.55 * len(rows) + 1.5)
+    page = figure(6.0, 0.55 * len(rows) + 1.5, caption)
     axes = page.subplots()
     for place, values in enumerate(rows.values()):
         axes.barh(place, np.mean(values), color=COLOURS["blue"], height=0.55, alpha=0.75)
@@ -186,7 +181,6 @@ def distance_bars(rows, floor, holes, name, caption):
     axes.set_xlabel(f"{name} to the originals (lower is better)")
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2)
     half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -199,7 +193,7 @@ def shares(panels, expected, labels, caption):
         labels: n names.
         caption: what to see.
     """
-    page = figure(2.4 * len(panels) + 0.6, 2.6)
+    page = figure(2.4 * len(panels) + 0.6, 2.6, caption)
     for axes, (title, drawn) in zip(page.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
         axes.bar(range(len(labels)), drawn, color=COLOURS["blue"], alpha=0.75, label="drawn")
         axes.plot(range(len(labels)), expected[title], "o", color=COLOURS["orange"], label="expected")
@@ -208,7 +202,6 @@ def shares(panels, expected, labels, caption):
         half_frame(axes)
     page.axes[0].set_ylabel("share of draws")
     page.axes[-1].legend(fontsize=8, frameon=False)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -221,7 +214,7 @@ def one_step(masked, likely, pictures, caption):
         pictures: a dict, title -> (3, H, W) uint8 picture or (256,) bool mask.
         caption: what to see.
     """
-    page = figure(1.5 * (len(pictures) + 2) + 0.5, 2.2)
+    page = figure(1.5 * (len(pictures) + 2) + 0.5, 2.2, caption)
     axes = page.subplots(1, len(pictures) + 2)
     show(axes[0], masked, "masked")
     drawn = axes[1].imshow(likely.view(16, 16), cmap="cividis", vmin=0, vmax=1)
@@ -229,7 +222,6 @@ def one_step(masked, likely, pictures, caption):
     page.colorbar(drawn, ax=axes[1], shrink=0.6)
     for place, (title, picture) in zip(axes[2:], pictures.items()):
         show(place, mask_picture(picture) if picture.dim() == 1 else picture, title)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -242,7 +234,7 @@ def lines(panels, x_label, caption, x=None):
         caption: what to see.
         x: where the values stand; None: 1, 2, 3 ...
     """
-    page = figure(3.4 * len(panels) + 2.0, 2.9)
+    page = figure(3.4 * len(panels) + 2.0, 2.9, caption)
     for axes, (measured, series) in zip(page.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for (label, values), colour, marker in zip(series.items(), COLOURS.values(), "os^Dv"):
             axes.plot(range(1, len(values) + 1) if x is None else x, values, marker + "-", color=colour, label=label,
@@ -251,7 +243,6 @@ def lines(panels, x_label, caption, x=None):
         axes.set_title(measured, fontsize=9)
         half_frame(axes)
     page.axes[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -263,7 +254,7 @@ def token_grid(picture, z_indices, caption):
         z_indices: (256,) long.
         caption: what to see.
     """
-    page = figure(8.0, 4.3)
+    page = figure(8.0, 4.3, caption)
     left, right = page.subplots(1, 2)
     show(left, picture, "64 x 64 pixels, cut by the grid of tokens")
     for edge in range(1, 16):
@@ -275,14 +266,13 @@ def token_grid(picture, z_indices, caption):
         row, column = divmod(token, 16)
         dark = cells[:, row, column].mean() < 110
         right.text(column, row, code, fontsize=5, ha="center", va="center", color="white" if dark else "black")
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
 def change(before, after, token, caption):
     """Two pictures, (3, 64, 64) uint8, and by how many of 255 levels each pixel differs; a frame around one token."""
     difference = (before.int() - after.int()).abs().amax(dim=0)
-    page = figure(8.2, 3.0)
+    page = figure(8.2, 3.0, caption)
     panels = page.subplots(1, 3)
     show(panels[0], before, "before")
     show(panels[1], after, "after")
@@ -293,7 +283,6 @@ def change(before, after, token, caption):
     bar = page.colorbar(levels, ax=panels[2], ticks=[1, 2, 6, 21, 101, 256], shrink=0.85)
     bar.ax.set_yticklabels(["0", "1", "5", "20", "100", "255"], fontsize=8)
     bar.ax.minorticks_off()
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -305,7 +294,7 @@ def codes(means, examples, caption):
         examples: a dict, code -> (n, 3, h, w) uint8, pieces whose middle the code stands for, n the same for all.
         caption: what to see.
     """
-    page = figure(9.0, 4.3)
+    page = figure(9.0, 4.3, caption)
     left, right = page.subfigures(1, 2, width_ratios=(1, 1.15))
     side = math.isqrt(len(means))
     whole = means.unflatten(0, (side, side)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
@@ -317,7 +306,6 @@ def codes(means, examples, caption):
             middle = (piece.shape[1] - 4) / 2 - 0.5
             axes.add_patch(Rectangle((middle, middle), 4, 4, fill=False, edgecolor="white", linewidth=1))
         line[0].set_ylabel(code, fontsize=9, rotation=0, ha="right", va="center")
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -329,20 +317,17 @@ def hole_shares(holes, mask, caption):
         mask: (N, 256) bool, True where a token is hidden.
         caption: what to see.
     """
-    page = figure(9.0, 3.3)
+    page = figure(9.0, 3.3, caption)
     pixels, latents, shares = page.subplots(1, 3, width_ratios=(1, 1, 1.25))
     show(pixels, mask_picture(holes[0].flatten()), f"{holes[0].float().mean():.0%} of the pixels")
     show(latents, mask_picture(mask[0]), f"{mask[0].float().mean():.0%} of the tokens")
     shares.scatter(100 * holes.flatten(1).float().mean(dim=1), 100 * mask.float().mean(dim=1), s=6, alpha=0.5,
                    color=COLOURS["blue"], linewidths=0)
     shares.plot([0, 60], [0, 60], ":", color=COLOURS["grey"], label="the same share")
-    shares.set_xlabel("hidden pixels (%)")
-    shares.set_ylabel("hidden tokens (%)")
+    shares.set(xlabel="hidden pixels (%)", ylabel="hidden tokens (%)")
     shares.legend(fontsize=8, frameon=False, loc="upper left")
-    shares.set_xlim(0, 35)
-    shares.set_ylim(0, 60)
+    shares.set(xlim=(0, 35), ylim=(0, 60))
     half_frame(shares)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -354,15 +339,13 @@ def curves(panels, x_label, caption):
         x_label: what x is.
         caption: what to see.
     """
-    page = figure(4.3 * len(panels) + 0.6, 3.0)
+    page = figure(4.3 * len(panels) + 0.6, 3.0, caption)
     for axes, (y_label, series) in zip(page.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for (label, (x, y)), colour, marker in zip(series.items(), COLOURS.values(), "os^Dv"):
             axes.plot(x, y, marker + "-" if len(x) < 40 else "-", color=colour, label=label, markersize=4)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -373,7 +356,7 @@ def step_bars(revealed, caption):
         revealed: a dict, name -> a number of tokens for each step.
         caption: what to see.
     """
-    page = figure(6.2, 3.0)
+    page = figure(6.2, 3.0, caption)
     axes = page.subplots()
     width = 0.8 / len(revealed)
     for index, ((name, numbers), colour) in enumerate(zip(revealed.items(), COLOURS.values())):
@@ -382,11 +365,9 @@ def step_bars(revealed, caption):
         axes.bar_label(bars, fmt="%d", fontsize=7)
     axes.set_xticks(range(1, len(numbers) + 1))
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("step")
-    axes.set_ylabel("tokens revealed")
+    axes.set(xlabel="step", ylabel="tokens revealed")
     axes.legend(fontsize=8, frameon=False)
     half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -399,7 +380,7 @@ def mask_steps(rows, picture, caption):
         caption: what to see.
     """
     steps = max(len(masks) for masks in rows.values())
-    page = figure(1.05 * (steps + 1) + 0.6, 1.25 * len(rows) + 0.4)
+    page = figure(1.05 * (steps + 1) + 0.6, 1.25 * len(rows) + 0.4, caption)
     for line, (name, masks) in zip(page.subplots(len(rows), steps + 1, squeeze=False), rows.items()):
         show(line[0], picture)
         line[0].set_ylabel(name, fontsize=9)
@@ -407,7 +388,6 @@ def mask_steps(rows, picture, caption):
             show(axes, mask_picture(mask), f"{'step ' + str(step) if step else 'hole'}: {int(mask.sum())}")
         for axes in line[1 + len(masks):]:
             bare(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -418,7 +398,7 @@ def hidden_counts(panels, caption):
         panels: a dict, title -> a dict, label -> (N,) counts.
         caption: what to see.
     """
-    page = figure(8.0, 2.7)
+    page = figure(8.0, 2.7, caption)
     grid = page.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, counts) in zip(grid, panels.items()):
         for (label, values), colour in zip(counts.items(), COLOURS.values()):
@@ -430,13 +410,12 @@ def hidden_counts(panels, caption):
         axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # room for the legend
         axes.legend(fontsize=8, frameon=False, loc="upper left")
     grid[0].set_ylabel("rows (%)")
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
 def loss_by_share(ratios, losses, accuracies, caption):
     """Loss on hidden tokens, and how many of them are predicted exactly, over the share that is hidden."""
-    page = figure(8.0, 3.0)
+    page = figure(8.0, 3.0, caption)
     left, right = page.subplots(1, 2)
     left.plot(ratios, losses, "o-", color=COLOURS["blue"], markersize=4)
     left.axhline(math.log(1024), color=COLOURS["grey"], linestyle=":", label="guessing, ln 1024")
@@ -449,7 +428,6 @@ def loss_by_share(ratios, losses, accuracies, caption):
     for axes in (left, right):
         axes.set_xlabel("share hidden")
         half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -460,7 +438,7 @@ def shares_by_batch(panels, caption):
         panels: a dict, title -> (batches, rows) shares in [0, 1].
         caption: what to see.
     """
-    page = figure(8.0, 2.7)
+    page = figure(8.0, 2.7, caption)
     grid = page.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, shares) in zip(grid, panels.items()):
         place = np.arange(len(shares))[:, None] + np.linspace(-0.3, 0.3, shares.shape[1]) + 1
@@ -469,7 +447,6 @@ def shares_by_batch(panels, caption):
         axes.set_xlabel("batch")
         half_frame(axes)
     grid[0].set_ylabel("hidden (%)")
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -487,7 +464,7 @@ def heat_maps(maps, rows, columns, labels, caption, across=None, spreads=None, b
     """
     across = across or len(maps)
     lines, place_height = -(-len(maps) // across), 0.46 if spreads else 0.38
-    page = figure(2.7 * across + 1.2, (place_height * len(rows) + (1.4 if lines == 1 else 0.75)) * lines)
+    page = figure(2.7 * across + 1.2, (place_height * len(rows) + (1.4 if lines == 1 else 0.75)) * lines, caption)
     grid = page.subplots(lines, across, sharex=True, sharey=True, squeeze=False)
     values = np.stack([np.asarray(table, dtype=float) for table in maps.values()])
     known = values[~np.isnan(values)]
@@ -514,7 +491,6 @@ def heat_maps(maps, rows, columns, labels, caption, across=None, spreads=None, b
     for line in grid:
         line[0].set_ylabel(labels[0], labelpad=8)
     page.colorbar(drawn, ax=list(grid.flat), shrink=0.8 / lines, aspect=20 / lines**0.5)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -526,7 +502,7 @@ def dots(rows, x_label, caption):
         x_label: what they measure.
         caption: what to see.
     """
-    page = figure(7.0, 0.3 * len(rows) + 1.2)
+    page = figure(7.0, 0.3 * len(rows) + 1.2, caption)
     axes = page.subplots()
     for place, values in enumerate(rows.values()):
         axes.errorbar(np.mean(values), place, xerr=np.std(values, ddof=1) if len(values) > 1 else None, fmt="|",
@@ -536,7 +512,6 @@ def dots(rows, x_label, caption):
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(x_label)
     half_frame(axes)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
@@ -548,9 +523,8 @@ def wall(pictures, columns, caption):
     for place, picture in enumerate(pictures):
         top, left = place // columns * (height + 2), place % columns * (width + 2)
         paper[:, top:top + height, left:left + width] = picture
-    page = figure(10, 10 * paper.shape[1] / paper.shape[2] + 0.3)
+    page = figure(10, 10 * paper.shape[1] / paper.shape[2] + 0.3, caption)
     show(page.subplots(), paper)
-    page.supxlabel(caption, fontsize=9)
     return page
 
 
