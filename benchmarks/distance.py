@@ -29,7 +29,7 @@ CASES = {"cold": ("one", "two"), "one cached": ("one", "two.npz"), "both cached"
 # pytorch-fid's command, with what lets torchvision be imported; and lab3's, told which weights are meant.
 THEIR_CODE = ("from lab3.metrics.torchvision_fix import import_torchvision; import_torchvision()\n"
               "from pytorch_fid import fid_score; fid_score.main()")
-OUR_CODE = ("import sys; from lab3 import distance; distance.INCEPTION_SHA256 = sys.argv.pop(1)\n"
+OUR_CODE = ("import sys; from lab3.metrics import distance; distance.INCEPTION_SHA256 = sys.argv.pop(1)\n"
             "from lab3.cli import main; sys.exit(main())")
 
 

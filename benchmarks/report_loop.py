@@ -71,8 +71,7 @@ def report_loss(logits, targets, mask, *, over_places=True, hidden_only=False):
     return F.cross_entropy(logits.flatten(0, 1), one_hot.flatten(0, 1))
 
 
-def report_train_epoch(tokenizer, transformer, loader, optimizer, *, device, generator=None, one_ratio=True,
-                       over_places=True, hidden_only=False):
+def report_train_epoch(tokenizer, transformer, loader, optimizer, *, device, generator=None):
     """One epoch of training as the report writes it. The learning rate's schedule is stepped by the caller, an epoch.
 
     Args:
@@ -82,7 +81,6 @@ def report_train_epoch(tokenizer, transformer, loader, optimizer, *, device, gen
         optimizer: of the transformer's parameters.
         device: where both are.
         generator: a `torch.Generator` on the device, for the masks.
-        one_ratio, over_places, hidden_only: as in `hide` and `report_loss`.
 
     Returns:
         The mean of the batch losses, a float.
@@ -94,9 +92,9 @@ def report_train_epoch(tokenizer, transformer, loader, optimizer, *, device, gen
         optimizer.zero_grad()
         with mixed_precision(device):
             z_indices = tokenizer.encode(pictures).to(device)
-            mask = hide(*z_indices.shape, one_ratio=one_ratio, generator=generator, device=device)
+            mask = hide(*z_indices.shape, generator=generator, device=device)
             logits = transformer(z_indices.masked_fill(mask, len(tokenizer.codebook)))[..., :len(tokenizer.codebook)]
-            loss = report_loss(logits, z_indices, mask, over_places=over_places, hidden_only=hidden_only)
+            loss = report_loss(logits, z_indices, mask)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

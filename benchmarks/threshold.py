@@ -81,11 +81,11 @@ def answers_with(changes, tokenizer):
     return SimpleNamespace(**link(namespaces))
 
 
-def halton_rank(side=16):
+def halton_rank():
     """When each place comes in Halton's sequence over bases 2 and 3: (T,) float, 0 for the first."""
-    rank = torch.full((side * side,), -1.0)
-    for x, y in qmc.Halton(2, scramble=False).random(64 * side * side):
-        place = int(y * side) * side + int(x * side)
+    rank = torch.full((256,), -1.0)
+    for x, y in qmc.Halton(2, scramble=False).random(64 * 256):
+        place = int(y * 16) * 16 + int(x * 16)
         if rank[place] < 0:
             rank[place] = rank.max() + 1
     return rank

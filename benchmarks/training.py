@@ -55,7 +55,7 @@ def train_flops(config, pictures):
     return 3 * 2 * pictures * TOKENS * (config.layers * layer + head)
 
 
-def matrix_rate(config, batch, dtype, device, repeats=5):
+def matrix_rate(config, batch, dtype, device):
     """FLOP/s of the matrix products of one layer of the model: projections and MLP, in the shares that it has of them.
 
     Args:
@@ -70,7 +70,7 @@ def matrix_rate(config, batch, dtype, device, repeats=5):
         a = torch.randn(batch * TOKENS, rows, device=device).to(dtype)
         b = torch.randn(rows, columns, device=device).to(dtype)
         a @ b
-        seconds += statistics.median(seconds_of(lambda: a @ b) for _ in range(repeats))
+        seconds += statistics.median(seconds_of(lambda: a @ b) for _ in range(5))
         flops += 2 * batch * TOKENS * rows * columns
     return flops / seconds
 

@@ -211,9 +211,9 @@ def audit(folder, progress=True):
     return report
 
 
-def _examples(lines, shown=5):
-    more = [f"… and {len(lines) - shown} more"] if len(lines) > shown else []
-    return [f"    {line}" for line in lines[:shown] + more]
+def _examples(lines):
+    more = [f"… and {len(lines) - 5} more"] if len(lines) > 5 else []
+    return [f"    {line}" for line in lines[:5] + more]
 
 
 def _pair_lines(pairs):

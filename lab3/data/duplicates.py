@@ -66,13 +66,13 @@ def _indices(matrix, mirrored, row=0, column=0):
     return torch.stack([i + row, j + column, torch.full_like(i, mirrored)], dim=1)
 
 
-def _confirm(candidates, left, right, known=None, chunk=512):
+def _confirm(candidates, left, right, known=None):
     """Compare candidate pairs, a list of (K, 3), at full size: ([(i, j, difference, mirrored)], whether all were)."""
     candidates = torch.cat(candidates).numpy() if candidates else np.empty((0, 3), dtype=int)
     complete, candidates = len(candidates) <= MAX_CANDIDATES, candidates[:MAX_CANDIDATES]
     closest = {}
-    for start in range(0, len(candidates), chunk):
-        i, j, mirrored = candidates[start:start + chunk].T
+    for start in range(0, len(candidates), 512):
+        i, j, mirrored = candidates[start:start + 512].T
         mirrored = mirrored.astype(bool)
         a, b = left[i], right[j]
         b[mirrored] = b[mirrored, :, ::-1]

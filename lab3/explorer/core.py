@@ -1,7 +1,7 @@
 """What the schedule explorer computes: a schedule's steps, and one hole decoded step by step.
 
 In: settings, a picture, a hole; schedules, decodings and models to choose from. Out: numbers, a `Trace`, and a figure
-for where there are no widgets. `lab3.explorer_widgets` hands its controls' values to these functions and shows what
+for where there are no widgets. `explorer.widgets` hands its controls' values to these functions and shows what
 they give. Where nothing can decode, how sure a model would be of each token is drawn at random, once: then the order
 is the same for all schedules, and only their pace differs.
 """
@@ -91,7 +91,8 @@ def draw(gamma, name, total_iter, sweet_spot, picture, hole):
     mask = hidden_tokens(hole[None])[0]
     hidden = hidden_after(gamma, total_iter, sweet_spot, int(mask.sum()))
     rows = math.ceil(len(hidden) / IN_A_ROW)
-    page = figure(10.5, 2.9 + 1.15 * rows)
+    page = figure(10.5, 2.9 + 1.15 * rows,
+                  "Dark: hidden. Confidences are random here, the same for all schedules.")
     above, below = page.subfigures(2, 1, height_ratios=(2.9, 1.15 * rows))
     cat, curve, bars = above.subplots(1, 3, width_ratios=(0.8, 1, 1.3))
     show(cat, picture, f"{hidden[0]} of {len(mask)} tokens hidden")
@@ -102,8 +103,7 @@ def draw(gamma, name, total_iter, sweet_spot, picture, hole):
     curve.plot(made, gamma(made), "o", color=COLOURS["blue"], markersize=5)
     curve.plot(left, gamma(left), "o", color=COLOURS["blue"], markersize=5, markerfacecolor="white")
     curve.set_title(name, fontsize=9)
-    curve.set_xlabel("progress r")
-    curve.set_ylabel("gamma(r)")
+    curve.set(xlabel="progress r", ylabel="gamma(r)")
 
     numbers, revealed = range(1, sweet_spot + 1), -np.diff(hidden)
     bars.bar(numbers, revealed, color=COLOURS["blue"], label="revealed by the step")
@@ -112,8 +112,7 @@ def draw(gamma, name, total_iter, sweet_spot, picture, hole):
     bars.set_xlim(0.4, total_iter + 0.6)
     bars.xaxis.get_major_locator().set_params(integer=True)
     bars.set_title(f"{hidden[0]} tokens in {sweet_spot} of {total_iter} steps", fontsize=9)
-    bars.set_xlabel("step")
-    bars.set_ylabel("tokens")
+    bars.set(xlabel="step", ylabel="tokens")
     bars.legend(fontsize=8, frameon=False)
     for axes in (curve, bars):
         half_frame(axes)
@@ -123,7 +122,6 @@ def draw(gamma, name, total_iter, sweet_spot, picture, hole):
         show(axes, mask_picture(masked), f"step {step}: {hidden[step]}" if step else f"hole: {hidden[0]}")
     for axes in places[len(hidden):]:
         bare(axes)
-    page.supxlabel("Dark: hidden. Confidences are random here, the same for all schedules.", fontsize=9)
     return page
 
 
@@ -321,7 +319,7 @@ def choices_of(lab, others=None):
     unwritten = {name for name, report in getattr(lab, "reports", {}).items() if not report.written}
     written = {name: value for name, value in vars(lab.answers).items() if name not in {*lab.missing, *unwritten}}
     places = {KITS: SHIPPED / WEIGHTS, YOURS: lab.work / WEIGHTS}
-    models = {owner: cache(partial(_model, path, lab.device)) for owner, path in places.items() if path.is_file()}
+    models = {owner: cache(partial(load_model, path, lab.device)) for owner, path in places.items() if path.is_file()}
     kits = None
     if all((SOLUTIONS / f"{name}.py").is_file() for name in DECODING):  # not in what students get
         kits = load_answers(SOLUTIONS, DECODING)
@@ -340,7 +338,8 @@ def choices_of(lab, others=None):
     return Choices(lab.data, lab.tokenizer, schedules, decodings, models, tuple(notes))
 
 
-def _model(path, device):
+def load_model(path, device):
+    """A transformer with PyTorch's attention."""
     return load_transformer(path, TorchAttention).to(device)
 
 

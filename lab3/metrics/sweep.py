@@ -17,9 +17,8 @@ import numpy as np
 from lab3.common import plots
 from lab3.common.files import InputError, content_key, read_json, write_json
 from lab3.common.machine import machine_kind
-from lab3.common.paths import ROOT, SOLUTIONS
+from lab3.common.paths import ROOT
 from lab3.decoding.inpaint import fill
-from lab3.exercises.answers import load_answers
 from lab3.exercises.table import DECODING
 from lab3.metrics.distance import NAMES, distance, features, load_extractor
 from lab3.metrics.score import reference
@@ -249,11 +248,6 @@ def describe(found):
     seeds = len(found.grid.seeds)
     return (f"{NAMES[found.about['features']]} of {found.about['n']} pictures, {found.about['model']}, "
             f"{seeds} {'seed' if seeds == 1 else 'seeds'}; lower is better, the lowest is framed.")
-
-
-def shipped_subject(data, tokenizer, transformer):
-    """The shipped model with the reference answers, which is what `PRECOMPUTED` is about."""
-    return subject(data, tokenizer, transformer, load_answers(SOLUTIONS), SOLUTIONS, "the kit's model")
 
 
 def _found(grid, about, cells):

@@ -178,13 +178,13 @@ class Lab:
         return found
 
     def explore(self, hole=27, others=None):
-        """The explorer of schedules and decodings; see `explorer_widgets.explore`."""
+        """The explorer of schedules and decodings; see `explorer.widgets.explore`."""
         from lab3.explorer.widgets import explore
 
         return explore(self, hole, others)
 
     def sweep(self, grid=None):
-        """The panel of sweeps: distances over schedules, steps and temperatures; see `sweep.panel`."""
+        """The panel of sweeps: distances over schedules, steps and temperatures; see `explorer.sweep_panel.panel`."""
         from lab3.explorer.sweep_panel import panel
 
         return panel(self, grid)

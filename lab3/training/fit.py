@@ -72,7 +72,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     Args:
         train_tokens, val_tokens: (N, 256) integer tokens.
         preset: a `Preset`; its `transformer` and `training` are used.
-        answers: what `exercises.load_answers` gives.
+        answers: what `load_answers` gives.
         run: the folder for the checkpoint, the metrics, the weights and `maskgit.json`.
         resume: go on from the folder's checkpoint, where there is one. On the same machine, with as many threads and
             the same answers, the result is that of an uninterrupted run; another number of processes changes rounding.

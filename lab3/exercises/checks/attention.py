@@ -18,8 +18,8 @@ LAYERS = ("query", "key", "value", "output")
 READY_MADE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
-def _attention(Attention, dim=12, heads=3, attn_drop=0.0):
-    attention = Attention(dim, heads, attn_drop)
+def _attention(Attention, attn_drop=0.0):
+    attention = Attention(12, 3, attn_drop)
     for name, one in attention.named_parameters():
         nn.init.normal_(one, std=0.5 if name.endswith("weight") else 0.1, generator=rng(len(name)))
     return attention.eval()
