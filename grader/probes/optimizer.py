@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from grader.probes.inside import attempt, rates
-from grader.probes.probe import array, expect, likely, near, numbers, probe, refusals
+from grader.probes.probe import array, expect, likely, numbers, probe, refusals
 
 
 @probe("configure_optimizers", weight=4)

@@ -5,18 +5,14 @@ an exercise's cell is checked and saved as soon as it has run.
 """
 
 import os
-import platform
-import shutil
 import sys
 import time
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-
 from lab3.common.files import InputError, SaveError, read_json, write_text
-from lab3.common.machine import autocast, best_device, bfloat16_pays
+from lab3.common.machine import best_device
 from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
@@ -26,8 +22,9 @@ from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
 from lab3.exercises.table import EXERCISES
 from lab3.model.tokenizer import load_tokenizer
 from lab3.model.tokens import tokenizer_key, training_tokens
-from lab3.model.transformer import BidirectionalTransformer, load_transformer, save_transformer
-from lab3.presets import CODES, TOKENS, preset
+from lab3.model.transformer import load_transformer, save_transformer
+from lab3.notebook.environment import print_environment, print_expected_time
+from lab3.presets import preset
 from lab3.training.fit import fit
 from lab3.training.runs import WRITTEN_WITH, milestone_file, read_metrics
 
@@ -57,9 +54,9 @@ def start(notebook, preset_name=None, work=None):
         raise InputError(f"notebook must be one of {', '.join(numbers)}, not {notebook!r}.")
     chosen = preset(preset_name or os.environ.get("LAB3_PRESET") or "cpu")
     lab = Lab(notebook, chosen, Path(work or os.environ.get("LAB3_WORK") or ROOT / "work").resolve())
-    lab._look_around()
+    print_environment(notebook, chosen, lab.device, lab.work)
     lab._find_answers()
-    lab._expect()
+    print_expected_time(notebook, chosen, lab.device, lab.data)
     lab._watch()
     return lab
 
@@ -113,8 +110,8 @@ class Lab:
             raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
         if name not in self.reports:
             raise InputError(f"{name}: its cell has not run yet. Run it first; it begins with #| exercise: {name}")
-        if not self.reports[name].passed:  # what it builds on may have been mended since
-            self.reports[name] = self._take(name, self._texts[name])
+        if not self.reports[name].passed:  # what it builds on may have been fixed since
+            self.reports[name] = _check_and_save(name, self._texts[name], self.work, self.answers)
         report = self.reports[name]
         if not report.written:
             raise plain(NotImplementedError(report.message))
@@ -140,13 +137,9 @@ class Lab:
         if fresh and self.run.exists():
             self.run.rename(self.run.with_name(f"{self.run.name}-until-{time.strftime('%Y%m%d-%H%M%S')}"))
         about = {"data": self.data.name, "data_key": self.data.key, "tokenizer_key": tokenizer_key(self.tokenizer)}
-        written_with = self.run / WRITTEN_WITH
-        if written_with.is_file() and written_with.read_text() != training_key(self.work):
-            print("Your answers have changed since this training began. lab.train(fresh=True) trains anew with them.")
-        elif not written_with.is_file():
-            write_text(written_with, training_key(self.work))
+        _compare_answers(self.run / WRITTEN_WITH, training_key(self.work))
         tokens = training_tokens(self.data, self.tokenizer, self.preset.training)
-        draw = self._draw_curve()
+        draw = _curve(self._shell)
         if read_metrics(self.run):
             draw(self.run)
         transformer = fit(*tokens, self.preset, self.answers, self.run, resume=True, about=about, on_part=draw)
@@ -199,24 +192,6 @@ class Lab:
 
     # What follows is `start`, step by step.
 
-    def _look_around(self):
-        """Print what the machine and the kit have, a line each."""
-        number = "bfloat16" if bfloat16_pays(self.device.type) else "float32"
-        print(f"lab3, notebook {self.notebook}, preset {self.preset.name}")
-        _line(sys.version_info >= (3, 11), f"Python {platform.python_version()}", "lab3 needs Python 3.11 or later")
-        where = torch.cuda.get_device_name() if self.device.type == "cuda" else f"threads: {torch.get_num_threads()}"
-        _line(True, f"PyTorch {torch.__version__} on {self.device.type} ({where}), {number}")
-        _line(all((SHIPPED / name).is_file() for name in (TOKENIZER, WEIGHTS)), "the kit's tokenizer and transformer",
-              f"{SHIPPED} lacks weights: get the kit anew")
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.work).free / 1e9
-            shown = os.path.relpath(self.work) if self.work.is_relative_to(ROOT) else self.work
-            _line(os.access(self.work, os.W_OK) and free > 0.5, f"answers go to {shown} ({free:.0f} GB free)",
-                  f"{self.work} cannot be written or is nearly full: set LAB3_WORK to another folder")
-        except OSError as error:
-            _line(False, "", f"{self.work}: {error.strerror}. Set LAB3_WORK to another folder")
-
     def _find_answers(self):
         """Put the answers of earlier notebooks into this one's names, and what stands in where one is missing."""
         found = {}
@@ -238,22 +213,6 @@ class Lab:
         self._names[defines] = answer
         print(f"[{label}] {name} (notebook {notebook}): {why}; {called} stands in")
 
-    def _expect(self):
-        """Print how long this notebook's long cells take here."""
-        config = self.preset.training
-        if self.notebook not in ("03", "06"):
-            return
-        step, forward = _seconds_a_batch(self.preset, self.device)
-        if self.notebook == "03":
-            pictures = len(self.data.train[:config.train_pictures])
-            steps = config.epochs * -(-pictures // config.batch_size)
-            print(f"       Expected here: training takes about {_minutes(steps * step)}.")
-        else:
-            decoding = self.preset.decoding
-            pictures = len(self.data.test[:decoding.test_pictures])
-            batches = -(-pictures // decoding.batch_size) * decoding.total_iter
-            print(f"       Expected here: filling {pictures} pictures once takes about {_minutes(batches * forward)}.")
-
     def _watch(self):
         """Check and save exercise cells from now on."""
         global _watching
@@ -274,44 +233,8 @@ class Lab:
             return
         if name:
             self._texts[name] = answer_file(cell)
-            self.reports[name] = self._take(name, self._texts[name])
+            self.reports[name] = _check_and_save(name, self._texts[name], self.work, self.answers)
             print(self.reports[name].message)
-
-    def _take(self, name, text):
-        """Check an answer as later notebooks will find it, on its own, and save it."""
-        path = self.work / f"{name}.py"
-        try:
-            with time_limit(CHECK_LIMIT):
-                others = {key: value for key, value in vars(self.answers).items() if key != EXERCISES[name].defines}
-                namespace = run_answer(name, text, path, others)
-                namespace.update(others)
-                report = check(name, namespace)
-        except (InputError, TimeoutError) as error:
-            report = Report(name, False, True, f"[FAIL] {name}: {error}")
-        if not report.written:
-            kept = f"; {path} keeps an earlier answer" if path.is_file() else ""
-            return Report(name, False, False, report.message + kept)
-        try:
-            write_text(path, text)
-        except SaveError as error:  # an answer that later notebooks cannot find is not done, however right
-            said = report.message.replace("[OK]  ", "[FAIL]", 1)
-            return Report(name, False, True, f"{said}\n       not saved {error}")
-        return report
-
-    def _draw_curve(self):
-        """A function that draws the training's curve anew each time, in one place; outside a notebook, nothing."""
-        if self._shell is None:
-            return lambda run: None
-        from IPython.display import HTML, display
-
-        from lab3.common.plots import training_curve
-
-        place = display(HTML(""), display_id=True)  # above the bar, whatever is drawn later
-
-        def draw(run):
-            place.update(training_curve(
-                read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes."))
-        return draw
 
 
 def _shell():
@@ -322,30 +245,43 @@ def _shell():
     return get_ipython()
 
 
-def _line(good, text, remedy=""):
-    print(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
+def _check_and_save(name, text, work, answers):
+    """Check an answer as later notebooks will find it, on its own, and save it."""
+    path, others = work / f"{name}.py", vars(answers).copy()
+    others.pop(EXERCISES[name].defines, None)
+    try:
+        with time_limit(CHECK_LIMIT):
+            namespace = run_answer(name, text, path, others)
+            namespace.update(others)
+            report = check(name, namespace)
+    except (InputError, TimeoutError) as error:
+        report = Report(name, False, True, f"[FAIL] {name}: {error}")
+    if not report.written:
+        kept = f"; {path} keeps an earlier answer" if path.is_file() else ""
+        return Report(name, False, False, report.message + kept)
+    try:
+        write_text(path, text)
+    except SaveError as error:
+        print(error)
+    return report
 
 
-def _minutes(seconds):
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def _compare_answers(path, key):
+    """Say when the answers are not those that a training began with; note them in `path` where it begins."""
+    if not path.is_file():
+        write_text(path, key)
+    elif path.read_text() != key:
+        print("Your answers have changed since this training began. lab.train(fresh=True) trains anew with them.")
 
 
-def _seconds_a_batch(preset, device):
-    """Seconds for one batch of training and for one forward pass of decoding, on this machine."""
-    transformer = BidirectionalTransformer(preset.transformer, TorchAttention).to(device)
-    z_indices = torch.randint(CODES, (preset.training.batch_size, TOKENS), device=device)
+def _curve(shell):
+    """A function that redraws the training's curve in one place; outside a notebook it does nothing."""
+    if shell is None:
+        return lambda run: None
+    from IPython.display import HTML, display
 
-    def timed(training):
-        begin = time.perf_counter()
-        with torch.set_grad_enabled(training), autocast(device):
-            loss = transformer(z_indices).float().logsumexp(dim=-1).mean()
-        if training:
-            loss.backward()
-        loss.item()  # waits for a GPU
-        return time.perf_counter() - begin
+    from lab3.common.plots import training_curve
 
-    with torch.random.fork_rng(devices=[]):
-        timed(True)
-        return min(timed(True), timed(True)), min(timed(False), timed(False))
-
-
+    place = display(HTML(""), display_id=True)  # above the bar, whatever is drawn later
+    return lambda run: place.update(training_curve(
+        read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes."))
