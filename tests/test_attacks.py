@@ -159,7 +159,7 @@ def attacked(tmp_path_factory):
         for name in HONEST:
             solved(handed_in / name)
         folder(handed_in / "wrong", notebook(marked(WRONG)))
-        process = start(handed_in, "--out", out, "--seed", 1, "--jobs", 2, "--only", *FULL, mark=mark,
+        process = start(handed_in, "--out", out, "--seed", 1, "--jobs", 4, "--only", *FULL, mark=mark,
                         HOME=str(folders.home), TMPDIR=str(folders.temporary))
         family = Family(process, mark)
         threading.Thread(target=family.watch, daemon=True).start()

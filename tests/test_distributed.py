@@ -155,6 +155,7 @@ def test_an_error_in_one_process_alone_is_said(tmp_path):
     assert err.count("lab3 train: ") == 1 and "failed: AssertionError: mine" in err
 
 
+@pytest.mark.nightly
 def test_a_killed_training_goes_on_with_one_process(commanded, tmp_path):
     run = tmp_path / "run"
     process = torchrun("-m", "lab3", *SMOKE, run)

@@ -137,7 +137,7 @@ def test_the_workflow_may_read_and_ends():
     assert CI["permissions"] == {"contents": "read"}
     assert CI.keys() <= {"name", True, "permissions", "concurrency", "env", "jobs"}  # YAML 1.1 reads `on` as true
     for name, job in CI["jobs"].items():
-        assert job.keys() <= {"needs", "runs-on", "container", "timeout-minutes", "steps"}, name
+        assert job.keys() <= {"if", "needs", "runs-on", "container", "timeout-minutes", "steps"}, name
         assert 0 < job["timeout-minutes"] < 360 and job.get("needs", name) in CI["jobs"]
         assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["container"]["image"])[1])
     for step in STEPS:

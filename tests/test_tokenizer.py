@@ -57,6 +57,7 @@ def test_a_transformer_is_no_tokenizer(smoke_run):
         load_tokenizer(smoke_run / "maskgit.safetensors")
 
 
+@pytest.mark.nightly
 def test_training_learns_and_keeps_the_codebook_alive(tmp_path, cats):
     pictures = cats.train[:64]
     config = replace(SMOKE, epochs=30, adversarial_from=0.8)

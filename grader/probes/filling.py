@@ -54,4 +54,4 @@ def tokens(seen, right):
         array(one, (len(one), 256), "int", "z_final")
 
 
-FILLING = Probe.of(filled_pictures, "iterative_decode", 1, verdict=tokens)
+FILLING = Probe.of(filled_pictures, "iterative_decode", 1, verdicts=(tokens,))

@@ -164,6 +164,22 @@ def along(gamma, draw):
     return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
 
 
+def rates(optimizer, scheduler, steps, lr=1.0):
+    """The learning rate, divided by lr, before each of so many steps."""
+    found = []
+    for _ in range(steps):
+        found.append(float(optimizer.param_groups[0]["lr"] / lr))
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def distance_of(frechet_distance, *arguments):
+    """A distance as (real, imaginary), None where nothing comes back."""
+    value = frechet_distance(*arguments)
+    return None if value is None else [float(np.real(value)), float(np.imag(value))]
+
+
 def dealt(mask, strict=False):
     """A `sample_mask` that deals out the rows of a mask (N, T) in their order, over and over.
 

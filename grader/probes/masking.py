@@ -9,7 +9,20 @@ import math
 import numpy as np
 
 from grader.probes.inside import F, Stub, attempt, random, torch
-from grader.probes.probe import array, expect, probe, refused
+from grader.probes.probe import (
+    SEEDED,
+    array,
+    case,
+    each,
+    every,
+    expect,
+    follows_state,
+    likely,
+    near,
+    probe,
+    refusals,
+    unchanged,
+)
 
 OWN = "places are drawn once for the whole batch: each row has its own"
 INVERTED = "the mask is inverted: True means hidden"
@@ -22,21 +35,17 @@ def _mask(seen, shape):
     return array(seen, shape, "bool", "the mask")
 
 
-def _counts(seen, right, case):
+def _counts(seen, right, case=""):
     """Rows of `seen` must hide as many tokens as those of `right`."""
-    found, wanted = _mask(seen, right.shape).sum(axis=1), right.sum(axis=1)
-    if (found == wanted).all():
-        return
-    tokens = right.shape[1]
-    likely = ""
-    if (found == tokens - wanted).all():
-        likely = INVERTED
-    elif found.sum() == wanted.sum():
-        likely = "top-k over the flattened batch: each row must rank its own tokens"
-    elif (found == np.maximum(wanted - 1, 0)).all():
-        likely = "at least one token must be hidden" if (wanted == 1).all() else "the product is rounded down, not up"
-    expect(False, f"max(1, ceil(ratio * tokens)) of {tokens} tokens hidden in each row, for {case}",
-           f"another number in {int((found != wanted).sum())} of {len(found)} rows", likely)
+    found, wanted, tokens = _mask(seen, right.shape).sum(axis=1), right.sum(axis=1), right.shape[1]
+    reason = likely(found, [
+        (tokens - wanted, INVERTED),
+        (np.maximum(wanted - 1, 0), "at least one token must be hidden" if (wanted == 1).all() else
+         "the product is rounded down, not up")])
+    if found.sum() == wanted.sum() and not reason:
+        reason = "top-k over the flattened batch: each row must rank its own tokens"
+    expect((found == wanted).all(), f"max(1, ceil(ratio * tokens)) of {tokens} tokens hidden in each row{case}",
+           f"another number in {int((found != wanted).sum())} of {len(found)} rows", reason)
 
 
 def _near(found, wanted, most, expected, likely=""):
@@ -44,7 +53,7 @@ def _near(found, wanted, most, expected, likely=""):
     expect(far <= most, expected, f"shares that differ by up to {far:.2f}", likely)
 
 
-@probe("sample_mask", weight=3)
+@probe("sample_mask", 3, every(_counts, ", for one ratio for all rows"))
 def counts(sample_mask, draw):
     """With topk, the default, each row hides exactly max(1, ceil(ratio * tokens)) tokens."""
     found, ratios = [], [(0.0, 40), (1.0, draw.integer(20, 60)), (0.5, 2 * draw.integer(10, 30)), (0.25, 44)]
@@ -60,14 +69,7 @@ def counts(sample_mask, draw):
     return found
 
 
-@counts.judge
-def judge_counts(seen, right):
-    expect(isinstance(seen, list) and len(seen) == len(right), "a mask for each call", "something else")
-    for one, wanted in zip(seen, right, strict=True):
-        _counts(one, wanted, "one ratio for all rows")
-
-
-@probe("sample_mask", weight=2)
+@probe("sample_mask", 2, every(_counts, ", for a ratio for each row", key="mask"), every(unchanged, key="kept"))
 def ratio_for_each_row(sample_mask, draw):
     """A tensor ratio (batch,) holds a ratio for each row, and stays as it is."""
     found = []
@@ -79,16 +81,8 @@ def ratio_for_each_row(sample_mask, draw):
             if batch > 1:
                 ratio[0], ratio[1] = 0, 1
             mask = sample_mask(batch, tokens, prob_type="topk", ratio=ratio, generator=draw.generator())
-            found.append({"mask": mask, "ratio": ratio})
+            found.append({"mask": mask, "kept": {"ratio": ratio}})
     return found
-
-
-@ratio_for_each_row.judge
-def judge_ratio_for_each_row(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        _counts(one["mask"], wanted["mask"], "a ratio for each row")
-        expect(isinstance(one["ratio"], np.ndarray) and np.array_equal(one["ratio"], wanted["ratio"]),
-               "ratio as it was before the call", "ratio was changed in place", "work on a copy")
 
 
 @probe("sample_mask")
@@ -113,13 +107,12 @@ def products_in_float64(sample_mask, draw):
     return [sample_mask(2, tokens, ratio=ratio) for ratio, tokens in cases]
 
 
-@products_in_float64.judge
+@products_in_float64.judge_each
 def judge_products_in_float64(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        found, wanted = _mask(one, wanted.shape).sum(axis=1), wanted.sum(axis=1)
-        expect((found == wanted).all(), "products that are whole, or just above a whole number, rounded up in float64",
-               "one token more or less" if (abs(found - wanted) <= 1).all() else "other counts",
-               "float32 holds seven digits: before rounding up, the product needs float64")
+    found, wanted = _mask(seen, right.shape).sum(axis=1), right.sum(axis=1)
+    expect((found == wanted).all(), "products that are whole, or just above a whole number, rounded up in float64",
+           "one token more or less" if (abs(found - wanted) <= 1).all() else "other counts",
+           "float32 holds seven digits: before rounding up, the product needs float64")
 
 
 @probe("sample_mask", weight=3)
@@ -137,8 +130,7 @@ def a_ratio_drawn_for_each_row(sample_mask, draw):
 def judge_a_ratio_drawn_for_each_row(seen, right):
     levels = np.arange(1, 65)
     for prob_type, below in (("topk", levels / 64), ("bernoulli", (levels + 1) / 65)):
-        expect(isinstance(seen[prob_type], list) and len(seen[prob_type]) == 64, "a mask for each call", "others")
-        hidden = np.stack([_mask(one, (32, 64)).sum(axis=1) for one in seen[prob_type]])
+        hidden = np.stack([_mask(one, (32, 64)).sum(axis=1) for one, _ in each(seen[prob_type], right[prob_type])])
         apart = abs(hidden[:, ::2] - hidden[:, 1::2]) > 6  # a row and its neighbour
         expect(apart.mean() > 0.5, f"rows of a batch that hide different shares, with {prob_type}",
                "rows that hide nearly the same share", "one ratio was drawn for the whole batch: draw one for each row")
@@ -168,7 +160,7 @@ def judge_uniform_places(seen, right):
         alike = (one[1:] == one[:-1]).all(axis=1)
         expect(alike.mean() < 0.25, "rows with places of their own", "rows that are alike", OWN)
     expect(not any(np.array_equal(*two) for two in (masks, large, single)), "other places at each call",
-           "the same places again", "without a generator the global one must go on, not be seeded anew")
+           "the same places again", SEEDED)
     expect(not (large[0][1:] == large[0][:-1]).all(axis=1).any(), "rows with places of their own", "rows alike", OWN)
     kinds, shares = np.unique(both @ (1 << np.arange(6)), return_counts=True)
     expect(len(kinds) == 20, "all 20 choices of 3 of 6 places, in 4096 rows", f"{len(kinds)} of them",
@@ -232,44 +224,24 @@ def follows_generator(sample_mask, draw):
     return found
 
 
-@follows_generator.judge
+@follows_generator.judge_each
 def judge_follows_generator(seen, right):
-    expect(isinstance(seen, list) and len(seen) == len(right), "a mask for each call", "something else")
-    for masks in seen:
-        first, later, again, other = (_mask(one, (6, 64)) for one in masks)
-        expect(np.array_equal(first, again), "the same mask from the same generator state", "two masks",
-               "at least one draw is made without the generator")
-        expect(not np.array_equal(first, other), "another mask from another generator", "the same mask",
-               "the generator given is not used")
-        expect(not np.array_equal(first, later), "another mask from the next state of a generator", "the same mask",
-               "the generator given is not used, or is seeded anew at each call")
+    first, later, again, other = (_mask(one, (6, 64)) for one in seen)
+    follows_state(first, again, later, other, "mask")
 
 
-@probe("sample_mask")
+@probe("sample_mask", 1, refusals({"prob_type": "an unknown one", "ratio": "one outside [0, 1]"}, _counts))
 def refuses(sample_mask, draw):
     """An unknown prob_type and a ratio outside [0, 1] are ValueErrors, and nothing else is."""
-    def call(kind, *arguments):
-        return {"kind": kind, **attempt(sample_mask, 3, 20, *arguments, generator=draw.generator())}
-
     low, high = -draw.number(0.1, 2), 1 + draw.number(0.1, 2)
-    calls = [("legal", "topk", 0.0), ("legal", "topk", 1.0), ("legal", "topk", torch.tensor([0.0, 0.31, 1.0])),
-             ("all", "bernoulli", 1.0), ("prob_type", draw.one_of(["uniform", "gumbel", "random"])),
+    calls = [("", "topk", 0.0), ("", "topk", 1.0), ("", "topk", torch.tensor([0.0, 0.31, 1.0])),
+             ("", "bernoulli", 1.0), ("prob_type", draw.one_of(["uniform", "gumbel", "random"])),
              ("prob_type", draw.one_of(["cosine", "normal", "none"]), 0.5)]
     for prob_type in ("topk", "bernoulli"):
         calls += [("ratio", prob_type, ratio) for ratio in (
             low, high, torch.tensor(draw.shuffled([0.5, 0.2, high])), torch.tensor(draw.shuffled([0.5, 0.2, low])))]
-    return [call(*one) for one in draw.shuffled(calls)]
-
-
-@refuses.judge
-def judge_refuses(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        if "error" in wanted:
-            case = {"prob_type": "an unknown one", "ratio": "one outside [0, 1]"}[wanted["kind"]]
-            refused(one, wanted["kind"], case)
-        else:
-            expect("value" in one, "no error for a legal call", "an exception")
-            _counts(one["value"], wanted["value"], "a legal call")
+    return [{"refused": name, **attempt(sample_mask, 3, 20, *arguments, generator=draw.generator())}
+            for name, *arguments in draw.shuffled(calls)]
 
 
 # masked_forward
@@ -278,7 +250,7 @@ def judge_refuses(seen, right):
 @probe("masked_forward", weight=3)
 def hides(masked_forward, draw):
     """The transformer sees mask_token_id where the mask is True, and the real tokens elsewhere."""
-    found, hidden = [], []
+    found = []
     for B in (1, 4):
         V, T = draw.integer(5, 9), draw.integer(6, 9)
         z_indices, mask = draw.tokens(B, T, V=V), draw.mask(T, *(draw.integer(1, T - 1) for _ in range(B)))
@@ -286,26 +258,24 @@ def hides(masked_forward, draw):
             mask[0], mask[1] = False, True
         stub = Stub(draw.normal(T, V + 1))
         masked_forward(stub, z_indices.clone(), mask.clone(), V)
-        found.append(torch.cat(stub.seen))
-        hidden.append({"z_indices": z_indices, "mask": mask})
-    return {"seen": found, "given": hidden}
+        found.append({"seen": torch.cat(stub.seen), "z_indices": z_indices, "mask": mask})
+    return found
 
 
-@hides.judge
+@hides.judge_each
 def judge_hides(seen, right):
-    for one, wanted, given in zip(seen["seen"], right["seen"], right["given"], strict=True):
-        calls = max(1, len(one) // len(wanted)) if isinstance(one, np.ndarray) else 1
-        one = array(one, (calls * len(wanted), wanted.shape[1]), "int", "what the transformer sees")
-        z, mask, first = given["z_indices"], given["mask"], one[:len(wanted)]
-        likely = ""
-        if np.array_equal(first, z):
-            likely = "the tokens go in without the mask: the transformer would see what it has to predict"
-        elif np.array_equal(first != z, ~mask):
-            likely = INVERTED
-        elif np.array_equal(first[~mask], z[~mask]):
-            likely = "hidden places must hold mask_token_id"
-        expect(np.array_equal(one, np.tile(wanted, (calls, 1))), "mask_token_id at hidden places, the tokens elsewhere",
-               f"{int((first != wanted).sum())} of {wanted.size} places that hold something else", likely)
+    one, wanted, z, mask = seen["seen"], right["seen"], right["z_indices"], right["mask"]
+    calls = max(1, len(one) // len(wanted)) if isinstance(one, np.ndarray) else 1
+    one = array(one, (calls * len(wanted), wanted.shape[1]), "int", "what the transformer sees")
+    first, reason = one[:len(wanted)], ""
+    if np.array_equal(first, z):
+        reason = "the tokens go in without the mask: the transformer would see what it has to predict"
+    elif np.array_equal(first != z, ~mask):
+        reason = INVERTED
+    elif np.array_equal(first[~mask], z[~mask]):
+        reason = "hidden places must hold mask_token_id"
+    expect(np.array_equal(one, np.tile(wanted, (calls, 1))), "mask_token_id at hidden places, the tokens elsewhere",
+           f"{int((first != wanted).sum())} of {wanted.size} places that hold something else", reason)
 
 
 @probe("masked_forward", weight=2)
@@ -320,20 +290,17 @@ def codes_logits(masked_forward, draw):
     return calls
 
 
-@codes_logits.judge
+@codes_logits.judge_each
 def judge_codes_logits(seen, right):
-    for one, other in zip(seen, right, strict=True):
-        given, wanted = other["given"], other["logits"]
-        kept = isinstance(one["logits"], np.ndarray) and one["logits"].shape == given.shape
-        expect(not kept, f"logits of shape {wanted.shape}", f"shape {given.shape}",
-               "the mask token's logit is kept: the model could predict the mask token")
-        found, likely = array(one["logits"], wanted.shape, "float", "logits"), ""
-        if np.allclose(found, given[..., 1:]):
-            likely = "a code's logit was dropped: the mask token's is the last"
-        elif np.allclose(np.exp(found).sum(axis=-1), 1, atol=1e-4) or (found >= 0).all():
-            likely = "a softmax or log-softmax was taken: logits are wanted"
-        expect(np.allclose(found, wanted, rtol=1e-4, atol=1e-5), "the transformer's logits, but the last", "others",
-               likely)
+    given, wanted, found = right["given"], right["logits"], seen["logits"]
+    kept = isinstance(found, np.ndarray) and found.shape == given.shape
+    expect(not kept, f"logits of shape {wanted.shape}", f"shape {given.shape}",
+           "the mask token's logit is kept: the model could predict the mask token")
+    found = array(found, wanted.shape, "float", "logits")
+    softmax = np.allclose(np.exp(found).sum(axis=-1), 1, atol=1e-4) or (found >= 0).all()
+    near(found, wanted, "the transformer's logits, but the last", [
+        (given[..., 1:], "a code's logit was dropped: the mask token's is the last")],
+        "a softmax or log-softmax was taken: logits are wanted" if softmax else "", rtol=1e-4)
 
 
 @probe("masked_forward", weight=2, guessable=True)
@@ -357,20 +324,12 @@ def judge_real_targets(seen, right):
            "the targets are taken after the mask was laid on" if masked else "")
 
 
-@probe("masked_forward", guessable=True)
+@probe("masked_forward", 1, unchanged, guessable=True)
 def forward_inputs(masked_forward, draw):
     """It changes neither z_indices nor the mask."""
     V, z_indices, mask = 9, draw.tokens(3, 6, V=9), draw.mask(6, 2, 5, 3)
     masked_forward(Stub(draw.normal(6, V + 1)), z_indices, mask, V)
     return {"z_indices": z_indices, "mask": mask}
-
-
-@forward_inputs.judge
-def judge_forward_inputs(seen, right):
-    for name, before in right.items():
-        after = seen[name]
-        expect(isinstance(after, np.ndarray) and np.array_equal(after, before), f"{name} as it was before the call",
-               f"{name} was changed in place", "methods whose names end in an underscore write into their tensor")
 
 
 @probe("masked_forward", weight=3)
@@ -391,7 +350,7 @@ def judge_gradients(seen, right):
     expect(seen is not None, "a gradient of the transformer's logits", "none", likely)
     seen = array(seen, right.shape, "float", "the gradient")
     expect(bool(seen.any()), "a gradient of the transformer's logits", "zeros", likely)
-    expect(np.allclose(seen, right, rtol=1e-3, atol=1e-4), "the gradient of the codes' logits", "another")
+    near(seen, right, "the gradient of the codes' logits", atol=1e-4)
 
 
 @probe("masked_forward")
@@ -406,36 +365,34 @@ def any_transformer(masked_forward, draw):
     return found
 
 
-@any_transformer.judge
+@any_transformer.judge_each
 def judge_any_transformer(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        found = array(one["logits"], wanted["logits"].shape, "float", "logits")
-        expect(np.allclose(found, wanted["logits"], rtol=0.02, atol=0.02), "the logits that the transformer gives for "
-               "the masked tokens", "others")
-        array(one["targets"], wanted["targets"].shape, "int", "targets")
+    near(seen["logits"], right["logits"], "the logits that the transformer gives for the masked tokens", rtol=0.02,
+         atol=0.02, what="logits")
+    array(seen["targets"], right["targets"].shape, "int", "targets")
 
 
 # mvtm_loss
 
-
-def _loss(seen):
-    """A loss that is a number or a tensor without axes."""
-    expect(seen is not None, "a loss", "nothing (None)", "a return is missing")
-    if isinstance(seen, float):
-        return seen
-    return float(array(seen, (), "float", "the loss"))
+AXIS = "the softmax runs over the positions: cross_entropy takes axis 1 of its logits as the classes"
+ADDED = "the losses are added, not averaged"
+ROWS = "a mean of the rows' means: all hidden tokens count alike"
 
 
-def _same_loss(seen, right, case, suspects=(), rtol=1e-3):
-    found, wanted = _loss(seen), _loss(right)
-    if np.isclose(found, wanted, rtol, 1e-5):
-        return
-    likely = next((text for value, text in suspects if np.isclose(found, value, 1e-3, 1e-5)), "")
-    got = "another number" if math.isfinite(found) else "NaN or infinity"
-    expect(False, f"the mean cross-entropy {case}", got, likely)
+def _loss(key, expected, suspects=(), **options):
+    return case(key, f"the mean cross-entropy {expected}", suspects, what="the loss", **options)
 
 
-@probe("mvtm_loss", weight=3)
+@probe("mvtm_loss", 3, _loss("loss", "over the codes", [
+    ("positions", f"{AXIS} (and the targets are one-hot)"),
+    ("twice", "a softmax was taken before: cross-entropy takes logits"),
+    (lambda one: one["loss"] * one["B"] * one["T"], ADDED),
+    (lambda one: one["loss"] * one["T"], "each row's losses are added"),
+    (lambda one: -one["loss"], "the sign is wrong: minus log p"),
+    (lambda one: one["loss"] / math.log(2), "the logarithm is to base 2")]),
+    _loss("zeros", "over the codes, where all logits are alike", [
+        (lambda one: math.log(one["T"]), AXIS), (lambda one: math.log(one["B"]), "the softmax runs over the batch"),
+        (lambda one: one["zeros"] * one["B"] * one["T"], ADDED)]))
 def over_the_codes(mvtm_loss, draw):
     """It is the mean cross-entropy over the codebook axis, of all tokens where there is no mask."""
     found = []
@@ -449,22 +406,15 @@ def over_the_codes(mvtm_loss, draw):
     return found
 
 
-@over_the_codes.judge
-def judge_over_the_codes(seen, right):
-    axis = "the softmax runs over the positions: cross_entropy takes axis 1 of its logits as the classes"
-    for one, wanted in zip(seen, right, strict=True):
-        B, T, loss, zeros = wanted["B"], wanted["T"], float(wanted["loss"]), float(wanted["zeros"])
-        _same_loss(one["loss"], wanted["loss"], "over the codes", [
-            (float(wanted["positions"]), f"{axis} (and the targets are one-hot)"),
-            (float(wanted["twice"]), "a softmax was taken before: cross-entropy takes logits"),
-            (loss * B * T, "the losses are added, not averaged"), (loss * T, "each row's losses are added"),
-            (-loss, "the sign is wrong: minus log p"), (loss / math.log(2), "the logarithm is to base 2")])
-        _same_loss(one["zeros"], wanted["zeros"], "over the codes, where all logits are alike", [
-            (math.log(T), axis), (math.log(B), "the softmax runs over the batch"),
-            (zeros * B * T, "the losses are added, not averaged")])
+HIDDEN_ALONE = [
+    ("all", "the mean runs over all tokens, although a mask is given"),
+    ("known", f"{INVERTED}, and hidden tokens count"),
+    (lambda one: one["loss"] * one["n"] / one["T"], "the sum is divided by the number of all tokens"),
+    (lambda one: one["loss"] * one["n"], "the sum is divided by the batch size"),
+    (lambda one: one["loss"] * one["n"] * one["B"], ADDED)]
 
 
-@probe("mvtm_loss", weight=3)
+@probe("mvtm_loss", 3, *(_loss(key, "of hidden tokens", HIDDEN_ALONE) for key in ("loss", "named")))
 def over_hidden_tokens(mvtm_loss, draw):
     """With a mask, it is the mean over hidden tokens."""
     found = []
@@ -478,20 +428,8 @@ def over_hidden_tokens(mvtm_loss, draw):
     return found
 
 
-@over_hidden_tokens.judge
-def judge_over_hidden_tokens(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        loss, n = float(wanted["loss"]), wanted["n"]
-        for name in ("loss", "named"):
-            _same_loss(one[name], loss, "of hidden tokens", [
-                (float(wanted["all"]), "the mean runs over all tokens, although a mask is given"),
-                (float(wanted["known"]), f"{INVERTED}, and hidden tokens count"),
-                (loss * n / wanted["T"], "the sum over hidden tokens is divided by the number of all tokens"),
-                (loss * n, "the sum over hidden tokens is divided by the batch size"),
-                (loss * n * wanted["B"], "the losses are added, not averaged")])
-
-
-@probe("mvtm_loss", weight=2)
+@probe("mvtm_loss", 2, _loss("loss", "of all hidden tokens of the batch", [
+    (lambda one: sum(one["rows"]) / 3, ROWS), (lambda one: sum(one["rows"]) / 4, ROWS)]))
 def tokens_count_alike(mvtm_loss, draw):
     """All hidden tokens count alike, whatever the number of them in their row."""
     found = []
@@ -503,15 +441,6 @@ def tokens_count_alike(mvtm_loss, draw):
         rows = [mvtm_loss(logits[b:b + 1], targets[b:b + 1], mask[b:b + 1]) for b in range(4) if mask[b].any()]
         found.append({"loss": mvtm_loss(logits, targets, mask), "rows": rows})
     return found
-
-
-@tokens_count_alike.judge
-def judge_tokens_count_alike(seen, right):
-    text = "a mean of the rows' means: all hidden tokens count alike"
-    for one, wanted in zip(seen, right, strict=True):
-        rows = sum(map(float, wanted["rows"]))
-        _same_loss(one["loss"], wanted["loss"], "of all hidden tokens of the batch",
-                   [(rows / 3, text), (rows / 4, text)])
 
 
 @probe("mvtm_loss", weight=2)
@@ -527,39 +456,31 @@ def nothing_hidden(mvtm_loss, draw):
     return [{"hidden": n, **attempt(call, n, options)} for n, options in draw.shuffled(calls)]
 
 
-@nothing_hidden.judge
+@nothing_hidden.judge_each
 def judge_nothing_hidden(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        case = "tokens hidden" if wanted["hidden"] else "nothing hidden"
-        expect("value" in one, f"a loss with a gradient, with {case}", "an exception in the call or in backward",
-               "backward fails on a new 0: make it from the logits" if not wanted["hidden"] else "")
-        loss, gradient = _loss(one["value"]["loss"]), one["value"]["gradient"]
-        if gradient is not None:
-            array(gradient, (2, 5, 8), "float", "the gradient")
-        if wanted["hidden"]:
-            expect(loss > 0, "a loss above 0 where tokens are hidden", "another number")
-            expect(gradient is not None and bool(gradient.any()), "a gradient where tokens are hidden", "none")
-            continue
-        expect(abs(loss) < 1e-6, "0 where no token is hidden", "another number" if math.isfinite(loss) else "NaN",
-               "" if math.isfinite(loss) else "a mean over no tokens is NaN: treat that case on its own")
-        expect(gradient is None or not gradient.any(), "a gradient of zeros where no token is hidden", "another")
+    some = right["hidden"] > 0
+    where = "where tokens are hidden" if some else "where no token is hidden"
+    expect("value" in seen, f"a loss with a gradient, {where}", "an exception in the call or in backward",
+           "" if some else "backward fails on a new 0: make it from the logits")
+    loss, gradient = array(seen["value"]["loss"], (), "float", "the loss"), seen["value"]["gradient"]
+    moved = gradient is not None and bool(array(gradient, (2, 5, 8), "float", "the gradient").any())
+    if some:
+        expect(loss > 0, f"a loss above 0 {where}", "another number")
+    else:
+        near(loss, 0.0, f"0 {where}", atol=1e-6, otherwise="" if np.isfinite(loss) else
+             "a mean over no tokens is NaN: treat that case on its own")
+    expect(moved == some, f"a gradient{'' if some else ' of zeros'} {where}", "none" if some else "another")
 
 
-@probe("mvtm_loss")
+@probe("mvtm_loss", 1, _loss("all", "with label_smoothing", [("plain", "label_smoothing is not used")]),
+       _loss("hidden", "of hidden tokens with label_smoothing"),
+       _loss("plain", "without smoothing, as label_smoothing is 0 by default"))
 def smoothing(mvtm_loss, draw):
     """label_smoothing means what it means in torch.nn.functional.cross_entropy, and is 0 by default."""
     targets, mask, strength = draw.tokens(3, 6, V=9), draw.mask(6, 2, 2, 2), draw.number(0.2, 0.5)
     logits = draw.normal(3, 6, 9) + 4 * F.one_hot(targets, 9)
     return {"hidden": mvtm_loss(logits, targets, mask, label_smoothing=strength), "plain": mvtm_loss(logits, targets),
             "all": mvtm_loss(logits, targets, None, strength)}
-
-
-@smoothing.judge
-def judge_smoothing(seen, right):
-    for name in ("all", "hidden"):
-        _same_loss(seen[name], right[name], "with label_smoothing", [
-            (float(right["plain"]), "label_smoothing is not used")] if name == "all" else ())
-    _same_loss(seen["plain"], right["plain"], "without smoothing, as label_smoothing is 0 by default")
 
 
 @probe("mvtm_loss", weight=2)
@@ -573,26 +494,31 @@ def loss_gradient(mvtm_loss, draw):
         connected = isinstance(loss, torch.Tensor) and loss.requires_grad
         if connected:
             loss.sum().backward()
-        found.append({"connected": connected, "loss": loss, "gradient": logits.grad, "mask": mask})
+        found.append({"connected": connected, "loss": loss, "gradient": logits.grad,
+                      "reached": mask if given is not None else torch.ones_like(mask)})
     return found
 
 
-@loss_gradient.judge
+@loss_gradient.judge_each
 def judge_loss_gradient(seen, right):
-    for one, wanted, masked in zip(seen, right, (True, False), strict=True):
-        expect(one["connected"] is True, "a loss with a gradient", "one without",
-               "it was detached, or turned into a number")
-        array(one["loss"], (), "float", "the loss")
-        found, mask = array(one["gradient"], wanted["gradient"].shape, "float", "the gradient"), wanted["mask"]
-        reached = (found != 0).any(axis=-1)
-        expect(not masked or np.array_equal(reached, mask), "gradients at hidden places alone",
-               f"at {int(reached.sum())} places, not {int(mask.sum())}")
-        expect(np.isfinite(found).all() and bool(found.any()), "a gradient", "zeros or NaN")
-        expect(np.allclose(found, wanted["gradient"], rtol=1e-3, atol=1e-5), "the gradient of the mean cross-entropy",
-               "another")
+    expect(seen["connected"] is True, "a loss with a gradient", "one without",
+           "it was detached, or turned into a number")
+    array(seen["loss"], (), "float", "the loss")
+    wanted, mask = right["gradient"], right["reached"]
+    found = array(seen["gradient"], wanted.shape, "float", "the gradient")
+    reached = (found != 0).any(axis=-1)
+    expect(mask.all() or np.array_equal(reached, mask), "gradients at hidden places alone",
+           f"at {int(reached.sum())} places, not {int(mask.sum())}")
+    expect(bool(found.any()), "a gradient", "zeros")
+    near(found, wanted, "the gradient of the mean cross-entropy")
 
 
-@probe("mvtm_loss")
+CUT = "the logarithm of a softmax overflows or is cut: take log-softmax or cross-entropy at once"
+
+
+@probe("mvtm_loss", 1, *(_loss(name, f"for {name}", otherwise=CUT if "large" in name else "", rtol=rtol)
+                         for name, rtol in (("large logits", 1e-3), ("large logits in bfloat16", 0.03),
+                                            ("logits in bfloat16", 0.03), ("autocast", 0.03))))
 def large_logits(mvtm_loss, draw):
     """Large logits, bfloat16 and autocast do no harm."""
     found = {}
@@ -606,31 +532,12 @@ def large_logits(mvtm_loss, draw):
     return found
 
 
-@large_logits.judge
-def judge_large_logits(seen, right):
-    for name, wanted in right.items():
-        cut = "the logarithm of a softmax overflows or is cut: take log-softmax or cross-entropy at once"
-        found = _loss(seen[name])
-        expect(math.isfinite(found), f"a finite loss for {name}", "NaN or infinity", cut)
-        _same_loss(found, wanted, f"for {name}", [(found, cut)] if "large" in name else (),
-                   1e-3 if name == "large logits" else 0.03)
-
-
-@probe("mvtm_loss")
+@probe("mvtm_loss", 1, _loss("masked", "for logits cut from a larger tensor"),
+       _loss("all", "for logits cut from a larger tensor"), every(unchanged, key="inputs"))
 def loss_inputs(mvtm_loss, draw):
     """It takes logits that were cut from a larger tensor, as masked_forward's are, and changes none of its inputs."""
     T, V = draw.integer(6, 8), draw.integer(9, 11)
     whole, targets, mask = draw.normal(3, T, V + 1, scale=2), draw.tokens(3, T, V=V), draw.mask(T, 1, 3, 5)
     logits = whole[..., :V]
-    return {"losses": [mvtm_loss(logits, targets, mask), mvtm_loss(logits, targets)],
+    return {"masked": mvtm_loss(logits, targets, mask), "all": mvtm_loss(logits, targets),
             "inputs": {"logits": whole, "targets": targets, "mask": mask}}
-
-
-@loss_inputs.judge
-def judge_loss_inputs(seen, right):
-    for one, wanted in zip(seen["losses"], right["losses"], strict=True):
-        _same_loss(one, wanted, "for logits cut from a larger tensor")
-    for name, before in right["inputs"].items():
-        after = seen["inputs"][name]
-        expect(isinstance(after, np.ndarray) and np.array_equal(after, before), f"{name} as it was before the call",
-               f"{name} was changed in place", "writing into an argument changes it for the caller too: work on a copy")

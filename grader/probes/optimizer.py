@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from grader.probes.inside import attempt
-from grader.probes.probe import array, expect, likely, numbers, probe, refused
+from grader.probes.inside import attempt, rates
+from grader.probes.probe import array, expect, likely, numbers, probe, refusals
 
 
 @probe("configure_optimizers", weight=4)
@@ -77,12 +77,7 @@ def judge_lambda_lr(seen, right):
 def warmup(configure_optimizers, draw):
     """During warm-up the factor is s / warmup_steps, whatever eta_min is."""
     lr, eta_min, count = draw.number(0.01, 0.1), draw.number(0.1, 0.3), draw.integer(5, 12)
-    optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, 3 * count, count, eta_min)
-    factors = []
-    for _ in range(count):
-        factors.append(optimizer.param_groups[0]["lr"] / lr)
-        optimizer.step()
-        scheduler.step()
+    factors = rates(*configure_optimizers(nn.Linear(2, 2), lr, 3 * count, count, eta_min), count, lr)
     return {"factors": factors, "eta_min": eta_min, "lr": lr}
 
 
@@ -105,12 +100,7 @@ def cosine(configure_optimizers, draw):
     """After warm-up half a cosine leads from 1 down to eta_min, a factor of lr."""
     lr, eta_min, first = draw.number(0.01, 0.1), draw.number(0.1, 0.3), draw.integer(4, 9)
     total = 3 * first + draw.integer(1, 9)
-    optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, total, first, eta_min)
-    factors = []
-    for _ in range(total):
-        factors.append(optimizer.param_groups[0]["lr"] / lr)
-        optimizer.step()
-        scheduler.step()
+    factors = rates(*configure_optimizers(nn.Linear(2, 2), lr, total, first, eta_min), total, lr)
     return {"factors": factors[first:], "eta_min": eta_min, "lr": lr, "total": total, "warmup": first}
 
 
@@ -145,13 +135,8 @@ def end(configure_optimizers, draw):
     lr, total, first, eta_min = draw.number(0.1, 1), draw.integer(8, 15), draw.integer(1, 4), draw.number(0.05, 0.3)
     cases = []
     for options in ({}, {"eta_min": eta_min}):
-        optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), lr, total, first, **options)
-        rates = []
-        for _ in range(3 * total):
-            rates.append(float(optimizer.param_groups[0]["lr"]))
-            optimizer.step()
-            scheduler.step()
-        cases.append({"before": rates[total // 2:total], "after": rates[total:]})
+        found = rates(*configure_optimizers(nn.Linear(2, 2), lr, total, first, **options), 3 * total)
+        cases.append({"before": found[total // 2:total], "after": found[total:]})
     return {"cases": cases, "lr": lr}
 
 
@@ -175,14 +160,9 @@ def edges(configure_optimizers, draw):
     lr, total, eta_min = draw.number(0.01, 0.5), draw.integer(5, 9), draw.number(0.1, 0.3)
     cases = []
     for total_steps, warmup_steps in ((total, 0), (total, total), (total, total - 1), (1, 0), (1, 1)):
-        optimizer, scheduler = configure_optimizers(
+        made = configure_optimizers(
             model=nn.Linear(2, 2), lr=lr, total_steps=total_steps, warmup_steps=warmup_steps, eta_min=eta_min)
-        factors = []
-        for _ in range(total + 3):
-            factors.append(optimizer.param_groups[0]["lr"] / lr)
-            optimizer.step()
-            scheduler.step()
-        cases.append(factors)
+        cases.append(rates(*made, total + 3, lr))
     return {"factors": cases}
 
 
@@ -209,10 +189,7 @@ def resumed(configure_optimizers, draw):
             if state:
                 optimizer.load_state_dict(state[0])
                 scheduler.load_state_dict(state[1])
-            for _ in range(steps):
-                factors.append(optimizer.param_groups[0]["lr"] / lr)
-                optimizer.step()
-                scheduler.step()
+            factors += rates(optimizer, scheduler, steps, lr)
             state = optimizer.state_dict(), scheduler.state_dict()
         found.append(factors)
     return found
@@ -227,37 +204,23 @@ def judge_resumed(seen, right):
            "the factor counts its own calls: it is a function of s alone")
 
 
-@probe("configure_optimizers")
+def judge_possible(seen, right):
+    expect(np.ptp(numbers(seen, len(right), "learning rates")) > 0.1, "learning rates that change", "one that stays")
+
+
+@probe("configure_optimizers", 1, refusals({
+    "total_steps": "total_steps below 1", "total_steps or warmup_steps": "total_steps below 1",
+    "warmup_steps": "warmup_steps below 0", "warmup_steps or total_steps": "warmup_steps above total_steps"},
+    judge_possible, "the bounds are allowed: warmup_steps may be 0, and may be total_steps"))
 def impossible_steps(configure_optimizers, draw):
     """Impossible numbers of steps are refused."""
     total = draw.integer(6, 12)
-    cases = draw.shuffled([(0, 0), (-total, 0), (total, -1), (total, total + 1), (2, total), (total, 0), (total, total),
-                           (total, 2), (1, 1), (1, 0)])
+    cases = draw.shuffled([
+        (0, 0, "total_steps"), (-total, 0, "total_steps or warmup_steps"), (total, -1, "warmup_steps"),
+        (total, total + 1, "warmup_steps or total_steps"), (2, total, "warmup_steps or total_steps"), (total, 0, ""),
+        (total, total, ""), (total, 2, ""), (1, 1, ""), (1, 0, "")])
 
-    def rates(total_steps, warmup_steps):
-        optimizer, scheduler = configure_optimizers(nn.Linear(2, 2), 1.0, total_steps, warmup_steps, 0.25)
-        found = []
-        for _ in range(total_steps + 2):
-            found.append(float(optimizer.param_groups[0]["lr"]))
-            optimizer.step()
-            scheduler.step()
-        return found
+    def found(total, first):
+        return rates(*configure_optimizers(nn.Linear(2, 2), 1.0, total, first, 0.25), total + 2)
 
-    return {"cases": cases, "results": [attempt(rates, *case) for case in cases]}
-
-
-@impossible_steps.judge
-def judge_impossible_steps(seen, right):
-    expect(len(seen["results"]) == len(right["cases"]), "as many results as calls", "others")
-    for (total, first), one, other in zip(right["cases"], seen["results"], right["results"], strict=True):
-        if total < 1:
-            refused(one, ("total_steps", "warmup_steps") if first > total else "total_steps", "total_steps below 1")
-        elif first < 0:
-            refused(one, "warmup_steps", "warmup_steps below 0")
-        elif first > total:
-            refused(one, ("warmup_steps", "total_steps"), "warmup_steps above total_steps")
-        else:
-            expect("value" in one, "no error for a possible number of steps", "an error", "the bounds are allowed: "
-                   "warmup_steps may be 0, and may be total_steps")
-            found = numbers(one["value"], len(other["value"]), "learning rates")
-            expect(np.ptp(found) > 0.1, "learning rates that change", "one that stays")
+    return [{"refused": name, **attempt(found, *steps)} for *steps, name in cases]

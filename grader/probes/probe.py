@@ -2,6 +2,9 @@
 
 In: an observation of the student's answer and one of the reference answer on the same inputs. Out: nothing where they
 agree with the contract, else `Wrong`, in words that a student may read. Judging runs in the grader, on plain data.
+
+A probe says what it asks: its verdicts are `case` (a value, and the wrong formulas that may have given another),
+`refusals`, and `every` around a judge of one case. A judge of its own is for what these cannot say.
 """
 
 import base64
@@ -41,7 +44,7 @@ class Probe:
         guessable: True where an answer that computes nothing could pass. It then counts only where a probe of the
             same exercise passes that is not guessable.
         decisive: where it fails, the exercise gives no points.
-        verdict: (seen, right) -> None or Wrong; default: seen must equal right.
+        verdicts: each (seen, right) -> None or Wrong; default: seen must equal right.
         source: the text of `look`, without its decorator.
     """
 
@@ -50,7 +53,7 @@ class Probe:
     look: object
     guessable: bool = False
     decisive: bool = False
-    verdict: object = None
+    verdicts: tuple = ()
     source: str = ""
 
     @classmethod
@@ -70,13 +73,19 @@ class Probe:
 
     def judge(self, verdict):
         """Decorator: how to judge, instead of `same`."""
-        self.verdict = verdict
+        self.verdicts += (verdict,)
+        return verdict
+
+    def judge_each(self, verdict):
+        """Decorator: how to judge each of several cases."""
+        self.verdicts += (every(verdict),)
         return verdict
 
     def __call__(self, seen, right):
         """Raise `Wrong` unless `seen` is right. Whatever `seen` is, nothing else is raised."""
         try:
-            (self.verdict or same)(seen, right)
+            for verdict in self.verdicts or (same,):
+                verdict(seen, right)
         except Wrong:
             raise
         except Exception as error:  # data of a shape that the verdict does not expect
@@ -87,10 +96,10 @@ class Probe:
 PROBES = []
 
 
-def probe(exercise, weight=1, *, guessable=False, decisive=False):
+def probe(exercise, weight=1, *verdicts, guessable=False, decisive=False):
     """Decorator: make a probe of a function `look(answer, draw)` and register it."""
     def register(look):
-        one = Probe.of(look, exercise, weight, guessable=guessable, decisive=decisive)
+        one = Probe.of(look, exercise, weight, verdicts=verdicts, guessable=guessable, decisive=decisive)
         assert one.name not in [other.name for other in PROBES if other.exercise == exercise], one.name
         PROBES.append(one)
         return one
@@ -195,12 +204,96 @@ def refused(seen, argument, case):
     expect(any(name.lower() in text for name in names), expected, "a ValueError that does not name it")
 
 
-def likely(got, suspects, otherwise=""):
+def likely(got, suspects, otherwise="", rtol=1e-3, atol=1e-5):
     """The reason of the first suspect (value, reason) that has the values that came."""
     for value, reason in suspects:
-        if np.shape(value) == np.shape(got) and np.allclose(got, value, rtol=1e-3, atol=1e-5):
+        if np.shape(value) == np.shape(got) and np.allclose(got, value, rtol, atol):
             return reason
     return otherwise
+
+
+def near(seen, right, expected, suspects=(), otherwise="", *, rtol=1e-3, atol=1e-5, what="the result"):
+    """`seen`, a number or an array, must have the values of `right`, else the reason is the `likely` one."""
+    number = type(seen) in (int, float) and np.ndim(right) == 0
+    found = np.float64(seen) if number else array(seen, np.shape(right), "float", what)
+    far = ~np.isclose(found, right, rtol, atol)
+    if far.any():
+        got = f"{int(far.sum())} of {far.size} values differ" if far.ndim else "another number"
+        finite = np.isfinite(found).all()
+        reason = likely(found, suspects, otherwise, rtol, atol)
+        expect(False, expected, got if finite else "NaN or infinity",
+               reason if finite or reason else "look for an exponential of large numbers, or a division by 0")
+    return found
+
+
+def unchanged(seen, right):
+    """Arguments, by name, must be as they were before the call: as the reference leaves them."""
+    for name, before in right.items():
+        after = seen[name]
+        expect(isinstance(after, np.ndarray) and np.array_equal(after, before), f"{name} as it was before the call",
+               f"{name} was changed in place", "writing into an argument (+=, a method whose name ends in an "
+               "underscore) changes it for the caller too: work on a copy")
+
+
+def each(seen, right, what="results"):
+    """Pairs of what came and what is right, where there are as many."""
+    expect(isinstance(seen, list) and len(seen) == len(right), f"{len(right)} {what}", _name(seen))
+    return zip(seen, right, strict=True)
+
+
+def every(judge, *arguments, key=None, **options):
+    """A verdict: `judge` each of the cases that a probe sees, or its only one, or what these have under a key."""
+    def verdict(seen, right):
+        for one, wanted in each(seen, right) if isinstance(right, list) else [(seen, right)]:
+            judge(*((one, wanted) if key is None else (one[key], wanted[key])), *arguments, **options)
+
+    return verdict
+
+
+def case(key, expected, suspects=(), otherwise="", **options):
+    """A verdict: in each case, a dict, the value under a key is `near` the reference's.
+
+    Args:
+        expected: the formula, in words.
+        suspects: pairs of a wrong formula and the sentence that names the mistake. The formula is the name that its
+            value has in the reference's case, or a function of that case.
+    """
+    def judge(seen, right):
+        values = [(right[formula] if isinstance(formula, str) else formula(right), text) for formula, text in suspects]
+        near(seen[key], right[key], expected, values, otherwise, **options)
+
+    return every(judge)
+
+
+def refusals(cases, value=same, hint=""):
+    """A verdict over what `attempt` gave: what the reference refuses is refused, and else `value` judges what came.
+
+    Args:
+        cases: name of the argument, or of several joined by " or " -> what is refused, in words. Where there is more
+            than one, "refused" in the reference's observation is the name.
+        hint: the likely reason where a legal call is refused.
+    """
+    def judge(seen, right):
+        if "error" in right:
+            name = right["refused"] if len(cases) > 1 else next(iter(cases))
+            refused(seen, name.split(" or "), cases[name])
+        else:
+            expect("value" in seen, "no error for a legal call", _name(seen), hint)
+            value(seen["value"], right["value"])
+
+    return every(judge)
+
+
+UNUSED = "the generator given is not used, or is seeded anew at each call"
+SEEDED = "without a generator the global one must go on: is one made, or seeded anew, in the function?"
+
+
+def follows_state(first, again, later, other, what="result", differ=True):
+    """Draws from one state of a generator, from the same again, from a later one, from another generator."""
+    expect(np.array_equal(first, again), f"the same {what} from the same generator state", "two results",
+           "at least one draw is made without the generator")
+    for result, state in ((other, "another generator"), (later, "a later state of the generator")):
+        expect(not differ or not np.array_equal(first, result), f"another {what} from {state}", "the same", UNUSED)
 
 
 def numbers(seen, count, what):
