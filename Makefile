@@ -12,7 +12,7 @@ help:
 	@echo "make explore    the schedule explorer, as a page in the browser"
 	@echo "make demo       train, fill the holes, score: out/demo/report.html"
 	@echo "make grade      SUBMISSIONS=folder: marks and feedback in grades/"
-	@echo "make test       the daily tests, in about ten minutes on two cores"
+	@echo "make test       the daily tests"
 	@echo "make test-nightly  the long tests"
 	@echo "make install    set up .venv alone"
 	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"

@@ -32,9 +32,11 @@ def pytest_collection_modifyitems(config, items):
             if re.search(rf"(?<!\d_){exercise}(?![a-z])", item.name):  # not 06_inpainting_and_fid, a notebook
                 item.add_marker(exercise)
     wanted = config.getoption("--nightly")
-    other = [item for item in items if bool(item.get_closest_marker("nightly")) != wanted]
-    config.hook.pytest_deselected(items=other)
-    items[:] = [item for item in items if item not in set(other)]
+    chosen, left_out = [], []
+    for item in items:
+        (chosen if bool(item.get_closest_marker("nightly")) == wanted else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
 
 
 @pytest.fixture(scope="session", autouse=True)

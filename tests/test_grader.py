@@ -306,8 +306,8 @@ def test_the_rubric_has_every_column():
 
 
 def test_what_an_answer_builds_on_comes_before_it():
-    for name, others in ((one.id, one.builds_on) for one in EXERCISES.values()):
-        assert name not in others and set(others) <= set(EXERCISES)
+    for name, one in EXERCISES.items():
+        assert name not in one.builds_on and set(one.builds_on) <= set(EXERCISES)
 
 
 @pytest.mark.parametrize("arguments, words", [

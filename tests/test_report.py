@@ -139,9 +139,9 @@ def test_the_report_of_an_empty_folder_marks_what_is_missing(empty):
     for part in PARTS:
         assert f"</span>{part}</h" in text and part in paper, part
     assert "0 of 11 answers pass" in text and "✓ Passed" not in text
-    for name, notebook in ((one.id, one.notebook) for one in EXERCISES.values()):
-        assert f"No answer yet: notebook {notebook} asks for {name}." in text
-        assert f"No answer yet: notebook {notebook} asks for {name}." in paper
+    for name, one in EXERCISES.items():
+        assert f"No answer yet: notebook {one.notebook} asks for {name}." in text
+        assert f"No answer yet: notebook {one.notebook} asks for {name}." in paper
     assert "No training of yours yet: notebook 03" in text and "No model of yours yet: notebook 03" in text
     assert "<code>iterative_decode</code>: a decoding in one pass" in text
     assert "could not be made" not in text

@@ -12,11 +12,11 @@ import random
 import numpy as np
 
 from grader.probes.inside import ByToken, Stub, attempt, torch
-from grader.probes.probe import Wrong, array, exception_name, expect, probe, refused
+from grader.probes.probe import SEEDED, Wrong, array, exception_name, expect, probe, refused
+from lab3.exercises.checks.tools import UNUSED
 
 FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
 KEPT = "the mask token's logit is kept: drop it before the softmax"
-SEEDED = "without a generator the global one must go on: is one made, or seeded anew, in the function?"
 DRIFT = "tokens must be carried forward: what is known is never predicted or encoded anew"
 CHANCE = 26  # a share strays by chance farther than `stray` = CHANCE with a probability below 2 exp(-CHANCE), 10^-11
 
@@ -496,10 +496,10 @@ def judge_generator(seen, right):
                "two results", "a draw is made without the generator")
         for result, text in ((later, "a later state of the generator"), (other, "another generator")):
             expect((one[1] != result[1]).any(), f"other noise from {text}, with {sampling}", "the same",
-                   "the generator given is not used, or is seeded anew at each call")
+                   UNUSED)
             if sampling == "categorical":
                 expect((one[0] != result[0]).any(), f"other codes from {text}", "the same",
-                       "the generator given is not used, or is seeded anew at each call")
+                       UNUSED)
     expect(same_result(*(step(result, mask.shape) for result in seen["default"])), "sampling='categorical' by default",
            "another result without it")
     for one, other in zip(*(step(result, mask.shape) for result in pair(seen["none"], "without a generator")),

@@ -12,7 +12,6 @@ import numpy as np
 from grader.probes.inpainting import (
     CHANCE,
     DRIFT,
-    SEEDED,
     likely_codes,
     off,
     pair,
@@ -24,7 +23,8 @@ from grader.probes.inpainting import (
     wrong_shares,
 )
 from grader.probes.inside import ByContext, Stub, attempt, torch
-from grader.probes.probe import array, expect, probe, refused
+from grader.probes.probe import SEEDED, array, expect, probe, refused
+from lab3.exercises.checks.tools import UNUSED
 
 
 def history_of(seen, right, steps):
@@ -295,7 +295,7 @@ def judge_decode_generator(seen, right):
            "a draw is made without the generator")
     for result, text in ((later, "a later state of the generator"), (other, "another generator")):
         expect((one[0] != result[0]).any() and (one[1] != result[1]).any(), f"another result from {text}", "the same",
-               "the generator given is not used, or is seeded anew at each call")
+               UNUSED)
     first, second = without
     expect((first[0] != second[0]).any() and (first[1] != second[1]).any(),
            "other draws at each call without a generator", "the same", SEEDED)

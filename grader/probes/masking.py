@@ -23,9 +23,9 @@ from grader.probes.probe import (
     refusals,
     unchanged,
 )
+from lab3.exercises.checks.tools import FLAT, INVERTED
 
 OWN = "places are drawn once for the whole batch: each row has its own"
-INVERTED = "the mask is inverted: True means hidden"
 
 
 # sample_mask
@@ -43,7 +43,7 @@ def _counts(seen, right, case=""):
         (np.maximum(wanted - 1, 0), "at least one token must be hidden" if (wanted == 1).all() else
          "the product is rounded down, not up")])
     if found.sum() == wanted.sum() and not reason:
-        reason = "top-k over the flattened batch: each row must rank its own tokens"
+        reason = FLAT
     expect((found == wanted).all(), f"max(1, ceil(ratio * tokens)) of {tokens} tokens hidden in each row{case}",
            f"another number in {int((found != wanted).sum())} of {len(found)} rows", reason)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lab3.exercises.checks.tools import UNUSED
+
 # The types whose names a message may hold: an answer could name a type anything.
 TYPES = ("bool", "int", "float", "complex", "str", "list", "tuple", "dict", "set", "function", "method", "type",
          "Tensor", "Parameter", "ndarray", "generator")
@@ -284,8 +286,8 @@ def refusals(cases, value=same, hint=""):
     return every(judge)
 
 
-UNUSED = "the generator given is not used, or is seeded anew at each call"
-SEEDED = "without a generator the global one must go on: is one made, or seeded anew, in the function?"
+REMADE = "does the function create or re-seed a generator?"
+SEEDED = f"without a generator, draws must come from the global one: {REMADE}"
 
 
 def follows_state(first, again, later, other, what="result", differ=True):

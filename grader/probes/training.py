@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from grader.probes.inside import ByToken, Loader, attempt, dealt, known, loaders, sloped, using, watched
-from grader.probes.probe import array, expect, likely, loss, numbers, probe, refused
+from grader.probes.probe import REMADE, array, expect, likely, loss, numbers, probe, refused
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.model.transformer import BidirectionalTransformer
 from lab3.presets import CODES, TransformerConfig
@@ -368,7 +368,7 @@ def judge_generator(seen, right):
     expect(all(np.abs(one - right["start"]).max() > 1e-3 for one in tables), "parameters that were trained", "the same")
     judge_states(tables)
     expect(np.abs(tables[7] - tables[8]).max() > 1e-7, "other masks at each call without a generator", "the same",
-           "is a generator made, or seeded anew, in the function?")
+           REMADE)
 
 
 def judge_states(results):
@@ -383,7 +383,7 @@ def judge_states(results):
     for some in ((1, 2), (5, 6)):
         expect(any(np.abs(results[n] - first).max() > 1e-7 for n in some),
                "another result from another state of the generator", "the same",
-               "is a generator made, or seeded anew, in the function?")
+               REMADE)
 
 
 @probe("train_one_epoch")

@@ -109,7 +109,7 @@ def observe_reference(seed, exercises=tuple(EXERCISES)):
 def grader_key(seed):
     """The content hash of all that marks depend on, besides the submission; with the seed None, of the code alone.
 
-    What lateness costs is no part of it: that is taken off later.
+    Late penalties are not included: they are deducted later.
     """
     files = [*sorted((ROOT / "grader").rglob("*.py")), *sorted((ROOT / "lab3").rglob("*.py")),
              *sorted(SOLUTIONS.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]

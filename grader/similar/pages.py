@@ -89,13 +89,13 @@ def _line(comparison, pair):
 def _pair(comparison, pair):
     """What the page of a pair shows."""
     names, exercises = [comparison.handed[place].name for place in pair], []
-    for exercise, notebook in ((one.id, one.notebook) for one in EXERCISES.values()):
+    for exercise, row in EXERCISES.items():
         if np.isnan(comparison.alike[exercise][pair]):
             continue
         stretches = comparison.stretches(*pair, exercise)
         texts = [comparison.handed[place].codes[exercise].text for place in pair]
         shown, sides = _sides(texts, stretches)
-        exercises.append({"id": exercise, "notebook": notebook, "stretches": shown,
+        exercises.append({"id": exercise, "notebook": row.notebook, "stretches": shown,
                           "alike": _percent(comparison.alike[exercise][pair]),
                           "sides": [(side, name, *lines) for side, name, lines in
                                     zip("ab", names, sides, strict=True)]})

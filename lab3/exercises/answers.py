@@ -54,19 +54,19 @@ def run_answer(name, text, path, given=None):
     Raises:
         InputError: the answer fails when it runs, or does not define its name.
     """
-    defines, notebook = EXERCISES[name].defines, EXERCISES[name].notebook
+    exercise = EXERCISES[name]
     # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
     linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
     namespace = {"__name__": f"lab3_answers.{name}", **(given or {})}
-    namespace.pop(defines, None)
+    namespace.pop(exercise.defines, None)
     try:
         exec(compile(text, str(path), "exec"), namespace)
     except (Exception, SystemExit) as error:
         raise InputError(f"{path}: the answer to {name} fails when it runs ({type(error).__name__}: {error}). "
-                         f"Mend it in notebook {notebook} and run its cell again.") from error
-    if defines not in namespace:
-        raise InputError(f"{path}: the answer to {name} does not define {defines}. "
-                         f"Keep that name in notebook {notebook}.")
+                         f"Mend it in notebook {exercise.notebook} and run its cell again.") from error
+    if exercise.defines not in namespace:
+        raise InputError(f"{path}: the answer to {name} does not define {exercise.defines}. "
+                         f"Keep that name in notebook {exercise.notebook}.")
     return namespace
 
 

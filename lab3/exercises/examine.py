@@ -56,11 +56,11 @@ def training_key(work):
 
 
 def not_there(name):
-    defines, notebook = EXERCISES[name].defines, EXERCISES[name].notebook
+    exercise = EXERCISES[name]
 
     def not_there(*_, **__):
         raise plain(NotImplementedError(
-            f"{defines} is the exercise {name} of notebook {notebook}: write it there first."))
+            f"{exercise.defines} is the exercise {name} of notebook {exercise.notebook}: write it there first."))
     return not_there
 
 

@@ -1,8 +1,8 @@
 """What the schedule explorer computes: a schedule's steps, and one hole decoded step by step.
 
 In: settings, a picture, a hole; schedules, decodings and models to choose from. Out: numbers, a `Trace`, and a figure
-for where there are no widgets. `explorer.widgets` hands its controls' values to these functions and shows what
-they give. Where nothing can decode, how sure a model would be of each token is drawn at random, once: then the order
+to show without widgets. `explorer.widgets` calls these functions with the values of its controls and shows the
+results. Where nothing can decode, how sure a model would be of each token is drawn at random, once: then the order
 is the same for all schedules, and only their pace differs.
 """
 

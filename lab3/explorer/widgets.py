@@ -1,7 +1,7 @@
 """The schedule explorer's widgets: controls, a chart to drag, a pad to draw holes on, and a decoding beside other work.
 
-In: what `core.Choices` offers. Out: widgets for a notebook or a page. They compute nothing themselves: each hands
-its values to the functions of `core`, `formula` and `filmstrip`.
+In: what `core.Choices` offers. Out: widgets for a notebook or a page. They compute nothing themselves: they
+call `core`, `formula` and `filmstrip`.
 """
 
 import html

@@ -26,7 +26,7 @@ def print_environment(notebook, preset, device, work):
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"threads: {torch.get_num_threads()}"
     _line(True, f"PyTorch {torch.__version__} on {device.type} ({where}), {number}")
     _line(all((SHIPPED / name).is_file() for name in (TOKENIZER, WEIGHTS)), "the kit's tokenizer and transformer",
-          f"{SHIPPED} lacks weights: get the kit anew")
+          f"{SHIPPED} has no weights: download the kit again")
     try:
         work.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(work).free / 1e9
@@ -42,12 +42,12 @@ def print_expected_time(notebook, preset, device, data):
     training, decoding = preset.training, preset.decoding
     if notebook == "03":
         steps = training.epochs * -(-len(data.train[:training.train_pictures]) // training.batch_size)
-        seconds, _ = _seconds_a_batch(preset, device)
+        seconds = _seconds_a_batch(preset, device, training=True)
         print(f"       Expected here: training takes about {_minutes(steps * seconds)}.")
     elif notebook == "06":
         pictures = len(data.test[:decoding.test_pictures])
         passes = -(-pictures // decoding.batch_size) * decoding.total_iter
-        _, seconds = _seconds_a_batch(preset, device)
+        seconds = _seconds_a_batch(preset, device, training=False)
         print(f"       Expected here: filling {pictures} pictures once takes about {_minutes(passes * seconds)}.")
 
 
@@ -59,12 +59,12 @@ def _minutes(seconds):
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _seconds_a_batch(preset, device):
-    """Seconds for one batch of training and for one forward pass of decoding, on this machine."""
+def _seconds_a_batch(preset, device, training):
+    """Seconds for one batch of training, or for one forward pass of decoding, on this machine."""
     transformer = BidirectionalTransformer(preset.transformer, TorchAttention).to(device)
     z_indices = torch.randint(CODES, (preset.training.batch_size, TOKENS), device=device)
 
-    def timed(training):
+    def timed():
         begin = time.perf_counter()
         with torch.set_grad_enabled(training), autocast(device):
             loss = transformer(z_indices).float().logsumexp(dim=-1).mean()
@@ -74,5 +74,5 @@ def _seconds_a_batch(preset, device):
         return time.perf_counter() - begin
 
     with torch.random.fork_rng(devices=[]):
-        timed(True)
-        return min(timed(True), timed(True)), min(timed(False), timed(False))
+        timed()  # the first one also allocates
+        return min(timed(), timed())

@@ -104,7 +104,7 @@ class Lab:
         Raises:
             NotImplementedError: it is not written yet.
             AssertionError: it is wrong; the message says how.
-            InputError: there is no such exercise, or its cell has not run.
+            InputError: the exercise does not exist, or its cell has not run.
         """
         if name not in EXERCISES:
             raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
@@ -207,11 +207,10 @@ class Lab:
         self._names.update(link(found))
 
     def _replace(self, name, label, why):
-        defines, notebook = EXERCISES[name].defines, EXERCISES[name].notebook
         self.missing[name] = why
         answer, called = FALLBACKS.get(name, (not_there(name), "nothing"))
-        self._names[defines] = answer
-        print(f"[{label}] {name} (notebook {notebook}): {why}; {called} stands in")
+        self._names[EXERCISES[name].defines] = answer
+        print(f"[{label}] {name} (notebook {EXERCISES[name].notebook}): {why}; {called} stands in")
 
     def _watch(self):
         """Check and save exercise cells from now on."""

@@ -263,8 +263,8 @@ def implementation(material):
         blocks.append(Text("In all that follows the kit stands in for " + "; ".join(standing) + "."))
     for notebook, section in SECTIONS.items():
         blocks += [Heading(section, 2), *written(material, section)]
-        for name, asked in ((one.id, one.notebook) for one in EXERCISES.values()):
-            if asked == notebook:
+        for name, one in EXERCISES.items():
+            if one.notebook == notebook:
                 blocks += [Heading(name, 3), *answer(material, name)]
     return blocks
 

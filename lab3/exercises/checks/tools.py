@@ -20,6 +20,7 @@ ROWS, NEAR = 4096, 0.06  # a share over so many rows strays this far by chance o
 # Likely reasons that more than one exercise has
 FLAT = "top-k over the flattened batch: each row must rank its own tokens"
 INVERTED = "the mask is inverted: True means hidden"
+UNUSED = "the given generator is not used, or is re-seeded at each call"
 
 
 class CheckFailed(AssertionError):
@@ -133,7 +134,7 @@ def follows_generator(draw):
     expect(torch.equal(first, again), "the same result from the same generator state", "two results",
            "at least one draw is made without the generator")
     expect(not torch.equal(first, second) and not torch.equal(first, other), "another result from another state",
-           "the same result", "the generator given is not used, or is seeded anew at each call")
+           "the same result", UNUSED)
     draw(None)
 
 
