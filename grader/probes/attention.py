@@ -13,29 +13,20 @@ import re
 import numpy as np
 
 from grader.probes.inside import attempt, contextlib, nn, torch, weighted
-from grader.probes.probe import array, expect, probe, refused
+from grader.probes.probe import array, case, every, expect, near, probe, refusals, unchanged
 
 LAYERS = ("query", "key", "value", "output")
 KEYS = sorted(f"{name}.{kind}" for name in LAYERS for kind in ("weight", "bias"))
-NEAR = dict(rtol=1e-3, atol=1e-4)
+NEAR, COARSE = dict(rtol=1e-3, atol=1e-4), dict(rtol=0.05, atol=0.05)
 
 
-def _compare(seen, right, what, expected, suspects=(), near=NEAR):
-    """`seen` must be near `right`; each suspect is (what a likely mistake gives, its name)."""
-    seen = array(seen, right.shape, "float", what)
-    if np.allclose(seen, right, **near):
-        return
-    likely = next((text for value, text in suspects if np.allclose(seen, value, **near)), "")
-    if not np.isfinite(seen).all():
-        likely = likely or "NaN or infinity: look for an exponential of large numbers, or a division by 0"
-    far = int((~np.isclose(seen, right, **near)).sum())
-    expect(False, expected, f"{far} of {seen.size} numbers differ", likely)
+def output(key, expected, suspects=(), **options):
+    return case(key, expected, suspects, what="the output", **NEAR | options)
 
 
-def _averages(seen, right, what="the output"):
-    for one, wanted in zip(seen, right, strict=True):
-        _compare(one, wanted, what, "the average of the values over all places, through output",
-                 [(wanted * 0, "without a softmax the weights are the scores themselves")])
+def _average(seen, right):
+    near(seen, right, "the average of the values over all places, through output", [
+        (right * 0, "without a softmax the weights are the scores themselves")], what="the output", **NEAR)
 
 
 @probe("multi_head_attention", weight=2, guessable=True)
@@ -71,7 +62,7 @@ def judge_parts(seen, right):
     expect(seen["shapes"] == right["shapes"], "weights (dim, dim) and biases (dim,)", "other shapes")
 
 
-@probe("multi_head_attention")
+@probe("multi_head_attention", 1, output("output", "the output of 16 heads for a width of 768, by default"))
 def defaults(MultiHeadAttention, draw):
     """Its arguments are dim=768, num_heads=16, attn_drop=0.1, also by name."""
     whole = MultiHeadAttention()
@@ -89,10 +80,9 @@ def judge_defaults(seen, right):
     for key, text in (("drop", "attn_drop=0.1 by default"), ("named_drop", "attn_drop as it was given by name"),
                       ("named_width", "dim as it was given by name")):
         expect(seen[key] == right[key], text, "another value")
-    _compare(seen["output"], right["output"], "the output", "the output of 16 heads for a width of 768, by default")
 
 
-@probe("multi_head_attention", weight=2)
+@probe("multi_head_attention", 2, every(_average, key="output"), every(unchanged, key="kept"))
 def averages(MultiHeadAttention, draw):
     """Where all scores are alike each place takes the average of all places, and the input stays as it is."""
     heads, found = draw.integer(2, 4), []
@@ -104,19 +94,16 @@ def averages(MultiHeadAttention, draw):
               draw.normal(5, 2, width).transpose(0, 1)]  # the last does not lie in order
     with torch.no_grad():
         for x in inputs:
-            found.append(attention(x))
-    return {"outputs": found, "inputs": inputs}
+            found.append({"output": attention(x), "kept": {"x": x}})
+    return found
 
 
-@averages.judge
-def judge_averages(seen, right):
-    _averages(seen["outputs"], right["outputs"])
-    for x, before in zip(seen["inputs"], right["inputs"], strict=True):
-        same_x = np.array_equal(array(x, before.shape, "float", "x"), before)
-        expect(same_x, "x as it was before the call", "x was changed in place", "work on a copy")
-
-
-@probe("multi_head_attention", weight=3)
+@probe("multi_head_attention", 3, output("output", "softmax(q k^T / sqrt(dim)) v, over the keys", [
+    ("unscaled", "the scores are not divided by the root of the head's width"),
+    ("no_root", "the scores are divided by the width of a head, without its root"),
+    ("times", "the scores are multiplied by the root of the width: they must be divided"),
+    ("key", "the keys are made by the layer query"), ("value", "the values are made by the layer key"),
+    ("last", "the last layer, output, is not used")]))
 def one_head(MultiHeadAttention, draw):
     """With one head it gives softmax(q k^T / sqrt(dim)) v, the softmax over the keys."""
     width = draw.integer(5, 9)
@@ -135,18 +122,11 @@ def one_head(MultiHeadAttention, draw):
     return found
 
 
-@one_head.judge
-def judge_one_head(seen, right):
-    _compare(seen["output"], right["output"], "the output", "softmax(q k^T / sqrt(dim)) v, over the keys", [
-        (right["unscaled"], "the scores are not divided by the root of the head's width"),
-        (right["no_root"], "the scores are divided by the width of a head, without its root"),
-        (right["times"], "the scores are multiplied by the root of the width: they must be divided"),
-        (right["key"], "the keys are made by the layer query"),
-        (right["value"], "the values are made by the layer key"),
-        (right["last"], "the last layer, output, is not used")])
-
-
-@probe("multi_head_attention", weight=3)
+@probe("multi_head_attention", 3, output("output", "in each head the softmax of its own scores", [
+    ("unscaled", "the scores are not divided by the root of the head's width"),
+    ("of_dim", "the scores are divided by the root of dim: the width of one head is dim / num_heads"),
+    ("alone", "one head over the whole width: num_heads is not used"),
+    ("uncut", "one head over the whole width: the cut into heads is missing")]))
 def several_heads(MultiHeadAttention, draw):
     """Each head has a softmax of its own, and the scale is the root of dim / num_heads."""
     heads = draw.integer(3, 4)  # as many as a head is wide: column (h, i) has the queries and keys of column (i, h)
@@ -168,16 +148,8 @@ def several_heads(MultiHeadAttention, draw):
     return found
 
 
-@several_heads.judge
-def judge_several_heads(seen, right):
-    _compare(seen["output"], right["output"], "the output", "in each head the softmax of its own scores", [
-        (right["unscaled"], "the scores are not divided by the root of the head's width"),
-        (right["of_dim"], "the scores are divided by the root of dim: the width of one head is dim / num_heads"),
-        (right["alone"], "one head over the whole width: num_heads is not used"),
-        (right["uncut"], "one head over the whole width: the cut into heads is missing")])
-
-
-@probe("multi_head_attention", weight=2)
+@probe("multi_head_attention", 2, output("output", "heads of neighbouring columns, as checkpoints have them", [
+    ("apart", "your heads take every num_heads-th column: cut dim into (num_heads, dim / num_heads)")]))
 def neighbouring_columns(MultiHeadAttention, draw):
     """A head takes neighbouring columns, the first head the first dim / num_heads, so that checkpoints fit."""
     heads, d = draw.one_of([(2, 3), (3, 2), (2, 5), (4, 3)])
@@ -197,12 +169,6 @@ def neighbouring_columns(MultiHeadAttention, draw):
             weights[name], biases[name] = weights[name][order], biases[name][order]
         weights["output"] = weights["output"][:, order]
     return found
-
-
-@neighbouring_columns.judge
-def judge_neighbouring_columns(seen, right):
-    _compare(seen["output"], right["output"], "the output", "heads of neighbouring columns, as checkpoints have them", [
-        (right["apart"], "your heads take every num_heads-th column: cut dim into (num_heads, dim / num_heads)")])
 
 
 @probe("multi_head_attention", weight=2)
@@ -254,7 +220,7 @@ def judge_no_dropout_in_evaluation(seen, right):
     first, second = (array(one, right[0].shape, "float", "the output") for one in seen)
     expect(np.array_equal(first, second), "the same output twice in eval mode", "two outputs",
            "dropout acts in eval mode too: use the layer attn_drop, which knows the mode")
-    _averages([first, second], right)
+    _average(first, right[0])
 
 
 @probe("multi_head_attention", weight=2)
@@ -284,10 +250,13 @@ def judge_gradients(seen, right):
             expect(np.isfinite(found).all(), f"{what}: finite", "NaN or infinity")
             expect(kind == "flat" or bool(found.any()), what, "zeros", likely)
             if kind == "flat" and name in ("value", "output", "x"):
-                _compare(found, wanted, what, f"{what} as the formula gives it")
+                near(found, wanted, f"{what} as the formula gives it", **NEAR)
 
 
-@probe("multi_head_attention")
+@probe("multi_head_attention", 1, *(output(
+    name, "the average of the values, nearly, under autocast" if name == "under autocast" else
+    f"the values of the place with the largest score ({name})", **near) for name, near in (
+        ("large", NEAR), ("large, under autocast", COARSE), ("under autocast", COARSE))))
 def autocast_and_large_scores(MultiHeadAttention, draw):
     """Large scores and bfloat16 autocast do no harm."""
     heads, width = 1, draw.integer(5, 8)
@@ -307,15 +276,7 @@ def autocast_and_large_scores(MultiHeadAttention, draw):
     return found
 
 
-@autocast_and_large_scores.judge
-def judge_autocast_and_large_scores(seen, right):
-    for name, wanted in right.items():
-        near = NEAR if name == "large" else dict(rtol=0.05, atol=0.05)
-        _compare(seen[name], wanted, "the output", f"the values of the place with the largest score ({name})"
-                 if "large" in name else "the average of the values, nearly, under autocast", near=near)
-
-
-@probe("multi_head_attention")
+@probe("multi_head_attention", 1, refusals({"dim or num_heads": "a dim that is no multiple of num_heads"}, _average))
 def refuses_heads(MultiHeadAttention, draw):
     """A dim that is no multiple of num_heads is a ValueError, and any other is not."""
     legal = [(6, 3), (8, 1), (5, 5), (12, draw.one_of([2, 4]))]
@@ -330,16 +291,6 @@ def refuses_heads(MultiHeadAttention, draw):
             return attention(value[None, :, :width]).detach()
 
     return [attempt(make, width, heads) for width, heads in draw.shuffled(legal + refused)]
-
-
-@refuses_heads.judge
-def judge_refuses_heads(seen, right):
-    for one, wanted in zip(seen, right, strict=True):
-        if "error" in wanted:
-            refused(one, ("dim", "num_heads"), "a dim that is no multiple of num_heads")
-        else:
-            expect("value" in one, "no error where num_heads divides dim", "an exception")
-            _averages([one["value"]], [wanted["value"]])
 
 
 # Ready-made attention

@@ -161,7 +161,7 @@ def known(name):
 def along(gamma, draw):
     """Ratios from 0 to 1, both included, and a schedule's values there."""
     ratio = [0.0, 1.0, *(draw.number(0.05 + 0.1 * i, 0.15 + 0.1 * i) for i in range(9))]
-    return {"ratio": ratio, "values": [float(gamma(r)) for r in ratio]}
+    return {"ratio": ratio, "values": np.array([float(gamma(r)) for r in ratio])}
 
 
 def rates(optimizer, scheduler, steps, lr=1.0):

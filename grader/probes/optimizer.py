@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from grader.probes.inside import attempt, rates
-from grader.probes.probe import array, expect, likely, numbers, probe, refusals
+from grader.probes.probe import array, expect, near, numbers, probe, refusals
 
 
 @probe("configure_optimizers", weight=4)
@@ -85,14 +85,13 @@ def warmup(configure_optimizers, draw):
 def judge_warmup(seen, right):
     found, wanted = numbers(seen["factors"], len(right["factors"]), "factors"), np.array(right["factors"])
     n, eta_min = len(wanted), right["eta_min"]
-    expect(np.allclose(found, wanted, rtol=1e-3, atol=1e-5), "a factor s / warmup_steps during warm-up",
-           "other factors", likely(found, [
-               (wanted + 1 / n, "s is counted from 1: at s = 0 the factor is 0"),
-               (wanted * right["lr"], "the function gives a factor: LambdaLR multiplies by lr itself"),
-               (eta_min + (1 - eta_min) * wanted, "warm-up climbs from eta_min: it climbs from 0"),
-               (np.maximum(wanted, eta_min), "eta_min holds after warm-up only"),
-               (np.arange(n) / (n - 1), "the factor reaches 1 at step warmup_steps, not before"),
-               (np.ones(n), "there is no warm-up"), (np.zeros(n), "the factor stays 0")]))
+    near(found, wanted, "a factor s / warmup_steps during warm-up", [
+        (wanted + 1 / n, "s is counted from 1: at s = 0 the factor is 0"),
+        (wanted * right["lr"], "the function gives a factor: LambdaLR multiplies by lr itself"),
+        (eta_min + (1 - eta_min) * wanted, "warm-up climbs from eta_min: it climbs from 0"),
+        (np.maximum(wanted, eta_min), "eta_min holds after warm-up only"),
+        (np.arange(n) / (n - 1), "the factor reaches 1 at step warmup_steps, not before"),
+        (np.ones(n), "there is no warm-up"), (np.zeros(n), "the factor stays 0")])
 
 
 @probe("configure_optimizers", weight=3)
@@ -114,19 +113,18 @@ def judge_cosine(seen, right):
         return low + (1 - low) * 0.5 * (1 + np.cos(np.pi * p))
 
     p = (steps - first) / (total - first)
-    expect(np.allclose(found, wanted, rtol=1e-3, atol=1e-5), "half a cosine from 1 to eta_min, after warm-up",
-           "another curve", likely(found, [
-               (curve(p, 0), "eta_min is not used: the cosine is squeezed between 1 and eta_min"),
-               (np.maximum(curve(p, 0), eta_min), "eta_min is used as a floor: the cosine is squeezed"),
-               (curve(p, eta_min / right["lr"]), "eta_min is a factor of lr, not a learning rate"),
-               (curve(p, 0) + eta_min, "eta_min is added on top: the cosine must shrink to 1 - eta_min"),
-               (2 * wanted - eta_min, "the half of the cosine is missing"),
-               (wanted * right["lr"], "the function gives a factor: LambdaLR multiplies by lr itself"),
-               (curve(steps / total), "p is counted from step 0: it starts when warm-up ends"),
-               (curve((steps - first) / total), "p is divided by the steps after warm-up, not by all"),
-               (1 - (1 - eta_min) * p, "this is a straight line"),
-               (curve((steps + 1 - first) / (total - first)), "s is counted from 1: it is counted from 0")],
-               "the factor hardly falls: angles are in radians, half a turn is pi" if found.min() > 0.95 else ""))
+    near(found, wanted, "half a cosine from 1 to eta_min, after warm-up", [
+        (curve(p, 0), "eta_min is not used: the cosine is squeezed between 1 and eta_min"),
+        (np.maximum(curve(p, 0), eta_min), "eta_min is used as a floor: the cosine is squeezed"),
+        (curve(p, eta_min / right["lr"]), "eta_min is a factor of lr, not a learning rate"),
+        (curve(p, 0) + eta_min, "eta_min is added on top: the cosine must shrink to 1 - eta_min"),
+        (2 * wanted - eta_min, "the half of the cosine is missing"),
+        (wanted * right["lr"], "the function gives a factor: LambdaLR multiplies by lr itself"),
+        (curve(steps / total), "p is counted from step 0: it starts when warm-up ends"),
+        (curve((steps - first) / total), "p is divided by the steps after warm-up, not by all"),
+        (1 - (1 - eta_min) * p, "this is a straight line"),
+        (curve((steps + 1 - first) / (total - first)), "s is counted from 1: it is counted from 0")],
+        "the factor hardly falls: angles are in radians, half a turn is pi" if found.min() > 0.95 else "")
 
 
 @probe("configure_optimizers", weight=2)
