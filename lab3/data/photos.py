@@ -156,8 +156,9 @@ def find_layout(folder):
     Raises:
         InputError: no such folder, no pictures, or too few to split.
     """
-    root = _existing(folder)
-    for _ in range(32):  # a link to its own parent would lead down for ever
+    root, seen = _existing(folder), set()
+    while root.resolve() not in seen:  # a link to its own parent would lead down for ever
+        seen.add(root.resolve())
         # Archives packed on a Mac bring a second folder that holds no pictures.
         inside = [path for path in root.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         folders = [path for path in inside if path.is_dir()]
