@@ -9,13 +9,16 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from grader.kernels.forkserver import closed_to_others
-from grader.kernels.kernel import BoxedKernel, Forkserver, Stopped
-from grader.kernels.sandbox import LEVELS, Limits, best_level, box, require
+from grader.kernels import sandbox
+from grader.kernels.kernel import BoxedKernel, Forkserver, GraderError, Stopped
+from grader.kernels.sandbox import LEVELS, USERS, Limits, best_level, box, require
 from lab3.common.files import InputError
 
 BEST = best_level()
+ROOT_USER = os.geteuid() == 0
+OTHERS_RUN_PYTHON = not (ROOT_USER and sandbox._as_other_user("import IPython, torch, lab3"))
 LIMITS = Limits(cell=4, processes=12)
+sandboxed = pytest.mark.skipif(BEST != "bubblewrap", reason="this machine gives no sandbox")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +30,12 @@ def forkserver():
 
 @pytest.fixture(params=LEVELS)
 def level(request):
-    if LEVELS.index(request.param) > LEVELS.index(BEST):
-        pytest.skip(f"this machine gives no more than {BEST}")
+    if request.param == "bubblewrap" and BEST != "bubblewrap":
+        pytest.skip("this machine gives no sandbox")
+    if request.param != "bubblewrap" and (request.param == "user") != ROOT_USER:
+        pytest.skip("needs root" if request.param == "user" else "as root, kernels are users of their own")
+    if request.param == "user" and not OTHERS_RUN_PYTHON:
+        pytest.skip("no other user can run this Python")
     return request.param
 
 
@@ -87,10 +94,9 @@ def test_files_given_can_be_read(start, level, tmp_path):
     assert run(kernel, "import os; print(open(os.environ['LAB3_GIVEN'] + '/given.txt').read())") == "content"
 
 
-def test_no_network_and_no_other_process(start, level):
-    if level == "limits":
-        pytest.skip("limits hide nothing")
-    kernel = start(level)
+@sandboxed
+def test_no_network_and_no_other_process(start):
+    kernel = start("bubblewrap")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         assert run(kernel, "import socket\n" + attempt(f"socket.create_connection({address}, 2)")) == "refused"
@@ -98,32 +104,139 @@ def test_no_network_and_no_other_process(start, level):
     assert run(kernel, "import os\n" + attempt(f"os.kill({os.getpid()}, 9)")) == "refused"
 
 
-def test_the_project_the_submissions_and_the_results_are_hidden(start, level, tmp_path):
-    if level == "limits":
-        pytest.skip("limits hide nothing")
+@sandboxed
+def test_the_project_the_submissions_and_the_results_are_hidden(start, tmp_path):
     (tmp_path / "grades.csv").write_text("marks")
-    kernel = start(level, hidden=[tmp_path])
+    kernel = start("bubblewrap", hidden=[tmp_path])
     for path in (ROOT / "solutions" / "work" / "inpainting.py", ROOT / "grader" / "rubric.yml", ROOT / ".git" / "HEAD",
                  ROOT / "tests" / "conftest.py", tmp_path / "grades.csv"):
         assert path.exists()
         assert run(kernel, f"import os; print(os.path.exists({str(path)!r}))") == "False", path
 
 
-def test_nothing_can_be_written_outside(start, level, tmp_path):
-    if level == "limits":
-        pytest.skip("limits hide nothing")
-    kernel = start(level)
+@sandboxed
+def test_an_environment_in_the_projects_own_folder_shows_no_answers(start, monkeypatch):
+    monkeypatch.setattr(sandbox.sys, "prefix", str(ROOT))
+    kernel = start("bubblewrap")
+    for name, shown in (("lab3", "True"), ("solutions", "False"), ("grader", "False")):
+        assert run(kernel, f"import os; print(os.path.exists({str(ROOT / name)!r}))") == shown, name
+
+
+@sandboxed
+def test_nothing_can_be_written_outside(start, tmp_path):
+    kernel = start("bubblewrap")
     for folder in ("/", "/dev", "/usr", "/etc", "/tmp", str(ROOT), str(ROOT / "lab3"), str(tmp_path),
                    os.path.expanduser("~")):
         assert run(kernel, attempt(f"open({folder + '/written_by_an_answer'!r}, 'w')")) == "refused", folder
     assert run(kernel, "open('mine', 'w').write('x'); print(open('mine').read())") == "x"
 
 
+WRITABLE = """
+import os
+for root, folders, files in os.walk('/'):
+    if root == '/proc':
+        folders[:] = [one for one in folders if not one.isdigit() or one == str(os.getpid())]
+    for path in (os.path.join(root, one) for one in folders + files):
+        if os.access(path, os.W_OK) and not os.path.islink(path):
+            print(path)
+"""
+
+
+@sandboxed
+def test_all_that_can_be_written_is_its_own_folder_and_harmless_devices(start):
+    """Settings of the machine below /proc/sys are among what root's uid alone could write."""
+    found = run(start("bubblewrap"), WRITABLE, seconds=20).splitlines()
+    fine = {f"/dev/{one}" for one in ("null", "zero", "full", "random", "urandom", "tty", "pts/ptmx", "shm")}
+    assert not [path for path in found if path not in fine and not path.startswith("/dev/shm/")]
+
+
+@sandboxed
+def test_no_socket_of_the_machine_can_be_reached(start, tmp_path):
+    """A path, as of the session's D-Bus or of Docker; an abstract name; another address family."""
+    for address in (str(tmp_path / "socket"), f"/dev/shm/socket{os.getpid()}", f"\0lab3{os.getpid()}"):
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(address)
+            server.listen()
+            code = f"import socket; one = socket.socket(socket.AF_UNIX); one.connect({address!r})"
+            assert run(start("bubblewrap"), code) in ("FileNotFoundError", "ConnectionRefusedError"), address
+            if address.startswith("/"):
+                os.unlink(address)
+    for family in ("AF_VSOCK", "AF_PACKET", "AF_ALG"):
+        kind = "SOCK_SEQPACKET" if family == "AF_ALG" else "SOCK_STREAM"
+        assert run(start("bubblewrap"), f"import socket; socket.socket(socket.{family}, socket.{kind})") in (
+            "PermissionError", "OSError"), family
+
+
 def test_rights_are_given_up(start, level):
     status = run(start(level), "print(open('/proc/self/status').read())")
-    assert "NoNewPrivs:\t1" in status
-    if level != "limits":
-        assert "CapEff:\t0000000000000000" in status and "CapBnd:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status and "CapEff:\t0000000000000000" in status
+    if level == "bubblewrap" or ROOT_USER:
+        assert "CapBnd:\t0000000000000000" in status
+
+
+def test_no_kernel_is_root(start, level):
+    """Neither as it sees itself, nor as the machine sees it."""
+    kernel = start(level)
+    assert "0" not in run(kernel, "import os; print(*os.getresuid(), *os.getresgid(), *os.getgroups())").split()
+    [process] = psutil.Process(kernel.box.parent).children()
+    assert 0 not in process.uids() and (not ROOT_USER or process.uids().real in USERS)
+
+
+def test_a_kernel_that_would_be_root_does_not_start(forkserver, level):
+    if not ROOT_USER:
+        pytest.skip("needs root")
+    with box(level, LIMITS) as made, pytest.raises(GraderError, match="not be root"):
+        made.user = 0
+        BoxedKernel(forkserver, made, LIMITS)
+
+
+CALL = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall({}), os.strerror(ctypes.get_errno()))
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+def test_system_calls_that_no_answer_needs_are_refused(start, level):
+    kernel = start(level)
+    for call in ("56, 0x10000000 | 17, 0, 0, 0, 0", "56, 0x00020000 | 17, 0, 0, 0, 0",  # clone
+                 "272, 0x10000000",  # unshare
+                 "206, 64, ctypes.byref(ctypes.c_ulong())", "240, b'/queue', 0o102, 0o600, None",  # io_setup, mq_open
+                 "319, b'file', 0", "29, 0, 1 << 20, 0o1600", "425, 8, None",  # memfd_create, shmget, io_uring_setup
+                 "101, 0, 0, 0, 0", "165, 0, 0, 0, 0, 0"):  # ptrace, mount
+        assert run(kernel, CALL.format(call)) == "-1 Operation not permitted", call
+
+
+FILL = {
+    "files": "for number in range(10 ** 7): open(str(number), 'w').close()",
+    "sockets": "import socket, os\nkept = []\nfor _ in range(6):\n    if os.fork() == 0: break\n"
+               "while True:\n    try: kept += socket.socketpair()\n    except OSError: pass",
+    "memory": "block = bytes(1 << 20)\nfor number in range(60):\n    with open(str(number), 'wb') as file:\n"
+              "        for _ in range(10): file.write(block)",
+}
+
+
+@sandboxed
+@pytest.mark.parametrize("what", FILL)
+def test_what_is_kept_beside_processes_is_limited(start, what):
+    """Empty files and sockets take the machine's memory, and no process is seen to hold it."""
+    limits = Limits(cell=10, memory=(500 << 20) if what == "memory" else 4 << 30, folder=1 << 30, files=2000)
+    with pytest.raises(Stopped, match=f"more than .* {what}|died"):
+        run(start("bubblewrap", limits), FILL[what] + "\nimport time; time.sleep(5)", seconds=15)
+
+
+@sandboxed
+def test_where_there_is_a_memory_cgroup_it_holds_the_kernel_and_goes_with_it(start):
+    kernel = start("bubblewrap")
+    group = kernel.box.group
+    if group is None:
+        pytest.skip("no memory cgroup can be had here")
+    [process] = psutil.Process(kernel.box.parent).children()
+    assert str(process.pid) in (group / "cgroup.procs").read_text().split()
+    kernel.stop()
+    kernel.box.close()
+    assert not group.exists()
 
 
 def test_a_dead_kernel_is_noticed_at_once(start, level):
@@ -209,17 +322,29 @@ def test_boxes_leave_no_folder(forkserver, level, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_less_than_a_sandbox_can_be_refused():
-    require("bubblewrap")
-    require("namespaces")
-    with pytest.raises(InputError, match="apt-get install bubblewrap"):
-        require("limits")
+def test_less_than_a_sandbox_is_refused_where_it_is_not_allowed(monkeypatch):
+    monkeypatch.setattr(sandbox, "best_level", lambda: "user" if ROOT_USER else "limits")
+    with pytest.raises(InputError, match="apt-get install bubblewrap.*--allow-no-sandbox"):
+        require()
+    if OTHERS_RUN_PYTHON:
+        assert require(allow_no_sandbox=True) != "bubblewrap"
+    else:
+        with pytest.raises(InputError, match="never root.*not in /root"):
+            require(allow_no_sandbox=True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or bool(closed_to_others("/tmp/any")),
-                    reason="needs root, and an interpreter that everybody may read")
-def test_without_namespaces_a_kernel_of_roots_is_a_user_of_its_own(start, tmp_path):
-    kernels, secret = [start("limits"), start("limits")], tmp_path / "secret"
+def test_packages_that_only_their_owner_reads_are_named(monkeypatch, tmp_path):
+    if not ROOT_USER:
+        pytest.skip("needs root")
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(sandbox, "_visible", lambda: [str(tmp_path)])
+    with pytest.raises(InputError, match=r"chmod -R o\+rX"):
+        require(allow_no_sandbox=True)
+
+
+@pytest.mark.skipif(not (ROOT_USER and OTHERS_RUN_PYTHON), reason="needs root, and Python that all users may read")
+def test_without_a_sandbox_a_kernel_of_roots_is_a_user_of_its_own(start, tmp_path):
+    kernels, secret = [start("user"), start("user")], tmp_path / "secret"
     secret.write_text("42")
     secret.chmod(0o600)
     users = [run(kernel, "import os; print(*os.getresuid(), *os.getresgid(), os.getgroups())") for kernel in kernels]

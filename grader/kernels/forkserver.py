@@ -17,22 +17,30 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user mnt pid net ipc uts
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+NAMESPACES = 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # mount, pid, net, ipc, uts
+NEW_USER, NEW_CGROUP = 0x10000000, 0x02000000
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+READY = "ready"
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 CAPABILITY_VERSION = 0x20080522
-# System calls that a kernel has no use for: memory that no process is seen to hold, namespaces, other processes.
-# Linux's numbers, by machine: its audit architecture, then each call's.
+# System calls that a kernel has no use for: memory that no process is seen to hold, namespaces, mounts, other
+# processes. Linux's numbers, by machine: its audit architecture, then each call's.
 REFUSED = {
     "x86_64": (0xC000003E, {
-        "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "io_uring_setup": 425,
-        "unshare": 272, "setns": 308, "mount": 165, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
-        "keyctl": 250, "add_key": 248, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323}),
+        "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
+        "io_setup": 206, "io_uring_setup": 425, "unshare": 272, "setns": 308, "mount": 165, "umount2": 166,
+        "pivot_root": 155, "chroot": 161, "open_tree": 428, "move_mount": 429, "fsopen": 430, "mount_setattr": 442,
+        "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "pidfd_getfd": 438, "kcmp": 312,
+        "keyctl": 250, "add_key": 248, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "fanotify_init": 300}),
     "aarch64": (0xC00000B7, {
-        "memfd_create": 279, "memfd_secret": 447, "shmget": 194, "msgget": 186, "semget": 190, "io_uring_setup": 425,
-        "unshare": 97, "setns": 268, "mount": 40, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
-        "keyctl": 219, "add_key": 217, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282}),
+        "memfd_create": 279, "memfd_secret": 447, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
+        "io_setup": 0, "io_uring_setup": 425, "unshare": 97, "setns": 268, "mount": 40, "umount2": 39,
+        "pivot_root": 41, "chroot": 51, "open_tree": 428, "move_mount": 429, "fsopen": 430, "mount_setattr": 442,
+        "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "pidfd_getfd": 438, "kcmp": 272,
+        "keyctl": 219, "add_key": 217, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "fanotify_init": 262}),
 }
+PARTLY = {"x86_64": (56, 435, 41), "aarch64": (220, 435, 198)}  # clone, clone3, socket
+FAMILIES = (1, 2, 10, 16)  # of sockets: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; a network namespace bounds no other
 
 
 def serve(requests):
@@ -58,9 +66,10 @@ def attend(request, reply):
     """Start one kernel, say when it is ready, wait for its end, say that it has ended."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what a kernel leaves running stays below this process
     if request["pid"] is not None:
         holder = os.pidfd_open(request["pid"])
-        if libc.setns(holder, NAMESPACES):
+        if libc.setns(holder, NAMESPACES | (NEW_USER if request["user"] is None else 0)):
             error = os.strerror(ctypes.get_errno())
             reply.sendall(json.dumps({"error": f"the sandbox could not be joined: {error}"}).encode() + b"\n")
             return 1
@@ -68,43 +77,45 @@ def attend(request, reply):
     kernel = os.fork()
     if kernel == 0:
         try:
-            os.close(ready)
             reply.close()
-            run_kernel(libc, request, tell)
+            os.dup2(tell, 3)
+            run_kernel(libc, request)
+        except Exception as error:
+            with suppress(OSError):
+                os.write(3, f"a kernel did not start: {type(error).__name__}: {error}".encode()[:500])
         finally:
             os._exit(1)
     os.close(tell)
-    bound = os.read(ready, 1) == b"1"
-    reply.sendall(json.dumps({"kernel": kernel, "ready": bound}).encode() + b"\n")
+    said = os.read(ready, 500).decode(errors="replace")
+    answer = {"kernel": kernel, "parent": os.getpid(), "ready": said == READY, "error": said or "a kernel died"}
+    reply.sendall(json.dumps(answer).encode() + b"\n")
     os.waitpid(kernel, 0)
     return 0
 
 
-def run_kernel(libc, request, tell):
-    """Become a kernel: give up every right, keep to the limits, then serve."""
-    if request["pid"] is None and os.geteuid() == 0 and not closed_to_others(request["inside"]):
-        change_user(request["inside"])
+def run_kernel(libc, request):
+    """Become a kernel: give up every right, keep to the limits, then serve. Descriptor 3 hears when it is ready."""
+    for capability in range(64):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    change_user(request["user"])
+    libc.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     os.chdir(request["inside"])
-    if request["pid"] is not None:
-        for capability in range(64):
-            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-        libc.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     refuse_calls(libc)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nothing, stream)
-    os.dup2(tell, 3)
     os.closerange(4, 65536)
     os.environ.clear()
     os.environ.update(PATH="/usr/bin:/bin", HOME=request["inside"], USER="student", LANG="C.UTF-8", OMP_NUM_THREADS="1",
-                      TMPDIR=request["inside"], LAB3_BOX=request["outside"], LAB3_GIVEN=request["given"],
+                      TMPDIR=request["inside"], LAB3_GIVEN=request["given"],
                       IPYTHONDIR=f"{request['inside']}/.ipython", MPLBACKEND="agg", MPLCONFIGDIR=request["inside"])
     for name, value in request["limits"].items():
         with suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (value, value))
+    os.umask(0o077)
 
     from ipykernel.kernelapp import IPKernelApp
 
@@ -113,47 +124,44 @@ def run_kernel(libc, request, tell):
     app = IPKernelApp.instance(quiet=True, log_level=50)
     app.initialize(["-f", str(connection), "--HistoryManager.enabled=False"])
     sys.modules["lab3_probes"].load_ipython_extension(app.shell)
-    os.write(3, b"1")
+    os.write(3, READY.encode())
     os.close(3)
     app.start()
 
 
-def closed_to_others(inside):
-    """The folders on the way to a kernel's own and to Python that only their owners pass, as `/root` often is."""
-    wanted = [inside, sys.prefix, sys.base_prefix, *filter(os.path.exists, sys.path)]
-    on_the_way = {parent for path in wanted for parent in Path(os.path.realpath(path)).parents}
-    return [path for path in on_the_way if not os.stat(path).st_mode & 0o001]
-
-
-def change_user(inside):
-    """Without namespaces, as root: go on as a user that is this kernel's alone, and owns its folder.
-
-    Where root lacks the rights for that, as in some containers, nothing changes.
-    """
-    user = 20000 + os.getpid() % 40000
-    with suppress(OSError):
-        for folder, _, files in os.walk(inside):
-            for path in (folder, *(os.path.join(folder, file) for file in files)):
-                os.chown(path, user, user)
+def change_user(user):
+    """Go on as that user, where one is given. Raises PermissionError where that fails, or the process is still root."""
+    if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
+    if 0 in os.getresuid():
+        raise PermissionError("a kernel must not be root")
 
 
 def refuse_calls(libc):
-    """Let the calls of `REFUSED` fail with EPERM, in this process and all that it starts.
+    """Let the calls of `REFUSED`, new namespaces and unusual sockets fail, in this process and all that it starts.
 
     A filter is a program of 8-byte instructions (code, jump where true, jump where false, value), see Linux's
     Documentation/userspace-api/seccomp_filter.rst. On other machines nothing is refused.
     """
-    if os.uname().machine not in REFUSED:
+    machine = os.uname().machine
+    if machine not in REFUSED:
         return
-    architecture, calls = REFUSED[os.uname().machine]
-    load, equal, above, answer = 0x20, 0x15, 0x25, 0x06
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, 0x80000000),  # else: end the process
-               (load, 0, 0, 0), (above, len(calls) + 1, 0, 0x3FFFFFFF)]  # numbers above belong to another interface
-    program += [(equal, len(calls) - n, 0, number) for n, number in enumerate(calls.values())]
-    program += [(answer, 0, 0, 0x7FFF0000), (answer, 0, 0, 0x00050000 | errno.EPERM)]  # allow; refuse
+    (architecture, calls), (clone, clone3, new_socket) = REFUSED[machine], PARTLY[machine]
+    load, equal, above, any_bit, answer = 0x20, 0x15, 0x25, 0x45, 0x06
+    allow, end = (answer, 0, 0, 0x7FFF0000), (answer, 0, 0, 0x80000000)
+    refuse = (answer, 0, 0, 0x00050000 | errno.EPERM)
+    number, argument = (load, 0, 0, 0), (load, 0, 0, 16)  # of the call, and its first one's lower half
+    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), end,
+               number, (above, 0, 1, 0x3FFFFFFF), refuse,  # numbers above belong to another interface
+               (equal, 0, 1, clone3), (answer, 0, 0, 0x00050000 | errno.ENOSYS),  # its flags cannot be read here
+               (equal, 0, 4, clone), argument, (any_bit, 0, 1, NAMESPACES | NEW_USER | NEW_CGROUP), refuse, allow,
+               (equal, 0, len(FAMILIES) + 3, new_socket), argument]
+    program += [(equal, len(FAMILIES) - n, 0, family) for n, family in enumerate(FAMILIES)]
+    program += [refuse, allow]
+    program += [(equal, len(calls) - n, 0, one) for n, one in enumerate(calls.values())]
+    program += [allow, refuse]
     text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(text)))
     libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0)

@@ -57,6 +57,7 @@ class GradedNotebook:
         seeds: by name of probe.
         given: files that the kernel may read.
         seconds: the time limit of a cell; None: that of the limits.
+        keep: whether outcomes hold what probes saw; it can be large.
         check: whether to run the public checks of the exercise where a probe fails; they say the likely reason.
         outcomes: filled in by `run_notebooks`, by cell id: `answer-ID`, `probe-NAME`, `check`.
     """
@@ -68,6 +69,7 @@ class GradedNotebook:
     seeds: dict
     given: tuple = ()
     seconds: int | None = None
+    keep: bool = False
     check: bool = True
     outcomes: dict = field(default_factory=dict)
 
@@ -98,7 +100,9 @@ def run_notebooks(notebooks, forkserver, level, limits=None, hidden=()):
     Raises:
         GraderError: a box or a kernel could not be had.
     """
-    plugin = Grading({f"{one.exercise}.ipynb": one for one in notebooks}, forkserver, level, limits or Limits(), hidden)
+    limits = limits or Limits()
+    plugin = Grading({f"{one.exercise}.ipynb": one for one in notebooks}, forkserver, level, limits, hidden,
+                     time.monotonic() + limits.submission)
     with tempfile.TemporaryDirectory(prefix="lab3-grading-") as folder:
         for name, graded in plugin.notebooks.items():
             nbformat.write(graded.notebook(), Path(folder) / name)
@@ -134,6 +138,7 @@ class Grading:
     level: str
     limits: Limits
     hidden: tuple
+    end: float  # by time.monotonic
     broken: GraderError | None = None
 
     def pytest_collect_file(self, file_path, parent):
@@ -159,7 +164,14 @@ class GradedNotebookFile(IPyNbFile):
         pass  # in place of nbval's kernel
 
     def ready(self):
-        """Start a kernel where there is none. Answers are loaded again into one that takes another's place."""
+        """Start a kernel where there is none. Answers are loaded again into one that takes another's place.
+
+        Raises:
+            Stopped: too much has happened before.
+            GraderError: a box or a kernel could not be had.
+        """
+        if time.monotonic() > self.grading.end:
+            raise Stopped(f"not run: the answers before took more than {self.grading.limits.submission / 60:g} minutes")
         if self.kernel is not None:
             return
         if self.losses > LOSSES:
@@ -207,7 +219,10 @@ class GradedCell(IPyNbCell):
         else:
             try:
                 self.parent.ready()
-                super().runtest()
+                try:
+                    super().runtest()
+                finally:
+                    self.test_outputs = None  # nbval keeps them
             except Stopped as stopped:
                 self.outcome = Outcome(False, "an end within the limits", str(stopped), stopped=True)
                 self.parent.lose()
@@ -246,7 +261,7 @@ class GradedCell(IPyNbCell):
         if name.startswith("probe-"):
             one = next(one for one in graded.probes if f"probe-{one.name}" == name)
             one(observation["seen"], graded.rights[one.name])
-        return Outcome(True, seen=observation["seen"])
+        return Outcome(True, seen=observation["seen"] if name == "check" or graded.keep else None)
 
 
 # Texts of exceptions that hold nothing but shapes and types: these a student may read.

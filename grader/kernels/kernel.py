@@ -20,9 +20,12 @@ from queue import Empty
 
 import zmq
 from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.session import Session
 from nbval.kernel import RunningKernel
 
 LARGEST = 16 << 20  # bytes of one message; a larger one ends the connection
+HEADERS = 64 << 10  # bytes of all that belongs to a message beside its content
+VALUE = 64  # bytes that one value takes once it is read from JSON, at least
 QUEUED = 32  # messages that wait to be read; more are dropped
 NEEDED = ("LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # parts of the environment to start Python
 GRACE = 10  # seconds after a cell's limit in which its outputs must have come
@@ -61,10 +64,11 @@ class Forkserver:
         """
         connection = {"transport": "ipc", "ip": f"{box.inside}/k", "key": secrets.token_hex(16),
                       "signature_scheme": "hmac-sha256", **PORTS}
-        request = {"pid": box.pid, "inside": box.inside, "outside": box.outside, "given": box.given,
+        request = {"pid": box.pid, "inside": box.inside, "given": box.given, "user": box.user,
                    "connection": connection,
                    "limits": {"RLIMIT_AS": limits.address_space, "RLIMIT_FSIZE": limits.file, "RLIMIT_CPU": limits.cpu,
-                              "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 512, "RLIMIT_NPROC": limits.processes}}
+                              "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 128, "RLIMIT_MSGQUEUE": 0,
+                              "RLIMIT_NPROC": 2 * limits.processes}}  # threads count, too
         ours, theirs = socket.socketpair()
         answer = {}
         with suppress(OSError, ValueError):
@@ -75,7 +79,7 @@ class Forkserver:
         if not answer.get("ready"):
             ours.close()
             raise GraderError(answer.get("error", "a kernel did not start"))
-        box.started.append(answer["kernel"])
+        box.hold(answer["kernel"], answer["parent"])
         return ours, connection | {"ip": f"{box.outside}/k"}
 
     def alive(self):
@@ -100,18 +104,41 @@ def well_formed(message):
             and isinstance(content.get("traceback", []), list) and isinstance(content.get("transient", {}), dict))
 
 
+class TooMuch(Exception):
+    """A kernel sent more than it may."""
+
+
+class BoundedSession(Session):
+    """Jupyter's messages, counted before they are parsed, by what they take in memory afterwards."""
+
+    def __init__(self, most):
+        """`most`: bytes."""
+        super().__init__()
+        self.most, self.received = most, 0
+
+    def deserialize(self, frames, content=True, copy=True):
+        """As Jupyter's, without buffers. Raises `TooMuch`, and ValueError for headers that are too large."""
+        values = sum(frame.count(mark) for frame in frames[1:5] for mark in (b",", b"[", b"{"))
+        self.received += sum(map(len, frames)) + VALUE * values
+        if self.received > self.most:
+            raise TooMuch
+        if sum(map(len, frames[:4])) > HEADERS:
+            raise ValueError("headers too large")
+        return super().deserialize(frames[:5], content, copy)
+
+
 class BoxedKernel(RunningKernel):
     """A kernel for nbval. `stop` ends it; the box ends what it started."""
 
     def __init__(self, forkserver, box, limits):
-        self.box, self.limits, self.received, self.looked, self.end = box, limits, 0, 0.0, math.inf
+        self.box, self.limits, self.looked, self.end = box, limits, 0.0, math.inf
         self.used = math.inf  # processor seconds before the cell that runs
         self.waiting = deque()  # what was published while a reply was waited for
         self.reply, connection = forkserver.start(box, limits)
         self.context = zmq.Context()
         self.context.setsockopt(zmq.MAXMSGSIZE, LARGEST)
         self.context.setsockopt(zmq.RCVHWM, QUEUED)
-        self.kc = BlockingKernelClient(context=self.context)
+        self.kc = BlockingKernelClient(context=self.context, session=BoundedSession(limits.output))
         self.kc.load_connection_info(connection)
         self.kc.start_channels(stdin=False, hb=False, control=False)
         self.monitor = self.kc.iopub_channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
@@ -165,11 +192,10 @@ class BoxedKernel(RunningKernel):
                 raise ValueError("no message of the protocol")
         except Empty:
             raise
+        except TooMuch:
+            raise Stopped(f"stopped: more than {self.limits.output >> 20} MB of output") from None
         except Exception as error:  # a message that is none
             raise Stopped(f"the kernel sent something unreadable ({type(error).__name__})") from None
-        self.received += sum(map(len, message["buffers"])) + len(str(message["content"]))
-        if self.received > self.limits.output:
-            raise Stopped(f"stopped: more than {self.limits.output >> 20} MB of output")
         return message
 
     def _look(self):
@@ -184,8 +210,12 @@ class BoxedKernel(RunningKernel):
             raise Stopped(f"stopped after {self.limits.cell:g} s of a processor's time")
         if processes > self.limits.processes:
             raise Stopped(f"stopped: more than {self.limits.processes} processes")
-        if memory > self.limits.memory:
+        files, in_files, sockets = self.box.kept()
+        if memory + in_files > self.limits.memory:
             raise Stopped(f"stopped: more than {self.limits.memory / 2**30:.0f} GB of memory")
+        for count, most, what in ((files, self.limits.files, "files"), (sockets, self.limits.sockets, "sockets")):
+            if count > most:
+                raise Stopped(f"stopped: more than {most:,} {what}")
 
     def is_alive(self, seconds=0):
         """Whether its process runs, and goes on for so long."""

@@ -2,28 +2,28 @@
 
 In: a level of isolation, files to give, limits. Out: a `Box`, whose namespaces a process can join, and its end.
 
-Three levels, the best that the machine allows:
+Three levels, the best that the machine allows; only the first is a sandbox:
 
-* `bubblewrap`: a file system of its own, read-only interpreter and packages, a private /tmp in memory; no network; own
-  processes, users and shared memory.
-* `namespaces`: the same without bubblewrap. The host's file system is visible, but cannot be written; the project,
-  the submissions and the results are covered up.
-* `limits`: resource limits alone. Student code could read what the grader's user may read; where that is root, each
-  kernel is a user of its own, who reads what everybody may read.
+* `bubblewrap`: a file system of its own with the interpreter and its packages, read-only, and a private folder in
+  memory; no network; own processes and shared memory.
+* `user`: resource limits, and each kernel is a user of its own, who may read what everybody may. It needs root.
+* `limits`: resource limits alone. Student code may do what the grader's user may do.
+
+No kernel is the host's root: where the grader is, each kernel is another user at every level, or does not start.
 """
 
-import ctypes
 import json
 import os
+import re
+import secrets
 import shutil
-import signal
 import site
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -32,9 +32,16 @@ import psutil
 import lab3
 from lab3.common.files import InputError
 
-LEVELS = ("limits", "namespaces", "bubblewrap")
+LEVELS = ("limits", "user", "bubblewrap")
 PROJECT = Path(__file__).resolve().parents[2]
-PRIVATE = "/dev/shm"  # the private folder of a box, in memory; in `limits` it is a temporary folder on disk
+PRIVATE = "/dev/shm"  # the private folder of a box, in memory; without a sandbox it is a temporary folder on disk
+USERS = range(20000, 60000)  # the host's user ids that kernels get where the grader is root
+IN_FORCE = {  # what is said of a level in the output, in results and on pages
+    "bubblewrap": "Student code runs in a sandbox: it sees Python and its packages alone, and no network.",
+    "user": "Student code runs without a sandbox, as a user of its own: it can read what every user may read, and use "
+            "the network.",
+    "limits": "Student code runs without a sandbox: it can read and write what the grader's user may, and use the "
+              "network."}
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,20 @@ class Limits:
     """What one kernel may use. Memory and files in bytes, times in seconds.
 
     `cell` counts the processor's seconds, so that a busy machine costs nobody marks; by the clock a cell may take
-    `grader.kernels.kernel.PATIENCE` times as many.
+    `grader.kernels.kernel.PATIENCE` times as many, and all cells of a submission `submission` seconds. `files`,
+    `folder` and `sockets` are counted in a sandbox alone.
     """
 
     memory: int = 4 << 30
     address_space: int = 12 << 30
     file: int = 64 << 20
     folder: int = 256 << 20
+    files: int = 10_000
+    sockets: int = 100
     processes: int = 32
     cpu: int = 600
     cell: int = 30
+    submission: int = 900
     output: int = 64 << 20
 
 
@@ -61,12 +72,14 @@ class Box:
 
     Attributes:
         level: one of `LEVELS`.
-        holder: the process that keeps the namespaces, None in `limits`.
+        holder: the process that keeps the namespaces, None without a sandbox.
         pid: the process whose namespaces are to be joined, or None.
         inside: the private folder, as the kernel sees it.
         outside: the same folder, as the grader sees it.
         given: the folder of the files given, as the kernel sees it.
-        started: processes to end with the box.
+        user: the kernel's user id, None where it is the grader's.
+        group: the folder of its memory cgroup, None where none can be had.
+        parent: the process that waits for the kernel, and inherits what the kernel leaves running.
     """
 
     level: str
@@ -75,23 +88,46 @@ class Box:
     inside: str
     outside: str
     given: str
-    started: list = field(default_factory=list)
+    user: int | None
+    group: Path | None = None
+    parent: int | None = None
+
+    def hold(self, kernel, parent):
+        """Take in a kernel's process, before it runs anything of a student's."""
+        self.parent = parent
+        if self.group is not None:
+            with suppress(OSError):
+                (self.group / "cgroup.procs").write_text(str(kernel))
 
     def usage(self):
         """(number of processes, resident bytes, processor seconds so far) of all that runs in the box."""
         folders = (Path(f"/proc/{self.pid}/root/proc").glob("[0-9]*") if self.holder is not None
-                   else [Path(f"/proc/{one.pid}") for one in self._family()])
+                   else [Path(f"/proc/{one.pid}") for one in self._alive()])
         found = [used for used in map(_used, folders) if used is not None]
         return len(found), sum(memory for memory, _ in found), sum(seconds for _, seconds in found)
 
-    def _family(self):
-        """Without namespaces: the processes that were started, and their descendants."""
+    def kept(self):
+        """(files, bytes in files, sockets) that a sandbox keeps in memory beside its processes."""
+        if self.holder is None:
+            return 0, 0, 0
+        try:
+            used = os.statvfs(self.outside)
+            sockets = re.search(r"sockets: used (\d+)", Path(f"/proc/{self.pid}/net/sockstat").read_text())
+        except OSError:  # it has ended
+            return 0, 0, 0
+        return used.f_files - used.f_ffree, (used.f_blocks - used.f_bfree) * used.f_frsize, int(sockets[1])
+
+    def _alive(self):
+        """Without a sandbox: the kernel, what it started, and all processes of its user."""
         found = {}
-        for pid in self.started:
-            with suppress(psutil.Error):
-                process = psutil.Process(pid)
-                found |= {one.pid: one for one in [process, *process.children(recursive=True)]}
-        return list(found.values())
+        with suppress(psutil.Error, TypeError):
+            found = {one.pid: one for one in psutil.Process(self.parent).children(recursive=True)}
+        if self.user is not None:
+            for one in psutil.process_iter():
+                with suppress(psutil.Error):
+                    if one.uids().real == self.user:
+                        found[one.pid] = one
+        return [one for one in found.values() if _status(one) != psutil.STATUS_ZOMBIE]
 
     def close(self):
         """End everything in the box."""
@@ -100,23 +136,18 @@ class Box:
             self.holder.wait()
         else:
             for _ in range(20):  # what forks while it is being killed is found in the next round
-                if not (alive := self._session()):
+                if not (alive := self._alive()):
                     break
                 for process in alive:
                     with suppress(psutil.Error):
                         process.kill()
                 time.sleep(0.02)
             shutil.rmtree(self.outside, ignore_errors=True)
-
-    def _session(self):
-        """Without namespaces: the family, and all whose environment names this box."""
-        found = {one.pid: one for one in self._family()}
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                if process.cwd().startswith(self.outside) or process.environ().get("LAB3_BOX") == self.outside:
-                    found[process.pid] = process
-        found.pop(os.getpid(), None)
-        return [one for one in found.values() if one.is_running() and _status(one) != psutil.STATUS_ZOMBIE]
+        for _ in range(100 if self.group is not None else 0):  # the last process leaves it a moment later
+            with suppress(OSError):
+                self.group.rmdir()
+                break
+            time.sleep(0.01)
 
 
 @contextmanager
@@ -129,19 +160,59 @@ def box(level, limits, given=(), hidden=()):
         given: files that the kernel may read, under their own names.
         hidden: more folders that it must not see: submissions, results.
     """
-    if level == "limits":
+    user = _free_user() if os.geteuid() == 0 else None
+    if level == "bubblewrap":
+        holder, pid = _bubblewrap(limits, given, hidden, user)
+        made = Box(level, holder, pid, PRIVATE, f"/proc/{pid}/root{PRIVATE}", f"{PRIVATE}/given", user)
+    else:
         folder = tempfile.mkdtemp(prefix="lab3-box-")
         (Path(folder) / "given").mkdir()
         for file in given:
             shutil.copy(file, Path(folder) / "given")
-        made = Box(level, None, None, folder, folder, f"{folder}/given")
-    else:
-        holder, pid = {"bubblewrap": _bubblewrap, "namespaces": _namespaces}[level](limits, given, hidden)
-        made = Box(level, holder, pid, PRIVATE, f"/proc/{pid}/root{PRIVATE}", f"{PRIVATE}/given")
+        made = Box(level, None, None, folder, folder, f"{folder}/given", user)
     try:
+        if user is not None:
+            os.chown(made.outside, user, user)
+        made.group = _memory_group(limits.memory + limits.folder)
         yield made
     finally:
         made.close()
+
+
+def _free_user():
+    """A user id of `USERS` that no process has."""
+    taken = set()
+    for one in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            taken.add(one.stat().st_uid)
+    return secrets.choice([one for one in USERS if one not in taken])
+
+
+def _memory_group(limit):
+    """The folder of a new memory cgroup with that limit in bytes; None where the grader may make none.
+
+    See cgroups(7). It lies below the grader's own, or the nearest one above that hands its memory controller on.
+    """
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, own = line.split(":", 2)
+        if controllers not in ("memory", ""):  # of version 1; of version 2
+            continue
+        own = Path("/sys/fs/cgroup", controllers, own[1:])
+        for parent in [own, *own.parents][:-3]:
+            for old in parent.glob("lab3-*"):  # of a run that was killed; one that holds a process stays
+                with suppress(OSError):
+                    if time.time() - old.stat().st_mtime > 3600:
+                        old.rmdir()
+            with suppress(OSError):
+                if not controllers and "memory" not in (parent / "cgroup.subtree_control").read_text():
+                    continue
+                group = Path(tempfile.mkdtemp(prefix="lab3-", dir=parent))
+                try:
+                    (group / ("memory.limit_in_bytes" if controllers else "memory.max")).write_text(str(limit))
+                    return group
+                except OSError:
+                    group.rmdir()
+    return None
 
 
 def _used(folder):
@@ -160,9 +231,12 @@ def _status(process):
 
 
 def _visible():
-    """Folders that the interpreter and its packages need, the package `lab3` among them."""
-    wanted = ["/usr", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives", "/etc/fonts", sys.prefix,
-              sys.base_prefix, *site.getsitepackages(), str(Path(lab3.__file__).parent)]
+    """What the interpreter and its packages need, the package `lab3` among them; never the project as a whole."""
+    wanted = ["/usr", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives", "/etc/fonts",
+              *site.getsitepackages(), str(Path(lab3.__file__).parent)]
+    for root in (Path(sys.prefix), Path(sys.base_prefix)):  # an environment can be the project's own folder
+        parts = ("bin", "lib", "lib64", "include", "share", "pyvenv.cfg")
+        wanted += [str(root / part) for part in parts] if PROJECT.is_relative_to(root.resolve()) else [str(root)]
     kept = []
     for path in sorted({os.path.realpath(one) for one in wanted} | set(wanted)):
         if os.path.exists(path) and not any(path.startswith(f"{one}/") for one in kept):
@@ -170,11 +244,15 @@ def _visible():
     return kept
 
 
-def _bubblewrap(limits, given, hidden):
-    command = ["bwrap", "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-net", "--unshare-ipc",
-               "--unshare-uts", "--uid", "65534", "--gid", "65534", "--hostname", "lab3", "--die-with-parent",
-               "--new-session", "--clearenv", "--dir", "/etc", "--tmpfs", "/tmp"]
+def _bubblewrap(limits, given, hidden, user):
+    """As root no user namespace is needed: the kernel enters as its user. Else it is the grader's user in one."""
+    command = ["bwrap", *(["--cap-drop", "ALL"] if user is not None else
+                          ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]),
+               "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--hostname", "lab3",
+               "--die-with-parent", "--new-session", "--clearenv", "--dir", "/etc", "--tmpfs", "/tmp"]
     for path in _visible():
+        for parent in reversed(Path(path).parents[:-1]):  # else they are closed to other users
+            command += ["--dir", str(parent)]
         command += ["--ro-bind", path, path]
     for name in ("bin", "lib", "lib32", "lib64", "sbin"):
         if os.path.islink(f"/{name}"):
@@ -184,10 +262,11 @@ def _bubblewrap(limits, given, hidden):
     for path in (str(PROJECT / "grader"), *map(str, hidden)):  # where the project is installed beside other packages
         if any(path.startswith(f"{one}/") for one in _visible()) and os.path.isdir(path):
             command += ["--tmpfs", path]
-    command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.folder), "--tmpfs", PRIVATE]
+    command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.folder), "--tmpfs", PRIVATE,
+                "--dir", f"{PRIVATE}/given"]
     for file in given:
         command += ["--ro-bind", str(file), f"{PRIVATE}/given/{Path(file).name}"]
-    command += ["--remount-ro", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/"]
+    command += [part for path in ("/proc", "/tmp", "/dev", "/") for part in ("--remount-ro", path)]
     ours, theirs = os.pipe()
     try:
         holder = _start([*command, "--info-fd", str(theirs), "--", "/bin/sleep", "infinity"], pass_fds=(theirs,))
@@ -198,38 +277,6 @@ def _bubblewrap(limits, given, hidden):
     pid = json.loads(text)["child-pid"] if text else 0
     _until(lambda: psutil.Process(pid).children()[0].name() == "sleep", holder)
     return holder, pid
-
-
-# What the first process of a box of the level `namespaces` does: cover folders, forbid writing, stay.
-COVER = """
-set -e
-echo 0 > /proc/sys/user/max_user_namespaces || true
-mount -t tmpfs -o size="$1",mode=1777 tmpfs /dev/shm
-mkdir /dev/shm/given
-n=$2
-shift 2
-while [ "$n" -gt 0 ]; do cp "$1" /dev/shm/given/; shift; n=$((n - 1)); done
-for folder in "$@"; do if [ -d "$folder" ]; then mount -t tmpfs -o ro tmpfs "$folder"; fi; done
-while read -r _ place _ options _; do
-    case "$place" in /dev/shm|/proc|/proc/*) ;;
-    *) mount -o "remount,bind,ro,${options#r[ow],}" "$place" 2>/dev/null || true ;; esac
-done < /proc/self/mounts
-exec sleep infinity
-"""
-
-
-def _namespaces(limits, given, hidden):
-    kept = {Path(one).resolve() for one in _visible()}
-    temporary = {Path(one).resolve() for one in (tempfile.gettempdir(), os.environ.get("TMPDIR", "/tmp"), "/tmp")}
-    covered = [one for root in (PROJECT, *temporary) if root.is_dir() for one in map(Path.resolve, root.iterdir())
-               if one.is_dir() and not any(path == one or one in path.parents for path in kept)]
-    covered += [Path(one).resolve() for one in hidden if Path(one).is_dir()]
-    holder = _start(
-        ["unshare", "--user", "--map-root-user", "--net", "--pid", "--ipc", "--uts", "--mount", "--fork",
-         "--kill-child", "--mount-proc", "sh", "-c", COVER, "sh", str(limits.folder), str(len(given)), *map(str, given),
-         *map(str, covered)], preexec_fn=_die_with_parent)
-    _until(lambda: psutil.Process(holder.pid).children()[0].name() == "sleep", holder)
-    return holder, psutil.Process(holder.pid).children()[0].pid
 
 
 def _start(command, **options):
@@ -250,27 +297,40 @@ def _until(ready, holder, seconds=10):
     raise OSError(f"no box: {holder.communicate()[1].decode(errors='replace').strip()[:300]}")
 
 
-def _die_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 @cache
 def best_level():
     """The best level that works here, found by trying."""
-    for level in reversed(LEVELS[1:]):
-        with suppress(OSError, psutil.Error):
-            with box(level, Limits()):
-                return level
-    return "limits"
+    with suppress(OSError, psutil.Error, ValueError):
+        with box("bubblewrap", Limits()):
+            return "bubblewrap"
+    return "user" if os.geteuid() == 0 else "limits"
 
 
-def require(level):
-    """Refuse to go on with less than namespaces.
+def require(allow_no_sandbox=False):
+    """The best level that works here.
 
     Raises:
-        InputError: it is less, with what to do.
+        InputError: it is no sandbox, and that was not allowed; or kernels would be root. With what to do.
     """
-    if level == "limits":
-        raise InputError("this machine gives no sandbox: neither bubblewrap nor user namespaces work. Install "
-                         "bubblewrap (apt-get install bubblewrap) and allow unprivileged user namespaces, or leave "
-                         "--require-sandbox out, with submissions that you trust.")
+    level = best_level()
+    if level != "bubblewrap" and not allow_no_sandbox:
+        raise InputError("this machine gives no sandbox: bubblewrap is not installed or not allowed here. Install it "
+                         "(apt-get install bubblewrap) and allow user namespaces, or add --allow-no-sandbox where "
+                         f"you trust all submissions: {IN_FORCE[level]}")
+    closed = [path for path in _visible() if not os.stat(path).st_mode & 0o004] if os.geteuid() == 0 else []
+    if closed:
+        raise InputError(f"{closed[0]}: only its owner can read it, and kernels are never root. Let other users read "
+                         f"it: chmod -R o+rX {closed[0]}")
+    if level == "user" and _as_other_user("import IPython, torch, lab3"):
+        raise InputError(f"kernels are never root, and no other user can run {sys.executable} here. Install Python and "
+                         "lab3 where every user may read them, not in /root, or run the grader as an ordinary user.")
+    return level
+
+
+def _as_other_user(code):
+    """The exit status of Python code that another user runs; 1 where there can be none."""
+    try:
+        return subprocess.run([sys.executable, "-c", code], user=USERS[0], group=USERS[0], extra_groups=[], cwd="/",
+                              capture_output=True).returncode
+    except OSError:
+        return 1

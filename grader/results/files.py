@@ -12,6 +12,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from grader.kernels.sandbox import IN_FORCE
 from grader.results.result import ExerciseResult, ProbeResult, Result, from_dict, to_dict
 from lab3.common.files import InputError, read_json, write_text
 from lab3.exercises.table import EXERCISES
@@ -53,6 +54,11 @@ def _unsteered(text):
 
 def _cut(text, limit):
     return text if len(text) <= limit else text[:limit - 1] + "…"
+
+
+def in_force(level):
+    """What walls student code had, in a sentence."""
+    return IN_FORCE.get(level, f"Sandbox: {short(level, 40)}.")
 
 
 def number(value, digits=2):
@@ -137,7 +143,7 @@ def write_result(result, folder, visibility="visible"):
     told = visibility == "visible"
     output = [f"Score {number(result.score)} of {number(result.max_score)}."] * told
     output += [f"Not graded: {short(result.status, 40)}."] * (result.status != "graded")
-    output += [f"Sandbox: {short(result.sandbox, 40)}. Seed: {result.seed}."]
+    output += [f"{in_force(result.sandbox)} Seed: {result.seed}."]
     output += [short(note, 400) for note in result.notes[:20]]
     record = {
         "score": result.score, "execution_time": round(result.seconds), "output": "\n".join(output),

@@ -15,6 +15,7 @@ from grader.results.files import (
     DECISIVE,
     UNWRITTEN,
     distance,
+    in_force,
     number,
     reasons,
     rows,
@@ -30,9 +31,6 @@ SHOWN = 20  # notes and details of an exercise, probes in the table of those tha
 SLOWEST = 5
 TITLES = {"fid_decoding": "your decoding, on given weights and fresh holes", "fid_model": "the model you trained"}
 SIGNS = {"passed": "✓", "partly": "◐", "failed": "✗", "stopped": "■", "not written": "○", "missing": "○"}
-SANDBOXES = {"bubblewrap": "a process without network that sees its own files only",
-             "namespaces": "a process without network and apart from others",
-             "limits": "a process with limits of time and memory, without further walls"}
 
 PAGES = jinja2.Environment(loader=jinja2.PackageLoader("grader.results"), autoescape=True,
                            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -43,7 +41,7 @@ def write_feedback(result, folder):
     """Write one student's page, `feedback.html`, into a folder. Raises `SaveError`."""
     page = PAGES.get_template(FEEDBACK).render(
         result=result, exercises=[_exercise(one) for one in result.exercises if result.status != "unreadable"],
-        titles=TITLES, sandbox=SANDBOXES.get(result.sandbox), decisive=DECISIVE, share=_share)
+        titles=TITLES, sandbox=in_force(result.sandbox), decisive=DECISIVE, share=_share)
     write_text(Path(folder) / FEEDBACK, page)
 
 
@@ -87,7 +85,7 @@ def write_class_page(results, path):
         slowest=sorted(graded, key=lambda one: -one.seconds)[:SLOWEST],
         stopped=[(one, [exercise.exercise for exercise in one.exercises if exercise.status == "stopped"])
                  for one in graded if any(exercise.status == "stopped" for exercise in one.exercises)],
-        sandboxes=Counter(one.sandbox for one in results).most_common(),
+        sandboxes=Counter(in_force(one.sandbox) for one in results).most_common(),
         seeds=sorted({one.seed for one in results}), distances=_distances(graded),
         table=[(one, {exercise.exercise: exercise for exercise in one.exercises}) for one in results],
         address=lambda name: f"{quote(name.encode('utf-8', 'replace'), safe='')}/{FEEDBACK}",

@@ -51,7 +51,7 @@ class Result:
     Attributes:
         submission: its name, that of its folder in the results.
         status: "graded", "unreadable" (nothing could be read: score 0), or "error" (the grader itself failed).
-        sandbox: the level in force: "bubblewrap", "namespaces", "limits".
+        sandbox: the level in force: "bubblewrap", "user" or "limits".
         key: the content hash of submission, grader and seed: equal keys need no second grading.
     """
 

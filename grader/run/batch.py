@@ -8,7 +8,7 @@ import secrets
 from collections import deque
 from pathlib import Path
 
-from grader.kernels.sandbox import best_level, require
+from grader.kernels.sandbox import IN_FORCE, require
 from grader.results.files import read_result, write_grades
 from grader.results.pages import write_class_page
 from grader.rubric import read_rubric
@@ -48,7 +48,7 @@ def chosen_seed(out, seed=None):
     return seed
 
 
-def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, scheduler=None, say=print):
+def grade(paths, out, *, seed=None, jobs=None, only=(), allow_no_sandbox=False, scheduler=None, say=print):
     """Grade submissions.
 
     Args:
@@ -57,7 +57,7 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
         seed: an int; None: the one in `out`, else a new one.
         jobs: how many at a time, a core each; None: as many as there are cores.
         only: numbers of notebooks or ids.
-        require_sandbox: refuse to go on without namespaces.
+        allow_no_sandbox: grade where there is no sandbox, too.
         scheduler: the address of a Dask scheduler, whose workers grade; None: this machine does.
 
     Returns:
@@ -77,12 +77,11 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), require_sandbox=False, s
         from grader.run.dask_client import grade_there
 
         say(f"seed {seed}, scheduler: {scheduler}")
-        grade_there(found, out, run, columns, hidden, scheduler, require_sandbox)
+        grade_there(found, out, run, columns, hidden, scheduler, allow_no_sandbox)
     else:
-        if require_sandbox:
-            require(best_level())
-        say(f"seed {seed}, sandbox: {best_level()}")
-        with run_context(seed, columns, hidden) as context:
+        level = require(allow_no_sandbox)
+        say(f"seed {seed}. {IN_FORCE[level]} ({level})")
+        with run_context(seed, columns, level, hidden) as context:
             write_json(out / RUN, run | {"sandbox": context.level})
             run_all(deque(found.items()), out, context, jobs or os.cpu_count())
     results = [read_result(out / name) for name in sorted(found)]

@@ -4,16 +4,18 @@ In: a seed and the columns to grade. Out: a `RunContext`.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from grader.kernels.kernel import Forkserver
-from grader.kernels.sandbox import best_level
 from grader.probes import PROBES, inside
 from grader.probes.filling import save_scene
 from grader.probes.probe import decode
@@ -23,6 +25,8 @@ from lab3.common.files import content_key
 from lab3.common.paths import ROOT, SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.exercises.answers import answer_file, link, run_answer
 from lab3.exercises.table import EXERCISES
+
+SCRATCH = "lab3-run-"
 
 
 @dataclass
@@ -57,27 +61,45 @@ class RunContext:
 
 
 @contextlib.contextmanager
-def run_context(seed, columns, hidden=()):
+def run_context(seed, columns, level, hidden=()):
     """What all submissions of a run are measured with, as long as the block lasts.
 
     Args:
         seed: an int, the run's.
         columns: the ids to grade.
+        level: the sandbox level, as `require` gives it.
         hidden: folders that no kernel may see.
     """
     torch.set_num_threads(1)  # no thread may have been started when processes fork; and one core a job
-    context = RunContext(seed, best_level(), read_rubric(), Forkserver(), tuple(hidden),
+    context = RunContext(seed, level, read_rubric(), Forkserver(), tuple(hidden),
                          observe_reference(seed, columns), grader_key(seed), tuple(columns))
     try:
-        with tempfile.TemporaryDirectory(prefix="lab3-run-") as context.scratch:
+        with scratch_folder() as context.scratch:
             os.chmod(context.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
             if {"fid_decoding", "fid_model"} & set(columns):
                 distances.prepare()
                 context.scene = distances.scene(seed)
-                context.given = (save_scene(context.scene, context.scratch), SHIPPED / WEIGHTS)
+                context.given = (save_scene(context.scene, context.scratch),
+                                 shutil.copy(SHIPPED / WEIGHTS, context.scratch))
+                for file in context.given:
+                    os.chmod(file, 0o644)  # kernels may be other users
             yield context
     finally:
         context.forkserver.close()
+
+
+@contextlib.contextmanager
+def scratch_folder():
+    """A temporary folder that is locked as long as the block lasts; unlocked ones, of killed runs, are removed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError), open(old / "lock") as lock:
+            if old.lstat().st_uid == os.geteuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder, open(Path(folder) / "new", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(lock.name, Path(folder) / "lock")
+        yield folder
 
 
 def seed_of(seed, *names):

@@ -32,7 +32,7 @@ GONE = "the scheduler is gone. What was graded is kept; with a scheduler again, 
 GRACE = 5  # seconds in which a worker of use must come where all others are refused
 
 
-def grade_there(found, out, run, columns, hidden, address, require_sandbox):
+def grade_there(found, out, run, columns, hidden, address, allow_no_sandbox):
     """Grade submissions on a farm. Only this process writes to the folder of results.
 
     Args:
@@ -42,7 +42,7 @@ def grade_there(found, out, run, columns, hidden, address, require_sandbox):
         columns: the ids to grade.
         hidden: folders that no kernel may see.
         address: the scheduler's. TLS is set up as everywhere in Dask, in its configuration.
-        require_sandbox: leave out workers without namespaces.
+        allow_no_sandbox: take workers without a sandbox, too.
 
     Raises:
         InputError: there is no scheduler, no worker can be used, or one sees other files.
@@ -51,7 +51,7 @@ def grade_there(found, out, run, columns, hidden, address, require_sandbox):
     rubric = read_rubric()
     order = json.dumps({"seed": run["seed"], "columns": columns, "hidden": [str(one) for one in hidden]})
     needs = {GRADER + grader_key(None): 1, MEMORY: rubric.limits.memory + OVERHEAD} | (
-        {SANDBOX: 1} if require_sandbox else {})
+        {} if allow_no_sandbox else {SANDBOX: 1})
     pending, running, tries = deque(found), {}, Counter()
     with connected(address) as client, progress_bar(total=len(found), desc="grading", unit="submission") as bar:
         write_json(out / RUN, run)
@@ -177,8 +177,8 @@ def unfit(resources, needs):
         return (f"it has another version of lab3, its grader or PyTorch ({theirs.removeprefix(GRADER)}, not "
                 f"{own.removeprefix(GRADER)}). Install the same there.")
     if SANDBOX in needs and SANDBOX not in resources:
-        return ("it gives no sandbox, which --require-sandbox asks for. Install bubblewrap there and allow "
-                "unprivileged user namespaces.")
+        return ("it gives no sandbox. Install bubblewrap there and allow user namespaces, or add --allow-no-sandbox "
+                "where you trust all submissions.")
     if resources[MEMORY] < needs[MEMORY]:
         return (f"it may use {resources[MEMORY] / 1e9:.1f} GB of memory, and grading a submission takes up to "
                 f"{needs[MEMORY] / 1e9:.1f}. Start it with a larger --memory-limit.")

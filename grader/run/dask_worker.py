@@ -31,7 +31,7 @@ def dask_setup(worker):
     """
     amounts = {GRADER + grader_key(None): worker.state.nthreads,
                MEMORY: worker.memory_manager.memory_limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")}
-    if best_level() != "limits":
+    if best_level() == "bubblewrap":
         amounts[SANDBOX] = worker.state.nthreads
     for name, amount in amounts.items():
         worker.state.total_resources.setdefault(name, amount)  # what --resources says goes first

@@ -69,7 +69,7 @@ def _grade(submission, wanted, context):
     if "fid_decoding" in wanted and "iterative_decode" in decoding:
         notebooks["fid_decoding"] = GradedNotebook(
             "fid_decoding", decoding, [FILLING], {FILLING.name: None}, {FILLING.name: 0}, context.given,
-            DECODING_SECONDS, check=False)
+            DECODING_SECONDS, keep=True, check=False)
     run_notebooks(list(notebooks.values()), context.forkserver, context.level, context.rubric.limits, context.hidden)
     for name in wanted:
         if name == "fid_model":

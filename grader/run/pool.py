@@ -5,6 +5,8 @@ In: submissions by name. Out: a folder of results for each.
 
 import ctypes
 import multiprocessing
+import re
+import resource
 import signal
 import sys
 import tempfile
@@ -12,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from grader.kernels.kernel import Forkserver
 from grader.results.files import earlier_result, write_result
@@ -24,6 +27,7 @@ from lab3.common.machine import keep_memory
 RUN, ERROR = "run.json", "error.txt"
 TRIES = 2  # for a submission whose grading breaks down
 LONGEST = 1800  # seconds for one submission
+MEMORY = 3 << 30  # bytes that one submission may take in the grader's own process
 
 
 class Pool:
@@ -77,6 +81,7 @@ def _work(path, name, context, out):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the batch
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_memory()
+    limit_memory(MEMORY)
     tempfile.tempdir = context.scratch  # it goes with the batch, also where this process is killed
     done = earlier_result(out / name)
     try:
@@ -87,6 +92,13 @@ def _work(path, name, context, out):
     (out / name / ERROR).unlink(missing_ok=True)
     if result != done:
         save(result, out)
+
+
+def limit_memory(amount):
+    """Let this process take so many bytes more than it has; beyond that it gets a MemoryError."""
+    status = Path("/proc/self/status").read_text()
+    most = int(re.search(r"VmData:\s+(\d+) kB", status)[1]) * 1024 + amount
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def save(result, out):
