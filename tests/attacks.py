@@ -278,6 +278,25 @@ answers(talker, {
             while True: publish("{}"); time.sleep(0.2)
         threading.Thread(target=talk, daemon=True).start()
     """),
+    "metadata": ("sends messages that are all metadata", """
+        for _ in range(30):
+            kernel.session.send(kernel.iopub_socket, "display_data", {"data": {}, "metadata": {}}, kernel.get_parent(),
+                                metadata={"large": "x" * 15_000_000})
+    """),
+    "lists": ("sends messages whose content is millions of empty lists", """
+        for _ in range(30):
+            kernel.session.send(kernel.iopub_socket, "display_data", {"data": {"text": [[]] * 3_000_000},
+                                "metadata": {}}, kernel.get_parent())
+    """),
+    "buffers": ("sends messages with buffers that nobody asked for", """
+        for _ in range(30):
+            kernel.session.send(kernel.iopub_socket, "display_data", {"data": {}, "metadata": {}}, kernel.get_parent(),
+                                buffers=[bytes(15_000_000)])
+    """),
+    "large_observations": ("sends a large observation with each cell", """
+        import sys
+        sys.modules["lab3_probes"].encode = lambda result: '{"seen": "' + "x" * 9_000_000 + '"}'
+    """),
     "flood": ("sends a message that takes long to read, and gigabytes behind it", """
         import time
         def raw(text, *buffers):
@@ -318,6 +337,37 @@ answers(forger, {
     "forged_type": ("an error whose type is half a character",
                     r"""'{"error": {"type": "\ud800", "text": "\ud800", "line": true}}'"""),
     "forged_size": ("thirty megabytes of empty lists", """'{"seen": [' + "[]," * 10_000_000 + "[]]}" """),
+})
+
+
+# Limits of the machine and of time
+
+
+answers(at_load, {
+    "empty_files": ("makes empty files without end", """
+        import os
+        for number in range(10_000_000): os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))
+    """),
+    "full_sockets": ("fills the buffers of sockets in many processes", """
+        import os, socket, time
+        for _ in range(12):
+            if os.fork() == 0: break
+        kept = []
+        while True:
+            try:
+                kept += socket.socketpair()
+                kept[-1].setblocking(False)
+                while True: kept[-1].send(bytes(1 << 16))
+            except OSError: time.sleep(0.01)
+    """),
+})
+
+
+answers(at_call, {
+    "sleeper": ("waits in each cell nearly as long as it may", """
+        import time
+        time.sleep(8)
+    """),
 })
 
 

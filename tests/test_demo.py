@@ -12,7 +12,7 @@ FIELDS = {
     "psnr_hole", "train_seconds", "inpaint_seconds", "seconds", "preset", "seeds"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_demo_writes_its_summary_and_page_and_reuses_them(tmp_path):
     done = lab3("demo", "--preset", "smoke", "--out", tmp_path)
     assert done.returncode == 0, done.stderr

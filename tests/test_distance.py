@@ -457,7 +457,7 @@ def test_fid_is_what_pytorch_fids_own_command_prints(hub, pictures, monkeypatch,
     assert found["distance"] == pytest.approx(printed, rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fid_against_statistics_is_the_distance_of_their_pictures(hub, pictures, monkeypatch, tmp_path):
     home, path = hub
     one = write_pictures(tmp_path / "one", pictures[:6])

@@ -85,6 +85,7 @@ def test_tokens_that_are_refused(scene, filled, few_right, spoil, says):
         distances.decode_score(spoil(filled, scene.mask), scene, few_right)
 
 
+@pytest.mark.nightly
 def test_a_model_of_another_size_is_measured(tmp_path):
     path = save_model(tmp_path / "maskgit.safetensors", preset("smoke").transformer)
     assert distances.likeness(path) == 0

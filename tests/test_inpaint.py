@@ -85,6 +85,7 @@ def test_a_mask_token_that_is_never_filled_is_named(cats, tokenizer, transformer
         fill(cats.masked[:2], cats.holes[:2], tokenizer, transformer, lazy, DECODING, 0, progress=False)
 
 
+@pytest.mark.nightly
 def test_the_shipped_model_scores_between_its_anchors(cats, tokenizer, transformer, answers):
     shown = slice(0, 64)
     decoding = replace(DECODING, total_iter=8, sweet_spot=8, batch_size=64)

@@ -101,6 +101,7 @@ def test_nothing_is_loaded_and_nothing_runs(solved):
     assert len(ids) == len(set(ids)) and {target[1:] for target in re.findall(r'href="([^"]*)"', text)} <= set(ids)
 
 
+@pytest.mark.nightly
 def test_a_second_report_keeps_the_students_text_and_decodes_nothing_again(solved, monkeypatch):
     """In a copy: the solved report stays as it is for others."""
     work = shutil.copytree(solved, solved.parent / "again" / "work")
@@ -148,6 +149,7 @@ def test_the_report_of_an_empty_folder_marks_what_is_missing(empty):
     assert text.count("To fill in.") == len(WANTED) + len(EXERCISES) + 1
 
 
+@pytest.mark.nightly
 def test_the_report_of_broken_answers_comes_with_what_their_checks_say(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
