@@ -1,4 +1,4 @@
-# The lab in a container: JupyterLab on the notebooks, and the grader, for a user who is not root.
+# The lab in a container: JupyterLab on the notebooks, for a user who is not root, and the grader (docs/INSTRUCTOR.md).
 #
 #   docker build -t lab3 .                                  PyTorch for CPUs
 #   docker build -t lab3 --build-arg DEVICE=cuda .          PyTorch with CUDA: run it with --gpus all
@@ -6,7 +6,7 @@
 #
 # The folder of an unpacked release is a context, too: docker build -t lab3 -f Dockerfile lab3-VERSION
 #
-# The grader's sandbox needs namespaces. Docker's default allows none: its level is then `limits`.
+# The grader runs as root (--user root) and makes each kernel another user; answers and probes are closed to others.
 ARG DEVICE=cpu
 
 FROM python:3.11-slim-bookworm AS cpu
@@ -30,6 +30,7 @@ FROM tools
 WORKDIR /lab3
 COPY --chown=lab . .
 # A release has no grader: pip says so and goes on
-RUN PIP_NO_CACHE_DIR=1 make install PACKAGE="-e '.[lab,grader]'"
+RUN PIP_NO_CACHE_DIR=1 make install PACKAGE="-e '.[lab,grader]'" \
+    && for folder in grader solutions tests; do if [ -d "$folder" ]; then chmod -R o-rwx "$folder"; fi; done
 EXPOSE 8888 8866
 CMD ["make", "lab", "JUPYTERLAB=--ServerApp.ip=0.0.0.0 --ServerApp.open_browser=False"]

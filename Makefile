@@ -23,7 +23,7 @@ demo: install
 
 grade: install
 	@test -n "$(SUBMISSIONS)" || { echo "name the folder with the submissions: make grade SUBMISSIONS=folder"; exit 2; }
-	$(RUN) -m grader grade "$(SUBMISSIONS)" --out "$(GRADES)"
+	$(RUN) -m grader grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE)
 
 test: install
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile

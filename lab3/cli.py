@@ -11,8 +11,8 @@ import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lab3.common.files import InputError, SaveError, read_json, write_json
-from lab3.common.paths import ANSWERS, SHIPPED
+from lab3.common.files import InputError, SaveError, clean, read_json, write_json
+from lab3.common.paths import ANSWERS, ROOT, SHIPPED
 from lab3.data.photos import open_data
 from lab3.training.distributed import claim_device, joined, on_first, processes
 from lab3.training.runs import keep_tokenizer, tokenizer_of
@@ -74,7 +74,7 @@ def make_parser():
     sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
     sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(sweep)
-    sweep.add_argument("--work", type=Path, default=ANSWERS[-1], help="the folder of answers")
+    _add_work(sweep, ANSWERS[-1])
     for name, kind in (("schedules", str), ("total-iters", int), ("parts", float), ("temperatures", float),
                        ("seeds", int)):
         sweep.add_argument(f"--{name}", type=kind, nargs="+", metavar=name[:-1].upper())
@@ -84,14 +84,14 @@ def make_parser():
                        help="a JSON file, which a later sweep goes on with; the heat maps go beside it")
 
     report = commands.add_parser("report", parents=[debug], help="the lab report of a folder of answers: HTML and PDF")
-    report.add_argument("--work", type=Path, default=Path("work"), help="the folder of answers; default: work")
+    _add_work(report, Path("work"))
     report.add_argument("--run", type=Path, help="a folder of train; default: what notebook 03 left in work")
     report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
     _add_decoding(report, sampling="categorical")
     report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
 
     check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
-    check.add_argument("--work", type=Path, default=Path("work"), help="the folder of answers; default: work")
+    _add_work(check, Path("work"))
 
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
@@ -114,6 +114,7 @@ def _run(arguments, tell):
     try:
         if processes() > 1 and options.command != "train":
             raise InputError("works in one process. Start it with python; torchrun is for train.")
+        _check_trust(options)
         return COMMANDS[options.command](options) or 0
     except KeyboardInterrupt:
         again = {"train": "--resume", "train-tokenizer": "--resume", "sweep": "the same command",
@@ -244,7 +245,7 @@ def run_check(options):
                          "first.")
     right = 0
     for _, _, report in examine(options.work):
-        print(report.message)
+        print(clean(report.message))
         right += report.passed
     print(f"{right} of {len(EXERCISES)} answers pass the public checks.")
     return 0 if right == len(EXERCISES) else 1
@@ -265,10 +266,27 @@ def _add_data(parser):
     parser.add_argument("--skip-unreadable", action="store_true", help="leave unreadable files of DIR out")
 
 
-def _add_work(parser):
-    parser.add_argument("--work", type=Path, nargs="+", default=list(ANSWERS), metavar="DIR",
-                        help="folders of answers, the first that holds one gives it; default: the kit's own, made "
-                             "fast; in a student's copy, work")
+def _add_work(parser, default=None):
+    """Where answers are: one folder, with a default, or several."""
+    if default is not None:
+        parser.add_argument("--work", type=Path, default=default, metavar="DIR",
+                            help=f"the folder of answers; default: {default.name}")
+    else:
+        parser.add_argument("--work", type=Path, nargs="+", default=list(ANSWERS), metavar="DIR",
+                            help="folders of answers, the first that holds one gives it; default: the kit's own, made "
+                                 "fast; in a student's copy, work")
+    parser.add_argument("--trust-code", action="store_true",
+                        help="run the answers of another folder than your own: they are code, and run as you")
+
+
+def _check_trust(options):
+    """Refuse to run code of somebody else's. Raises InputError."""
+    work = getattr(options, "work", [])
+    own = {path.resolve() for path in (Path("work"), ROOT / "work", *ANSWERS)}
+    for folder in work if isinstance(work, list) else [work]:
+        if folder.is_dir() and folder.resolve() not in own and not options.trust_code:
+            raise InputError(f"{folder}: the answers there are code that would run as you, outside a sandbox. Mark a "
+                             "student's with python -m grader grade, or add --trust-code for code that you trust.")
 
 
 def _add_decoding(parser, sampling):

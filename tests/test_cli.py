@@ -141,7 +141,8 @@ def test_a_codebook_index_out_of_range(capsys, broken_run, few_cats, tmp_path):
         file.write("\n\ndef iterative_decode(transformer, z_indices, mask, **settings):\n"
                    "    z = z_indices.masked_fill(mask, 1024)\n    return z, [(z, mask)]\n")
     assert "1024 is among them" in refused(
-        capsys, "inpaint", "--run", broken_run, "--data", few_cats, "--work", work, "--out", tmp_path / "out")
+        capsys, "inpaint", "--run", broken_run, "--data", few_cats, "--work", work, "--trust-code", "--out",
+        tmp_path / "out")
 
 
 @pytest.mark.parametrize("arguments, named", [
@@ -187,14 +188,14 @@ def test_an_own_data_set_without_a_tokenizer(capsys, few_cats, tmp_path):
 
 def test_missing_and_broken_answers(capsys, tmp_path):
     assert "no answer to multi_head_attention yet" in refused(
-        capsys, "train", *SMOKE, "--work", tmp_path, "--out", tmp_path / "run")
+        capsys, "train", *SMOKE, "--work", tmp_path, "--trust-code", "--out", tmp_path / "run")
     work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     (work / "mvtm_loss.py").write_text("def mvtm_loss(:\n")
     assert "the answer to mvtm_loss fails when it runs (SyntaxError" in refused(
-        capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
+        capsys, "train", *SMOKE, "--work", work, "--trust-code", "--out", tmp_path / "run")
     (work / "mvtm_loss.py").write_text("def loss(): pass\n")
     assert "does not define mvtm_loss" in refused(
-        capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
+        capsys, "train", *SMOKE, "--work", work, "--trust-code", "--out", tmp_path / "run")
 
 
 def test_a_tokenizer_that_the_transformer_was_not_trained_with(capsys, broken_run, few_cats, tmp_path):
@@ -243,7 +244,22 @@ def test_an_answer_that_is_no_text(capsys, tmp_path):
     work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     (work / "gamma_func.py").write_bytes(b"\xff\xfe\x00")
     assert "gamma_func.py: not readable as text" in refused(
-        capsys, "train", *SMOKE, "--work", work, "--out", tmp_path / "run")
+        capsys, "train", *SMOKE, "--work", work, "--trust-code", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("command", ["check", "report", "train", "inpaint", "sweep"])
+def test_code_of_another_folder_runs_only_where_it_is_trusted(capsys, tmp_path, command):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "gamma_func.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    said = refused(capsys, command, "--work", tmp_path / "ada", *([] if command == "check" else ["--out", "out.html"]))
+    assert "grader grade" in said and "--trust-code" in said and not (tmp_path / "ran").exists()
+
+
+def test_what_an_answer_says_cannot_steer_the_terminal(capsys, tmp_path):
+    (tmp_path / "gamma_func.py").write_text("def gamma_func(mode='cosine'):\n    raise KeyError('mine\\x1b[2J')")
+    assert cli.main(["check", "--work", str(tmp_path), "--trust-code"]) == 1
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "mine" in said
 
 
 def test_one_test_picture_is_refused_before_any_training(capsys, few_cats, tmp_path):
@@ -264,7 +280,7 @@ def test_wrong_usage(capsys):
 def test_work_that_fails_is_status_1_and_debug_shows_where(capsys, tmp_path):
     work = shutil.copytree(SOLUTIONS, tmp_path / "work")
     (work / "mvtm_loss.py").write_text("def mvtm_loss(logits, targets, mask): return 1 / 0\n")
-    arguments = ["train", *SMOKE, "--work", work, "--out", tmp_path / "run"]
+    arguments = ["train", *SMOKE, "--work", work, "--trust-code", "--out", tmp_path / "run"]
     status, said = run(capsys, *arguments)
     assert status == 1 and "ZeroDivisionError" in said and "Traceback" not in said
     for debugging in (["--debug", *arguments], [*arguments, "--debug"]):

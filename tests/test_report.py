@@ -213,10 +213,10 @@ def test_a_run_may_be_named(solved, tmp_path):
 
 @pytest.mark.parametrize("arguments, named", [
     (["--work", "{}/none", "--out", "{}/r.html"], "none: no such folder of answers"),
-    (["--work", "{}", "--out", "{}/r.pdf"], "has to end in .html"),
-    (["--work", "{}", "--run", "{}/none", "--out", "{}/r.html"], "none: holds no training"),
-    (["--work", "{}", "--out", "{}/r.html", "--sweet-spot", "9"], "sweet-spot must lie in"),
-    (["--work", "{}", "--out", "{}/r.html", "--schedule", "cubic"], "schedule must be one of"),
+    (["--work", "{}", "--trust-code", "--out", "{}/r.pdf"], "has to end in .html"),
+    (["--work", "{}", "--trust-code", "--run", "{}/none", "--out", "{}/r.html"], "none: holds no training"),
+    (["--work", "{}", "--trust-code", "--out", "{}/r.html", "--sweet-spot", "9"], "sweet-spot must lie in"),
+    (["--work", "{}", "--trust-code", "--out", "{}/r.html", "--schedule", "cubic"], "schedule must be one of"),
 ])
 def test_what_cannot_be_used_is_said_in_a_line(capsys, tmp_path, arguments, named):
     status = cli.main(["report", *(argument.format(tmp_path) for argument in arguments)])
@@ -234,7 +234,7 @@ def test_a_text_that_is_not_utf8_is_refused_and_kept(tmp_path):
 
 def test_the_command_writes_both(capsys, tmp_path, empty):
     work = shutil.copytree(empty, tmp_path / "work")
-    assert cli.main(["report", "--work", str(work), "--out", str(tmp_path / "deep" / "r.html")]) == 0
+    assert cli.main(["report", "--work", str(work), "--trust-code", "--out", str(tmp_path / "deep" / "r.html")]) == 0
     assert {path.name for path in (tmp_path / "deep").iterdir()} == {"r.html", "r.pdf"}
     assert "report.md" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from grader.kernels.sandbox import IN_FORCE
 from grader.results.result import ExerciseResult, ProbeResult, Result, from_dict, to_dict
-from lab3.common.files import InputError, read_json, write_text
+from lab3.common.files import InputError, clean, read_json, write_text
 from lab3.exercises.table import EXERCISES
 
 RESULTS, GRADES = "results.json", "grades.csv"
@@ -25,16 +25,10 @@ VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 UNWRITTEN = ("not written", "missing")  # no use in saying probe by probe what is wrong
 DECISIVE = "decisive: while this fails, the exercise gives no points"
 
-_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, half characters
 _STEERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # turn the direction of what follows
 _ADVICE = ("The public checks of the notebook say it too: ", "Likely: ")  # how such notes begin
 _QUIET = re.compile("It uses other cells |.* counts: ")
 _SHAPE = re.compile(r"shape \(([0-9, ]*)\)")
-
-
-def clean(text):
-    """Text that every reader takes: no control characters but line ends and tab, nothing that UTF-8 cannot hold."""
-    return _UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def short(text, limit=220):

@@ -80,6 +80,8 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), allow_no_sandbox=False, 
         grade_there(found, out, run, columns, hidden, scheduler, allow_no_sandbox)
     else:
         level = require(allow_no_sandbox)
+        if level == "user":
+            os.umask(0o077)  # results are closed to kernels
         say(f"seed {seed}. {IN_FORCE[level]} ({level})")
         with run_context(seed, columns, level, hidden) as context:
             write_json(out / RUN, run | {"sandbox": context.level})

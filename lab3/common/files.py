@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 ROW = re.compile(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]")  # of JSON: a list or an object that holds no other
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, half characters
 
 
 class InputError(ValueError):
@@ -30,6 +31,11 @@ class InputError(ValueError):
 
 class SaveError(OSError):
     """A file could not be written. What stood there before is untouched."""
+
+
+def clean(text):
+    """Text that every reader takes: no control characters but line ends and tab, nothing that UTF-8 cannot hold."""
+    return _UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 @contextmanager
