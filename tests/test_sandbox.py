@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -186,8 +187,7 @@ def test_a_kernel_that_would_be_root_does_not_start(forkserver, level):
     if not ROOT_USER:
         pytest.skip("needs root")
     with box(level, LIMITS) as made, pytest.raises(GraderError, match="not be root"):
-        made.user = 0
-        BoxedKernel(forkserver, made, LIMITS)
+        BoxedKernel(forkserver, replace(made, user=0), LIMITS)
 
 
 CALL = """

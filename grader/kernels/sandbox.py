@@ -122,7 +122,7 @@ class Box:
         found = {}
         with suppress(psutil.Error, TypeError):
             found = {one.pid: one for one in psutil.Process(self.parent).children(recursive=True)}
-        if self.user is not None:
+        if self.user in USERS:
             for one in psutil.process_iter():
                 with suppress(psutil.Error):
                     if one.uids().real == self.user:
