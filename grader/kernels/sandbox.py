@@ -120,8 +120,9 @@ class Box:
     def _alive(self):
         """Without a sandbox: the kernel, what it started, and all processes of its user."""
         found = {}
-        with suppress(psutil.Error, TypeError):
-            found = {one.pid: one for one in psutil.Process(self.parent).children(recursive=True)}
+        if self.parent is not None:
+            with suppress(psutil.Error):
+                found = {one.pid: one for one in psutil.Process(self.parent).children(recursive=True)}
         if self.user in USERS:
             for one in psutil.process_iter():
                 with suppress(psutil.Error):
