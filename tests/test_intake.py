@@ -406,7 +406,7 @@ def test_statements_that_all_hang_together_take_no_time(tmp_path):
 def test_a_link_takes_nobody_elses_name(tmp_path):
     folder(tmp_path / "real", **{NAMED: notebook(GAMMA)})
     (tmp_path / "aaa").symlink_to(tmp_path / "real")
-    assert find_submissions([tmp_path]) == {"real": tmp_path / "real"}
+    assert find_submissions([tmp_path]) == {"real": (tmp_path / "real",)}
 
 
 def test_an_await_or_del_elsewhere_does_no_harm(tmp_path):
@@ -753,11 +753,12 @@ def test_a_folder_of_many_and_a_folder_of_one(tmp_path):
     assert list(find_submissions([tmp_path])) == ["ann", "bob", "cy", "dan"]
     assert list(find_submissions([tmp_path / "ann", tmp_path / "cy.zip"])) == ["ann", "cy"]
     assert list(find_submissions([tmp_path / "bob" / "lab"])) == ["lab"]
-    assert find_submissions([tmp_path, tmp_path / "ann"])["ann"] == tmp_path / "ann"
+    assert find_submissions([tmp_path, tmp_path / "ann"])["ann"] == (tmp_path / "ann",)
     (tmp_path / "empty").mkdir()
     assert list(find_submissions([tmp_path / "empty"])) == ["empty"]
     (tmp_path / "work").mkdir()
-    assert list(find_submissions([tmp_path])) == [safe_name(tmp_path)]
+    with pytest.raises(InputError, match="work lies beside ann: is this one submission, or several"):
+        find_submissions([tmp_path])
 
 
 def test_a_submission_that_is_missing_is_named(tmp_path):
@@ -769,7 +770,7 @@ def test_names_are_distinct_whatever_the_order(tmp_path):
     paths = [folder(tmp_path / name, x=b"") for name in ("a/ann", "b/Ann", "b/ann-2", "c/grades.csv")]
     paths.append(zipped(tmp_path / "ann.zip"))
     named = find_submissions(paths)
-    assert named == find_submissions(paths[::-1]) and set(named.values()) == set(paths)
+    assert named == find_submissions(paths[::-1]) and set(named.values()) == {(path,) for path in paths}
     assert sorted(named) == ["Ann-3", "ann", "ann-2", "ann-2-2", "grades.csv-2"]
 
 

@@ -20,8 +20,8 @@ OVERVIEW = "marks.csv"
 CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 MOODLE = ("Full name", "Identifier", "First name", "Last name", "Surname", "Username", "ID number", "Email address")
 TIMES = ("submitted", "Last modified (submission)")
-# Names of what is downloaded: Canvas's NAME_LATE_ID_FILE_..., Moodle's NAME_ID_assignsubmission_file.
-DOWNLOADED = (re.compile(r"_(?:late_)?(\d+)_\d+_"), re.compile(r"_(\d+)_assignsubmission"))
+# Names of submissions after Canvas's downloads, NAME_LATE_ID_FILE_... or NAME_ID_canvas, and Moodle's.
+DOWNLOADED = (re.compile(r"_(?:late_)?(\d+)_(?:\d+|canvas)_"), re.compile(r"_(\d+)_assignsubmission"))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from functools import cached_property
 from lab3.exercises.table import EXERCISES, IMPORTS
 
 MAX_STATEMENTS = 2000  # of a notebook; the course's own have about 200
+MAX_CODE = 200_000  # characters of a cell, or of an answer
 ANSWERS = {one.defines for one in EXERCISES.values()}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPORT = (ast.Import, ast.ImportFrom)
