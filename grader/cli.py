@@ -30,6 +30,10 @@ def make_parser():
                        help="grade on the workers of this Dask scheduler, such as tcp://head:8786 (docs/FARM.md)")
     grade.add_argument("--only", nargs="+", default=(), metavar="ID",
                        help="numbers of notebooks, such as 01, or exercises")
+    grade.add_argument("--dry-run", action="store_true",
+                       help="run nothing: list submissions, notebooks and answers, and what looks wrong")
+    grade.add_argument("--roster", type=Path, metavar="roster.csv",
+                       help="with --dry-run: what Canvas or Moodle exports, to say whose each submission is")
     grade.add_argument("--require-sandbox", action="store_true", help="refuse to run without bubblewrap or namespaces")
     export = commands.add_parser("export", help="for Gradescope, Canvas, Moodle")
     systems = export.add_subparsers(dest="system", required=True, metavar="gradescope|canvas|moodle")
@@ -78,6 +82,12 @@ def main(arguments=None):
 
 
 def run_grade(options):
+    if options.roster and not options.dry_run:
+        raise InputError("--roster goes with --dry-run; export takes the roster of the marks.")
+    if options.dry_run:
+        from grader.run.dry_run import dry_run
+
+        return 1 if dry_run(options.submissions, options.out, options.only, options.roster) else 0
     if sys.platform != "linux":
         raise InputError(f"kernels in sandboxes need Linux, not {sys.platform}: use WSL on Windows, a container on "
                          "macOS. The checks in the notebooks run everywhere.")

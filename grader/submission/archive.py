@@ -23,6 +23,7 @@ MAX_DEPTH = 12  # folders in folders
 MAX_INNER = 600 * MB  # of all zips in a zip, as long as they are copied
 MAX_ZIPS = 5  # beside one another, and in one another
 BLOCK = 1 << 20
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
 LINK = "is a link or no ordinary file. Hand in the file itself"
 NOTEBOOK = re.compile(r"\.ipynb(?:\.(?:txt|json|download))?$", re.IGNORECASE)  # the latter is what browsers add
 # What programs make, not people: of environments, everything that packages bring.
@@ -137,13 +138,15 @@ def unpacked(path, note):
             file = stack.enter_context(_open(path.resolve()))
             size = os.fstat(file.fileno()).st_size
             one = Entry(PurePosixPath(path.name), size, lambda: _open(path.resolve()), path)
-            entries = [one] if one.kind == ".ipynb" else _zip(file)
+            packed = one.kind != ".ipynb" and (one.kind in ARCHIVES or file.read(2) == b"PK")
+            entries = _zip(file) if packed else [one]
+        added = entries
         for _ in range(MAX_ZIPS):
-            zips = [entry for entry in entries if entry.kind == ".zip" and not entry.reason]
+            zips = [entry for entry in added if entry.kind == ".zip" and not entry.reason]
             if not zips or _notebooks(entries):
                 break
-            entries = [entry for entry in entries if entry.kind != ".zip" or entry.reason]
-            entries += _inside(zips, lambda zipped: _zip(seekable(zipped)), note)
+            added = _inside(zips, lambda zipped: _zip(seekable(zipped)), note)
+            entries = entries + added
         yield entries
 
 

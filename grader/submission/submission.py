@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grader.submission.answer_code import MAX_CODE, MAX_STATEMENTS, Broken, Notebook, Statement, read_cell
-from grader.submission.archive import MB, NOTEBOOK, Unusable, hidden, shown, unpacked
+from grader.submission.archive import ARCHIVES, MB, NOTEBOOK, Unusable, hidden, shown, unpacked
 from lab3.common.files import InputError, SaveError
 from lab3.exercises.table import EXERCISES, MARKER
 
@@ -43,7 +43,6 @@ NOTEBOOKS = {
     "06": "06_inpainting_and_fid.ipynb",
 }
 MODEL = ("work", "maskgit.safetensors")
-ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
 # What stands beside the submissions' folders in the results.
 OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv",
              "similar", "similar.csv", "similar.html")
