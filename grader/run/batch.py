@@ -95,9 +95,9 @@ def keep_marks(found, out):
     """Raise `InputError` where a folder of results has marks of submissions that are not among those found."""
     others = sorted(read_grades(out).keys() - found.keys()) if (out / GRADES).is_file() else []
     if others:
-        raise InputError(f"{out / GRADES}: holds the marks of {len(others)} submissions that are not among those named "
-                         f"({', '.join(others[:3])}). Name all submissions of the class, or another folder with --out; "
-                         f"where these marks are no longer needed, move {GRADES} away.")
+        raise InputError(f"{out / GRADES}: has marks that this run would drop, {len(others)} in all, such as those of "
+                         f"{', '.join(others[:3])}. Name all submissions of the class, or another folder with --out; "
+                         f"if you no longer need these marks, move {GRADES} away.")
 
 
 def run_all(pending, out, context, jobs):
