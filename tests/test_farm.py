@@ -251,7 +251,7 @@ def test_a_worker_that_sees_other_files_ends_the_batch_and_gives_no_marks(tmp_pa
         answer = dask_worker.grade_submission("{}", json.dumps(call))
         with pytest.raises(InputError, match="sees another file there"):
             future = SimpleNamespace(status="finished", result=lambda: answer)
-            dask_client._take(future, "ada", folder, tmp_path / "out")
+            dask_client._take(future, "ada", [folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
