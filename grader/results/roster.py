@@ -94,7 +94,7 @@ def read_roster(path, system=None):
     system = system or ("canvas" if "Student" in header else "moodle")
     columns = CANVAS if system == "canvas" else MOODLE
     known = [name for name in columns if name in header]
-    if not known or known == ["Identifier"] or system == "moodle" and "Identifier" in known and "Grade" not in header:
+    if not known or known == ["Identifier"]:
         language = " Moodle translates its columns: set your language there to English first."
         raise InputError(f"{path}: has no column that {system.capitalize()} exports, such as {', '.join(columns[:4])}. "
                          f"Export the roster from there.{language * (system == 'moodle')}")

@@ -20,7 +20,7 @@ MB = 1_000_000
 MAX_ENTRIES = 20_000  # files, hidden ones aside; 1500 are the pictures that notebook 06 saves
 MAX_DIRECTORY = 16 * MB  # a zip's list of what it holds
 MAX_DEPTH = 12  # folders in folders
-MAX_INNER = 600 * MB  # of all zips in a zip, as long as they are copied
+MAX_INNER = 300 * MB  # of all zips in a zip, as long as they are copied
 MAX_ZIPS = 5  # beside one another, and in one another
 BLOCK = 1 << 20
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
@@ -44,7 +44,7 @@ class Entry:
         open: gives it opened for reading.
         path: where it lies; None in a zip.
         reason: why it must not be read, else empty.
-        order: of several files that were handed in, the number of the one it is from.
+        order: which of several files that were handed in it is from, 0 for the latest.
     """
 
     place: PurePosixPath
@@ -155,7 +155,7 @@ def _notebooks(entries):
 
 
 def _inside(zips, read, note):
-    """What zips hold that lie beside one another; nothing where more than one holds notebooks."""
+    """What zips beside one another hold; nothing where more than one of them holds notebooks."""
     inside = {}
     for entry in zips[:MAX_ZIPS]:
         try:

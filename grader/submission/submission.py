@@ -47,6 +47,7 @@ MODEL = ("work", "maskgit.safetensors")
 OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv",
              "similar", "similar.csv", "similar.html")
 
+MAX_FILES = 10  # or folders that are one student's
 MAX_NOTEBOOKS = 50
 MAX_NOTEBOOK = 20 * MB  # of a notebook, its outputs included
 MAX_READ = 100 * MB  # of all notebooks of a submission
@@ -119,7 +120,7 @@ class Download(NamedTuple):
 
     Attributes:
         submission: the same for all that one student handed in.
-        number: Canvas's of the file, higher in what came later; else None.
+        number: Canvas's number of the file, higher for a later one; else None.
         file: the student's own name for it, without the number that Canvas adds when it is handed in again.
     """
 
@@ -163,7 +164,7 @@ def read_submission(path, folder=None, name=None):
     shelf = _Shelf(folder)
     with contextlib.ExitStack() as stack:
         found, failed = [], False
-        for place, one in enumerate(paths):
+        for place, one in enumerate(paths[:MAX_FILES]):
             try:
                 found += [replace(entry, order=place) for entry in stack.enter_context(unpacked(one, shelf.note))]
             except SaveError:
@@ -172,7 +173,9 @@ def read_submission(path, folder=None, name=None):
                 failed = True
                 shelf.note(f"{shown(one.name)}: {getattr(error, 'strerror', None) or error}.")
         if len(paths) > 1:
-            shelf.note(f"Read together as one student's: {_listed(one.name for one in paths)}.")
+            shelf.note(f"Read together as one student's: {_listed(one.name for one in paths[:MAX_FILES])}.")
+        if len(paths) > MAX_FILES:
+            shelf.note(f"Of {len(paths)} files, the latest {MAX_FILES} are read. Hand in one zip.")
         if found or not failed:
             shelf.take(found)
     answers = {exercise: _answer(exercise, shelf.pages) for exercise in EXERCISES}
@@ -247,7 +250,7 @@ def _students(paths):
 def _submissions_in(path):
     """The submissions that a path names. Raises `InputError` where it may be one or several."""
     path.stat()
-    if downloaded(path.name):
+    if downloaded(path.name) and not CANVAS.fullmatch(path.name):  # which lab_3_2026_submissions matches, too
         return [path]
     if not path.is_dir():
         if len(several := _one_a_student(_names_in(path))) > 1:
@@ -259,25 +262,33 @@ def _submissions_in(path):
         bare = [child for child in own if child.is_file()]
         if other := next(chain(handed, _others(packed)), None) or _same_exercise(bare):
             raise InputError(f"{path}: {own[0].name} lies beside {other.name}: is this one submission, or several? "
-                             "Give each student's files a folder of their own and move out what is nobody's; where "
-                             f"{path.name} is one submission, pack it as a zip.")
+                             "Give each student's files a folder of their own and move out what belongs to nobody; "
+                             f"where {path.name} is one submission, pack it as a zip.")
         return [path]
-    for child in packed:
-        if child.is_dir() and os.access(child, os.R_OK | os.X_OK):
-            downloads, folders, its = _look_into(child)
-            several = _one_a_student(one.name for one in downloads)
-            if len(several) < 2 and not its and len(handed) + len(packed) == 1:
-                several = [one.name for one in islice(_others(folders), 2)]
-            if len(several) > 1:
-                raise InputError(f"{child}: holds several submissions, such as {several[0]} and {several[1]}. Name "
-                                 f"{child} itself where it is a class; where it is one submission, pack it as a zip.")
+    if packed and not handed and all(map(_several_in, packed)):
+        one, other = _several_in(packed[0])[:2]
+        raise InputError(f"{packed[0]}: holds several submissions, such as {one} and {other}. Name {packed[0]} itself "
+                         "where it is a class; where it is one submission, pack it as a zip.")
     return [*handed, *packed] or [path]
 
 
-def _look_into(folder):
-    """What a folder holds: what a system named as handed in, other folders and archives, and what is a student's own.
+def _several_in(path):
+    """The names of submissions in a folder that looks like a class; empty where it looks like one submission."""
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        return []
+    handed, packed, own = _look_into(path)
+    names = _one_a_student(child.name for child in handed)
+    if len(names) < 2 and not own:
+        names = [child.name for child in islice(_others(packed), 2)]
+    return names if len(names) > 1 else []
 
-    The latter are notebooks and the lab's folders `notebooks` and `work`.
+
+def _look_into(folder):
+    """What a folder holds.
+
+    Returns:
+        (handed, packed, own): files and folders that a system named as handed in; other folders and archives; other
+        notebooks, and the lab's folders `notebooks` and `work`.
     """
     children = sorted(child for child in folder.iterdir() if not hidden(child.name))
     packed = [child for child in children if child.is_dir() or child.suffix.lower() in ARCHIVES]
@@ -289,15 +300,15 @@ def _look_into(folder):
     return (handed, [child for child in packed if child not in handed], [child for child in own if child not in handed])
 
 
-def _names_in(archive):
-    """The names of all files and folders in a zip; none where it cannot be read."""
-    with contextlib.suppress(Unusable, OSError), unpacked(archive, str) as entries:
+def _names_in(path):
+    """The names of all files and folders in a folder or an archive; none where it cannot be read."""
+    with contextlib.suppress(Unusable, OSError), unpacked(path, str) as entries:
         return sorted({part for entry in entries for part in entry.place.parts})
     return []
 
 
 def _one_a_student(names):
-    """Of the names that a system gave to what was handed in, one for each student."""
+    """Of the names that Canvas, Moodle or Gradescope gave, one for each student."""
     return list({told.submission: name for name in names if (told := downloaded(name))}.values())
 
 
