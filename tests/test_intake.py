@@ -814,7 +814,7 @@ def test_a_submission_that_is_missing_is_named(tmp_path):
 def test_what_lies_beside_submissions_is_not_merged_with_them(tmp_path):
     class_of_notebooks = folder(tmp_path / "bare", **{f"{name}.ipynb": notebook(GAMMA) for name in ("ann", "bob")})
     deep = folder(tmp_path / "lab_3_2026_deep", **{f"class/{name}/{NAMED}": notebook(GAMMA) for name in ("ann", "bob")})
-    packed = zipped(tmp_path / "lab_3_2026_submissions.zip", ("lin_100_900_lab3.zip", b""), ("wu_101_901_lab3.zip", b""))
+    packed = zipped(tmp_path / "lab_3_2026_all.zip", ("lin_100_900_lab3.zip", b""), ("wu_101_901_lab3.zip", b""))
     for place, said in ((class_of_notebooks, "ann.ipynb lies beside bob.ipynb"),
                         (deep, "holds several submissions, such as ann and bob"),
                         (packed, "submissions of several students")):
