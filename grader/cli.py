@@ -35,6 +35,10 @@ def make_parser():
                        help="grade where there is no bubblewrap, too: for submissions that you trust")
     walls.add_argument("--require-sandbox", action="store_true",
                        help="refuse to grade without bubblewrap (the default)")
+    grade.add_argument("--dry-run", action="store_true",
+                       help="run nothing: list submissions, notebooks and answers, and what looks wrong")
+    grade.add_argument("--roster", type=Path, metavar="roster.csv",
+                       help="with --dry-run: what Canvas or Moodle exports, to say whose each submission is")
     export = commands.add_parser("export", help="for Gradescope, Canvas, Moodle")
     systems = export.add_subparsers(dest="system", required=True, metavar="gradescope|canvas|moodle")
     gradescope = systems.add_parser("gradescope", parents=[debug], help="the zip of an autograder")
@@ -82,6 +86,12 @@ def main(arguments=None):
 
 
 def run_grade(options):
+    if options.roster and not options.dry_run:
+        raise InputError("--roster goes with --dry-run; export takes the roster of the marks.")
+    if options.dry_run:
+        from grader.run.dry_run import dry_run
+
+        return 1 if dry_run(options.submissions, options.out, options.only, options.roster) else 0
     if sys.platform != "linux":
         raise InputError(f"kernels in sandboxes need Linux, not {sys.platform}: use WSL on Windows, a container on "
                          "macOS. The checks in the notebooks run everywhere.")

@@ -1,10 +1,16 @@
 """Bad input of real life, kept as files in tests/cases/: each is read, or refused with the sentence that helps."""
 
+import json
 import re
+import shutil
 
+import pytest
 from conftest import ROOT
 
-from grader.submission.submission import read_submission
+from grader.submission import submission as submission_module
+from grader.submission.submission import find_submissions, read_submission
+from lab3.common.files import InputError
+from lab3.exercises.answers import answer_file, exercise_of, run_answer
 
 CASES = ROOT / "tests" / "cases"
 
@@ -14,6 +20,78 @@ def test_each_case_is_described_and_tested():
     assert sorted(described) == sorted(path.name for path in CASES.iterdir() if path.is_dir())
     tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
     assert all(f'CASES / "{name}"' in tests for name in described)
+
+
+def value(paths):
+    """What a submission's gamma_func gives, run as the grader runs it: each of these files gives another text."""
+    answer = read_submission(paths).answers["gamma_func"]
+    assert not answer.problem, answer
+    return run_answer("gamma_func", answer_file(answer.text), "<gamma_func>")["gamma_func"]()
+
+
+def test_canvas_gives_one_submission_a_student_and_the_later_file_counts():
+    found = find_submissions([CASES / "canvas-download"])
+    assert sorted(found) == ["evans_106_canvas", "linwei_100_canvas", "wu_105_canvas"]
+    assert [path.name for path in found["linwei_100_canvas"]] == [
+        "linwei_LATE_100_950_lab3-1.zip", "linwei_100_900_lab3.zip"]
+    assert value(found["linwei_100_canvas"]) == "second" and value(found["wu_105_canvas"]) == "wu"
+    assert "Read together as one student's" in read_submission(found["linwei_100_canvas"]).notes[0]
+    [note] = read_submission(found["evans_106_canvas"]).notes
+    assert note.startswith("There is no notebook in it, only evans_106_text.html.")
+
+
+def test_moodle_gives_one_submission_a_student():
+    found = find_submissions([CASES / "moodle-download"])
+    assert sorted(found) == ["Anna_Meier_51_assignsubmission_file", "Teilnehmer_in_52_assignsubmission_file"]
+    assert [value(found[name]) for name in sorted(found)] == ["anna", "52"]
+
+
+def test_gradescope_gives_one_submission_a_folder():
+    found = find_submissions([CASES / "gradescope-download"])
+    assert {name: value(paths) for name, paths in found.items()} == {"submission_99": "99", "submission_100": "100"}
+
+
+def test_a_class_is_not_taken_for_one_submission(tmp_path):
+    with pytest.raises(InputError, match=r"Untitled\.ipynb lies beside ada: is this one submission, or several\?"):
+        find_submissions([CASES / "class-with-stray-notebook"])
+    shutil.copytree(CASES / "canvas-download", tmp_path / "sections" / "a")
+    shutil.copytree(CASES / "moodle-download", tmp_path / "sections" / "b")
+    with pytest.raises(InputError, match="a: holds several submissions, such as evans_106_text.html and linwei_"):
+        find_submissions([tmp_path / "sections"])
+
+
+def test_a_backup_counts_last():
+    assert value(CASES / "backup-folder") == "new"
+    assert "backup/04_gamma_schedules.ipynb, cell 1" in read_submission(
+        CASES / "backup-folder").answers["gamma_func"].notes[1]
+
+
+def test_an_environment_does_not_hide_the_notebook(monkeypatch):
+    monkeypatch.setattr(submission_module, "MAX_NOTEBOOKS", 2)
+    assert value(CASES / "environment-in-zip" / "lab3.zip") == "mine"
+    submission = read_submission(CASES / "environment-in-zip" / "lab3.zip")
+    assert "Of 4 notebooks, 2 are read" in submission.notes[0], "those of packages are not counted"
+
+
+def test_a_notebook_saved_as_text_is_read():
+    assert value(CASES / "notebook-saved-as-text") == "text"
+
+
+def test_a_zip_in_a_zip_is_read():
+    assert value(CASES / "zip-in-zip" / "lab3.zip") == "inner"
+
+
+def test_a_marker_as_formatters_write_it_counts_everywhere():
+    path = CASES / "formatted-marker" / "04_gamma_schedules.ipynb"
+    cell = json.loads(path.read_text())["cells"][0]["source"]
+    assert cell.startswith("%%time\n# | exercise:") and exercise_of(cell) == "gamma_func" and value(path) == "formatted"
+    assert "\n#| exercise: gamma_func\n" in answer_file(cell) and "%%" not in answer_file(cell)
+
+
+def test_a_merge_conflict_is_named():
+    submission = read_submission(CASES / "merge-conflict")
+    assert not submission.readable and "git's conflict markers" in submission.notes[0]
+    assert "Keep one side" in submission.notes[0]
 
 
 def test_a_zip_entry_without_a_name_is_left_out():

@@ -245,13 +245,13 @@ def test_where_no_scheduler_answers_is_one_line(tmp_path):
 
 def test_a_worker_that_sees_other_files_ends_the_batch_and_gives_no_marks(tmp_path):
     folder = hand_in(tmp_path / "ada", {})
-    call = {"name": "ada", "path": str(folder), "fingerprint": dask_worker.fingerprint(folder), "done": None}
+    call = {"name": "ada", "paths": [str(folder)], "fingerprint": [dask_worker.fingerprint(folder)], "done": None}
     for change in (lambda: (folder / "more.txt").write_text(""), lambda: folder.rename(tmp_path / "elsewhere")):
         change()
         answer = dask_worker.grade_submission("{}", json.dumps(call))
         with pytest.raises(InputError, match="sees another file there"):
             future = SimpleNamespace(status="finished", result=lambda: answer)
-            dask_client._take(future, "ada", folder, tmp_path / "out")
+            dask_client._take(future, "ada", [folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

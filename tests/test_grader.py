@@ -168,6 +168,44 @@ def test_a_damaged_result_is_made_again(tmp_path):
     assert result.score == result.max_score == read_result(tmp_path / "out" / "ada").score
 
 
+def test_marks_of_other_submissions_are_kept(tmp_path):
+    for name in ("class/ada", "class/ben", "other/cy"):
+        hand_in(tmp_path / name, {"gamma_func": TEXTS["gamma_func"]})
+    out = tmp_path / "out"
+    run([tmp_path / "class" / "ada"], out, only=["gamma_func"])
+    run([tmp_path / "class"], out, only=["gamma_func"])  # the same class goes on
+    before = (out / "grades.csv").read_text()
+    for paths in ([tmp_path / "other"], [tmp_path / "class" / "ada"]):
+        with pytest.raises(InputError, match="has marks that this run would drop, [12] in all, .* another folder"):
+            run(paths, out, only=["gamma_func"])
+    assert (out / "grades.csv").read_text() == before and not (out / "cy").exists()
+
+
+def test_a_dry_run_says_what_is_there_and_what_looks_wrong(tmp_path, capsys):
+    place = tmp_path / "class"
+    for name in ("adalovelace_11_90_lab.ipynb", "adalovelace_11_91_lab-1.ipynb", "stranger_19_92_lab.ipynb"):
+        hand_in(place, {"gamma_func": TEXTS["gamma_func"], "perplexity": "x = 1"}, notebook=name)
+    hand_in(place / "Ada Lovelace", {"masked_forward": "def masked_forward(:"})
+    (place / "bob_12_93_lab.zip").write_bytes(b"no zip")
+    roster = tmp_path / "roster.csv"
+    roster.write_text('Student,ID,lab3 (7)\n  Points Possible,,100\n"Lovelace, Ada",11,\n"Bo, Bob",12,\n'
+                      '"Dahl, Dan",13,\n')
+    arguments = ["grade", str(place), "--dry-run", "--only", "04", "masked_forward", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--roster", str(roster)]) == 1
+    said = capsys.readouterr().out
+    for line in ("adalovelace_11_canvas (Lovelace, Ada): adalovelace_11_91_lab-1.ipynb + adalovelace_11_90_lab.ipynb\n"
+                 "    notebooks: adalovelace_11_91_lab-1.ipynb, adalovelace_11_90_lab.ipynb; answers: gamma_func; ",
+                 "cell 2: exercise 'perplexity' does not exist", "  ! Same student as Ada_Lovelace.",
+                 "  ! masked_forward: lab.ipynb, cell 1: syntax error", "  ! bob_12_93_lab.zip: it is no zip",
+                 "stranger_19_canvas: stranger_19_92_lab.ipynb", "  ! No student of the roster",
+                 "nothing handed in: Dahl, Dan", "Submissions that would be graded: 4. Things that look wrong: 8."):
+        assert line in said, said
+    assert "Points Possible" not in said and not (tmp_path / "out").exists()
+    hand_in(tmp_path / "right", {"gamma_func": TEXTS["gamma_func"]})
+    assert main(["grade", str(tmp_path / "right"), "--dry-run", "--only", "04"]) == 0
+    assert "answers: all 1;" in capsys.readouterr().out
+
+
 def test_an_unreadable_submission_costs_itself_alone(tmp_path):
     hand_in(tmp_path / "class" / "ada", {"gamma_func": TEXTS["gamma_func"]})
     (tmp_path / "class" / "ben.zip").write_bytes(b"no zip")
@@ -318,6 +356,8 @@ def test_what_an_answer_builds_on_comes_before_it():
     (["grade", ".", "--out", "out", "--seed", "-1"], "--seed must lie in"),
     (["grade", ".", "--out", "out", "--only", "99"], "--only 99"),
     (["grade", "one.ipynb", ".", "--out", "out"], "self-check"),
+    (["grade", ".", "--out", "out", "--roster", "r.csv"], "--roster goes with --dry-run"),
+    (["grade", ".", "--dry-run", "--roster", "r.csv"], "r.csv: no such file"),
 ])
 def test_wrong_usage_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

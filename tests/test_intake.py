@@ -22,7 +22,7 @@ from grader.submission import submission as submission_module
 from grader.submission.answer_code import python_of, read_cell
 from grader.submission.submission import NOTEBOOKS, find_submissions, opened, read_submission, safe_name
 from lab3.common.files import InputError, SaveError
-from lab3.exercises.answers import answer_file, link, run_answer
+from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import check
 from lab3.exercises.table import EXERCISES
 
@@ -403,10 +403,55 @@ def test_statements_that_all_hang_together_take_no_time(tmp_path):
     assert time.process_time() - began < 20
 
 
+def lines(count, line):
+    return "\n".join(line.format(i=i, next=i + 1) for i in range(count, 0, -1))
+
+
+@pytest.mark.parametrize("cells", [
+    [lines(1900, "b{next} = b{i}"), "b1 = lab3.start('04')", GAMMA],
+    [lines(900, "a{i}.x = a{next}"), lines(901, "a{i} = {{}}"), GAMMA.replace("'right'", "a1")],
+    [lines(900, "a{i}.append(a{next})"), lines(901, "a{i} = []"), GAMMA.replace("'right'", "a1")],
+    [GAMMA.replace("def", "@h\ndef").replace("'right'", "b1"), lines(1900, "b{i} = g(b{next})"), "def h(x): return x"],
+    [lines(400, "def f{i}(x):\n    t{i}.append(x)\n    return t{next}"), lines(401, "t{i} = []"),
+     lines(399, "f{i}(f{next})"), GAMMA.replace("'right'", "t1")],
+    [";".join(["b = 1"] * 1999)] * 12 + [GAMMA.replace("'right'", "b")],
+], ids=["lab", "attributes", "methods", "order", "calls", "one line"])
+def test_what_an_answer_needs_is_found_in_linear_time(tmp_path, cells):
+    """Each statement here makes the next one needed: with a look at all of them for each, this takes minutes."""
+    began = time.process_time()
+    answer = gamma(tmp_path, *cells)
+    assert answer.problem is None and time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("content, said", [
+    (b'{"cells": [' + b"{}," * 300_000 + b"{}]}", "more than 5,000 cells"),
+    (b'{"cells": [], "outputs": [' + b"{}," * 6_000_000 + b"{}]}", "more than 500,000 JSON objects")])
+def test_too_many_cells_are_refused_before_they_are_read(tmp_path, content, said):
+    began = time.process_time()
+    assert said in read_submission(folder(tmp_path, **{NAMED: content})).notes[0]
+    assert time.process_time() - began < 2
+
+
+def test_code_is_limited_for_all_notebooks_together(tmp_path):
+    code = notebook(*["x = '" + "y" * 190_000 + "'"] * 3)
+    place = folder(tmp_path, **{"a.ipynb": code, "b.ipynb": code, NAMED: notebook(GAMMA)})
+    submission = read_submission(place)
+    assert value(submission.answers["gamma_func"]) == "right"
+    assert [note.split(":")[0] for note in submission.notes] == ["b.ipynb"]
+
+
+@pytest.mark.parametrize("depth, said", [(2, None), (20, "finally blocks are nested too deep")])
+def test_finally_blocks_that_grow_when_they_are_compiled(tmp_path, depth, said):
+    body = "".join(f"{' ' * i}try:\n{' ' * i} if a: return\n{' ' * i}finally:\n" for i in range(1, depth + 1))
+    began = time.process_time()
+    answer = gamma(tmp_path, GAMMA + f"\ndef f():\n{body}{' ' * (depth + 1)}b\n")
+    assert time.process_time() - began < 2 and (said in answer.problem if said else answer.problem is None)
+
+
 def test_a_link_takes_nobody_elses_name(tmp_path):
     folder(tmp_path / "real", **{NAMED: notebook(GAMMA)})
     (tmp_path / "aaa").symlink_to(tmp_path / "real")
-    assert find_submissions([tmp_path]) == {"real": tmp_path / "real"}
+    assert find_submissions([tmp_path]) == {"real": (tmp_path / "real",)}
 
 
 def test_an_await_or_del_elsewhere_does_no_harm(tmp_path):
@@ -753,11 +798,12 @@ def test_a_folder_of_many_and_a_folder_of_one(tmp_path):
     assert list(find_submissions([tmp_path])) == ["ann", "bob", "cy", "dan"]
     assert list(find_submissions([tmp_path / "ann", tmp_path / "cy.zip"])) == ["ann", "cy"]
     assert list(find_submissions([tmp_path / "bob" / "lab"])) == ["lab"]
-    assert find_submissions([tmp_path, tmp_path / "ann"])["ann"] == tmp_path / "ann"
+    assert find_submissions([tmp_path, tmp_path / "ann"])["ann"] == (tmp_path / "ann",)
     (tmp_path / "empty").mkdir()
     assert list(find_submissions([tmp_path / "empty"])) == ["empty"]
     (tmp_path / "work").mkdir()
-    assert list(find_submissions([tmp_path])) == [safe_name(tmp_path)]
+    with pytest.raises(InputError, match="work lies beside ann: is this one submission, or several"):
+        find_submissions([tmp_path])
 
 
 def test_a_submission_that_is_missing_is_named(tmp_path):
@@ -765,11 +811,62 @@ def test_a_submission_that_is_missing_is_named(tmp_path):
         find_submissions([tmp_path / "gone.zip"])
 
 
+def test_what_lies_beside_submissions_is_not_merged_with_them(tmp_path):
+    class_of_notebooks = folder(tmp_path / "bare", **{f"{name}.ipynb": notebook(GAMMA) for name in ("ann", "bob")})
+    deep = folder(tmp_path / "lab_3_2026_deep", **{f"class/{name}/{NAMED}": notebook(GAMMA) for name in ("ann", "bob")})
+    packed = zipped(tmp_path / "lab_3_2026_all.zip", ("lin_100_900_lab3.zip", b""), ("wu_101_901_lab3.zip", b""))
+    for place, said in ((class_of_notebooks, "ann.ipynb lies beside bob.ipynb"),
+                        (deep, "holds several submissions, such as ann and bob"),
+                        (packed, "submissions of several students")):
+        with pytest.raises(InputError, match=said):
+            find_submissions([place])
+
+
+@pytest.mark.parametrize("files", [
+    {"notebooks/04.ipynb": b"", "work/x": b"", "lab3/explorer/web/explorer.ipynb": b"", "data/x.zip": b""},
+    {NAMED: b"", "old/04.ipynb": b"", "images/x.png": b"", "sample_1_2_3.png": b""},
+    {"my lab.ipynb": notebook(GAMMA), "my lab (1).ipynb": notebook(GAMMA), "my lab-Copy1.ipynb": notebook(GAMMA)},
+], ids=["the lab itself", "a backup", "copies"])
+def test_what_is_one_submission(tmp_path, files):
+    assert list(find_submissions([folder(tmp_path / "ann", **files)])) == ["ann"]
+
+
+STUDENTS = st.tuples(st.text("abcxyz", min_size=1, max_size=6), st.integers(1, 10**9))
+FILES = st.lists(st.tuples(STUDENTS, st.sampled_from(["lab3.zip", "lab3-1.zip", NAMED, "a_b.zip", "report.pdf"]),
+                           st.sampled_from(["", "LATE_"])), min_size=2, max_size=12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(FILES)
+def test_downloads_of_canvas_are_parted_by_student(files):
+    with tempfile.TemporaryDirectory() as place:
+        for number, ((student, user), file, late) in enumerate(files, 1000):
+            Path(place, f"{student}_{late}{user}_{number}_{file}").touch()
+        if not any(file.endswith((".zip", ".ipynb")) for _, file, _ in files):
+            return
+        found = find_submissions([place])
+    parted = {frozenset(path.name for path in paths) for paths in found.values()}
+    by_student = {}
+    for number, ((student, user), file, late) in enumerate(files, 1000):
+        by_student.setdefault((student, user), []).append(f"{student}_{late}{user}_{number}_{file}")
+    assert parted == set(map(frozenset, by_student.values()))
+
+
+@given(st.text(" \t", max_size=3), st.text(" \t", max_size=3), st.text(" \t", max_size=3), st.text(" \t", max_size=3),
+       st.sampled_from(["", "%%time\n", "%%capture out\n", "import os\n"]))
+def test_a_marker_may_have_any_spaces_everywhere(one, two, three, four, above):
+    cell = f"{above}{one}#{two}|{three}exercise{four}:{one}gamma_func{two}\ndef gamma_func():\n    return 3"
+    assert exercise_of(cell) == "gamma_func"
+    assert run_answer("gamma_func", answer_file(cell), "<cell>")["gamma_func"]() == 3
+    with temporary(".ipynb", notebook(cell)) as path:
+        assert value(read_submission(path).answers["gamma_func"]) == 3
+
+
 def test_names_are_distinct_whatever_the_order(tmp_path):
     paths = [folder(tmp_path / name, x=b"") for name in ("a/ann", "b/Ann", "b/ann-2", "c/grades.csv")]
     paths.append(zipped(tmp_path / "ann.zip"))
     named = find_submissions(paths)
-    assert named == find_submissions(paths[::-1]) and set(named.values()) == set(paths)
+    assert named == find_submissions(paths[::-1]) and set(named.values()) == {(path,) for path in paths}
     assert sorted(named) == ["Ann-3", "ann", "ann-2", "ann-2-2", "grades.csv-2"]
 
 

@@ -112,6 +112,16 @@ def test_an_answer_is_saved_and_checked_once_when_its_cell_runs(shell, tmp_path,
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("above", ["# | exercise: gamma_func\n", "%%time\n#|exercise: gamma_func\n"])
+def test_a_marker_counts_as_formatters_write_it_and_below_a_magic(shell, tmp_path, capsys, above):
+    lab3.start("04", "smoke", tmp_path)
+    shell.run_cell("import numpy as np")
+    shell.run_cell(above + cell("gamma_func").partition("\n")[2])
+    assert "[OK]   gamma_func" in capsys.readouterr().out
+    saved = (tmp_path / "gamma_func.py").read_text()
+    assert "\n#| exercise: gamma_func\n" in saved and "%%time" not in saved
+
+
 def test_a_wrong_answer_is_told_and_kept(shell, tmp_path, capsys):
     lab = lab3.start("04", "smoke", tmp_path)
     rising = "#| exercise: gamma_func\ndef gamma_func(mode='cosine'):\n    return lambda r: r\n"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from grader.results.result import ExerciseResult, Result
 from grader.run import context
 from lab3.common.files import InputError
 
+CASES = ROOT / "tests" / "cases"
 DEADLINE = datetime(2026, 12, 1, 23, 59, tzinfo=UTC)
 POLICY = marks.Late(DEADLINE, grace_minutes=15, percent_per_day=10, at_most=50)
 
@@ -262,7 +264,8 @@ PEOPLE = [{"Student": "Lovelace, Ada", "ID": "11", "SIS Login ID": "al1", "submi
 
 
 @pytest.mark.parametrize(("name", "owner"), [
-    ("lovelaceada_11_99_lab3", "11"), ("lovelaceada_LATE_11_99_lab3-2", "11"), ("al1", "11"), ("Lovelace_Ada", "11"),
+    ("lovelaceada_11_canvas", "11"), ("smithjo_77_canvas", None), ("lovelaceada_11_99_lab3", "11"),
+    ("lovelaceada_LATE_11_99_lab3-2", "11"), ("al1", "11"), ("Lovelace_Ada", "11"),
     ("Ada_Lovelace", "11"), ("11", "11"), ("jo_x.org", "12"), ("JO2", "13"), ("group-3", "13"), ("Jo_Smith", None),
     ("submission_99", None), ("smithjo_77_99_lab3", None)])
 def test_a_submission_finds_its_student_or_nobody(name, owner):
@@ -287,6 +290,14 @@ def test_a_roster_of_another_system_is_refused(grades, tmp_path):
     for system in ("canvas", "moodle"):
         with pytest.raises(InputError, match=rf"r\.csv: has no column that {system.capitalize()} exports"):
             roster.hand_over(system, grades, path)
+
+
+@pytest.mark.parametrize("language", ["de", "zh"])
+def test_a_worksheet_of_moodle_in_another_language_asks_for_english(grades, language):
+    path = CASES / "moodle-worksheets" / f"{language}.csv"
+    with pytest.raises(InputError, match="Moodle translates its columns: set your language there to English first"):
+        roster.hand_over("moodle", grades, path)
+    assert not (grades / "moodle.csv").exists()
 
 
 def test_a_regrades_changes_are_listed(grades, tmp_path, capsys):

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from grader.cli import main
 from grader.similar import compare as similar_module
 from grader.similar import pages
 from grader.similar.compare import FLOOR, Handed, common_runs, compare, read_class, read_code, read_tokens
+from grader.submission import side_by_side
+from lab3.common.files import InputError
 from lab3.common.paths import ROOT
 from lab3.exercises.table import EXERCISES
 
@@ -136,8 +139,30 @@ def test_text_that_is_no_python_is_said_to_be(text):
         read_code(text)
 
 
-def test_a_long_answer_is_read_up_to_a_limit():
+def test_a_long_answer_is_read_up_to_a_limit_and_a_note_says_so(tmp_path):
     assert len(read_tokens("x = 1\n" * 8000)[0]) == similar_module.MOST_TOKENS
+    hand_in(tmp_path, {"gamma_func": "def gamma_func():\n" + "    x = 1\n" * 1000})
+    [note] = similar_module.read_one([tmp_path], "ann").notes
+    assert note.startswith("gamma_func: only its first ") and "more than 2000 tokens" in note
+
+
+def test_a_class_that_is_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(similar_module, "MOST_SUBMISSIONS", 1)
+    for name in ("one", "two"):
+        hand_in(tmp_path / name, {})
+    with pytest.raises(InputError, match="2 submissions: at most 1 are compared at a time"):
+        read_class([tmp_path])
+
+
+def test_a_submission_that_takes_too_long_to_read_costs_itself_alone(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        hand_in(tmp_path / name, {"gamma_func": TEXTS["gamma_func"]})
+    monkeypatch.setattr(side_by_side, "LONGEST", 1)
+    real = similar_module.read_submission
+    monkeypatch.setattr(similar_module, "read_submission",
+                        lambda paths, name: time.sleep(30) if name == "two" else real(paths, name=name))
+    found = {one.name: one for one in read_class([tmp_path])}
+    assert found["one"].codes and "takes more than" in found["two"].notes[0]
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

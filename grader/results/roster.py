@@ -20,8 +20,8 @@ OVERVIEW = "marks.csv"
 CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 MOODLE = ("Full name", "Identifier", "First name", "Last name", "Surname", "Username", "ID number", "Email address")
 TIMES = ("submitted", "Last modified (submission)")
-# Names of what is downloaded: Canvas's NAME_LATE_ID_FILE_..., Moodle's NAME_ID_assignsubmission_file.
-DOWNLOADED = (re.compile(r"_(?:late_)?(\d+)_\d+_"), re.compile(r"_(\d+)_assignsubmission"))
+# Names of submissions after Canvas's downloads, NAME_LATE_ID_FILE_... or NAME_ID_canvas, and Moodle's.
+DOWNLOADED = (re.compile(r"_(?:late_)?(\d+)_(?:\d+|canvas)_"), re.compile(r"_(\d+)_assignsubmission"))
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,7 @@ def hand_over(system, grades, roster, out=None, assignment="lab3"):
         SaveError: a file cannot be written.
     """
     folder = Path(grades) if Path(grades).is_dir() else Path(grades).parent
-    header, rows = read_table(roster)
-    known = [name for name in (CANVAS if system == "canvas" else MOODLE) if name in header]
-    if not known:
-        raise InputError(f"{roster}: has no column that {system.capitalize()} exports, such as "
-                         f"{', '.join((CANVAS if system == 'canvas' else MOODLE)[:4])}. Export the roster from there.")
+    header, rows, known = read_roster(roster, system)
     owners, strangers = match(read_grades(grades), rows, known, roster)
     column = next((name for name in TIMES if name in header), None)
     times = {name: row[column] for name, row in owners.items()} if column else {}
@@ -81,17 +77,56 @@ def hand_over(system, grades, roster, out=None, assignment="lab3"):
     return Handover(out, sum(one.final is not None for one in of.values()), tuple(remarks))
 
 
-def match(submissions, rows, known, roster):
-    """Whose is which submission.
+def read_roster(path, system=None):
+    """A roster as Canvas or Moodle exports it.
 
-    A column `submission` decides; then the number in a downloaded file's name; then any known column that is the
-    submission's name, or a full name put together, where it is one student's only.
+    Args:
+        path: the CSV.
+        system: "canvas" or "moodle"; None: whichever it fits.
+
+    Returns:
+        (header, rows, known): as `read_table` gives the first two, and the columns by which a student is known.
+
+    Raises:
+        InputError: it cannot be read, or is not the system's.
+    """
+    header, rows = read_table(path)
+    system = system or ("canvas" if "Student" in header else "moodle")
+    columns = CANVAS if system == "canvas" else MOODLE
+    known = [name for name in columns if name in header]
+    if not known or known == ["Identifier"]:
+        language = " Moodle translates its columns: set your language there to English first."
+        raise InputError(f"{path}: has no column that {system.capitalize()} exports, such as {', '.join(columns[:4])}. "
+                         f"Export the roster from there.{language * (system == 'moodle')}")
+    return header, rows, known
+
+
+def match(submissions, rows, known, roster):
+    """Whose is which submission, as `owners_of` says.
 
     Returns:
         (owners, strangers): a dict, submission -> row; and the submissions that are nobody's.
 
     Raises:
         InputError: two submissions are one student's.
+    """
+    owners, taken, strangers = {}, {}, []
+    for name, row in owners_of(submissions, rows, known).items():
+        if row is None:
+            strangers.append(name)
+        elif id(row) in taken:
+            raise InputError(f"{roster}: {row[known[0]]} has two submissions, {taken[id(row)]} and {name}. Keep "
+                             "the one that counts in the grades, and take the row of the other out.")
+        else:
+            taken[id(row)], owners[name] = name, row
+    return owners, strangers
+
+
+def owners_of(submissions, rows, known):
+    """Whose is which submission: a dict, submission -> row of the roster, None where it is nobody's.
+
+    A column `submission` decides; then the number in a downloaded file's name; then any known column that is the
+    submission's name, or a full name put together, where it is one student's only.
     """
     named, numbered, keys = {}, {}, {}
     for row in rows:
@@ -106,7 +141,7 @@ def match(submissions, rows, known, roster):
         texts += [" ".join(reversed(row["Student"].split(", ")))] if ", " in row.get("Student", "") else []
         for key in {safe_name(text).casefold() for text in texts if text.strip()}:
             keys.setdefault(key, []).append(row)
-    owners, taken, strangers = {}, {}, []
+    owners = {}
     for name in sorted(submissions):
         row = named.get(name)
         for pattern in DOWNLOADED if row is None else ():
@@ -115,14 +150,8 @@ def match(submissions, rows, known, roster):
         if row is None:
             several = keys.get(name.casefold(), [])
             row = several[0] if len(several) == 1 else None
-        if row is None:
-            strangers.append(name)
-        elif id(row) in taken:
-            raise InputError(f"{roster}: {row[known[0]]} has two submissions, {taken[id(row)]} and {name}. Keep "
-                             "the one that counts in the grades, and take the row of the other out.")
-        else:
-            taken[id(row)], owners[name] = name, row
-    return owners, strangers
+        owners[name] = row
+    return owners
 
 
 def _canvas(header, rows, known, marks, assignment, most, roster):
@@ -130,11 +159,11 @@ def _canvas(header, rows, known, marks, assignment, most, roster):
     column = next((name for name in header if name == assignment or re.fullmatch(
         rf"{re.escape(assignment)} \(\d+\)", name)), assignment)
     table = [[*known, column]]
-    if not any(_points_possible(row) for row in rows):
+    if not any(points_possible(row) for row in rows):
         table.append(["    Points Possible", *[""] * (len(known) - 1), number(_one(most))])
     for row in rows:
         cell = row.get(column, "")
-        if _points_possible(row):
+        if points_possible(row):
             given = _number(cell)
             if given is not None and given != _one(most):
                 raise InputError(f"{roster}: {column} has {cell} points possible, the grades {number(_one(most))}. "
@@ -146,7 +175,7 @@ def _canvas(header, rows, known, marks, assignment, most, roster):
     return table
 
 
-def _points_possible(row):
+def points_possible(row):
     return row.get("Student", "").casefold() == "points possible"
 
 

@@ -9,7 +9,8 @@ from collections import deque
 from pathlib import Path
 
 from grader.kernels.sandbox import IN_FORCE, require
-from grader.results.files import read_result, write_grades
+from grader.results.files import GRADES, read_result, write_grades
+from grader.results.marks import read_grades
 from grader.results.pages import write_class_page
 from grader.rubric import read_rubric
 from grader.run.context import grader_key, run_context
@@ -64,13 +65,12 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), allow_no_sandbox=False, 
         A list of `Result`s, by name.
 
     Raises:
-        InputError: nothing to grade, or a wrong setting.
+        InputError: nothing to grade, a wrong setting, or `out` holds the marks of other submissions.
     """
     found, out = find_submissions(paths), Path(out).resolve()
-    if not found:
-        raise InputError(f"{', '.join(map(str, paths))}: no submission there. Name a folder or a zip with notebooks.")
-    found = {name: Path(os.path.abspath(path)) for name, path in found.items()}
-    hidden = sorted({out, *(path.resolve().parent for path in found.values())})
+    keep_marks(found, out)
+    found = {name: tuple(Path(os.path.abspath(path)) for path in group) for name, group in found.items()}
+    hidden = sorted({out, *(path.resolve().parent for group in found.values() for path in group)})
     columns, seed = columns_of(only, read_rubric()), chosen_seed(out, seed)
     run = {"seed": seed, "grader": grader_key(seed)}
     if scheduler is not None:
@@ -87,13 +87,22 @@ def grade(paths, out, *, seed=None, jobs=None, only=(), allow_no_sandbox=False, 
             write_json(out / RUN, run | {"sandbox": context.level})
             run_all(deque(found.items()), out, context, jobs or os.cpu_count())
     results = [read_result(out / name) for name in sorted(found)]
-    write_grades(results, out / "grades.csv")
+    write_grades(results, out / GRADES)
     write_class_page(results, out / "class.html")
     return results
 
 
+def keep_marks(found, out):
+    """Raise `InputError` where a folder of results has marks of submissions that are not among those found."""
+    others = sorted(read_grades(out).keys() - found.keys()) if (out / GRADES).is_file() else []
+    if others:
+        raise InputError(f"{out / GRADES}: has marks that this run would drop, {len(others)} in all, such as those of "
+                         f"{', '.join(others[:3])}. Name all submissions of the class, or another folder with --out; "
+                         f"if you no longer need these marks, move {GRADES} away.")
+
+
 def run_all(pending, out, context, jobs):
-    """Grade submissions, a deque of (name, path), into `out`: keep `jobs` processes at work, each on one."""
+    """Grade submissions, a deque of (name, paths), into `out`: keep `jobs` processes at work, each on one."""
     pool = Pool(context)
     bar = progress_bar(total=len(pending), desc="grading", unit="submission")
     try:

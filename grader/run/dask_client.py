@@ -36,7 +36,7 @@ def grade_there(found, out, run, columns, hidden, address, allow_no_sandbox):
     """Grade submissions on a farm. Only this process writes to the folder of results.
 
     Args:
-        found: a dict, name -> path.
+        found: a dict, name -> paths.
         out: the folder of the results; earlier ones in it are kept where nothing has changed.
         run: what `RUN` holds, a dict with `seed` and `grader`.
         columns: the ids to grade.
@@ -88,10 +88,10 @@ def connected(address):
                          "configuration.") from None
 
 
-def _call(name, path, out):
+def _call(name, paths, out):
     """What the task gets to know of one submission, its earlier result too: as on one machine, that may be enough."""
     done = earlier_result(out / name)
-    return json.dumps({"name": name, "path": str(path), "fingerprint": fingerprint(path),
+    return json.dumps({"name": name, "paths": list(map(str, paths)), "fingerprint": list(map(fingerprint, paths)),
                        "done": done and to_dict(done)})
 
 
@@ -108,7 +108,7 @@ def _ended(running):
         raise GraderError(GONE) from None
 
 
-def _take(future, name, path, out):
+def _take(future, name, paths, out):
     """Save what a task gave; says whether it gave a result."""
     if future.status != "finished":
         error = future.exception()
@@ -119,8 +119,8 @@ def _take(future, name, path, out):
         return False
     answer = json.loads(future.result())
     if "unseen" in answer:
-        raise InputError(f"{path}: {answer['unseen']} sees another file there, or none. Workers need the submissions "
-                         "under the same paths: put them on a file system that all machines share.")
+        raise InputError(f"{paths[0]}: {answer['unseen']} sees another file there, or none. Workers need the "
+                         "submissions under the same paths: put them on a file system that all machines share.")
     if answer["error"] is not None:
         write_text(out / name / ERROR, answer["error"])
     else:

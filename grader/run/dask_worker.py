@@ -56,14 +56,14 @@ def grade_submission(order, call):
 
     Args:
         order: JSON, what all submissions of the batch have in common: `seed`, `columns`, `hidden`.
-        call: JSON, `name`, `path`, `fingerprint`, and `done`, an earlier result's dict or None.
+        call: JSON, `name`, `paths`, their `fingerprint`, and `done`, an earlier result's dict or None.
 
     Returns:
         JSON, `result`, a result's dict, and `error`, the grader's traceback where it broke down; or `unseen`, the name
         of this machine, where the path is another one or none.
     """
     told = json.loads(call)
-    if fingerprint(told["path"]) != told["fingerprint"]:
+    if list(map(fingerprint, told["paths"])) != told["fingerprint"]:
         return json.dumps({"unseen": socket.gethostname()})
     answer = _pool_server(order).ask(call)
     if not answer.endswith("\n"):

@@ -29,11 +29,11 @@ TITLES = {"fid_decoding": FILLING.title,
           "fid_model": "Pictures filled with your model, by the reference decoding, are like the test pictures."}
 
 
-def grade_one(path, name, context, done=None):
+def grade_one(paths, name, context, done=None):
     """Grade a submission.
 
     Args:
-        path: its folder, zip or notebook.
+        paths: its folder, zip or notebook, or several of them, the latest first.
         name: what it is called in the results.
         context: a `RunContext`.
         done: an earlier `Result` of it, or None: where submission, grader and seed are the same, its columns are kept.
@@ -42,7 +42,7 @@ def grade_one(path, name, context, done=None):
         A `Result`. Whatever is in the submission, nothing is raised.
     """
     began = time.perf_counter()
-    with opened(path, name) as submission:
+    with opened(paths, name) as submission:
         key = content_key([submission.digest.encode(), context.key.encode()])
         kept = {one.exercise: one for one in done.exercises} if done is not None and done.key == key else {}
         wanted = [one for one in context.columns if one not in kept]

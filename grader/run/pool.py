@@ -36,13 +36,13 @@ class Pool:
     def __init__(self, context):
         self.context, self.running, self.tries = context, {}, Counter()
 
-    def start(self, name, path, out):
+    def start(self, name, paths, out):
         """Begin to grade a submission. Its result goes to the folder `out`, below its name."""
         if not self.context.forkserver.alive():
             self.context.forkserver = Forkserver()
-        process = multiprocessing.get_context("fork").Process(target=_work, args=(path, name, self.context, out))
+        process = multiprocessing.get_context("fork").Process(target=_work, args=(paths, name, self.context, out))
         process.start()
-        self.running[process.sentinel] = process, (name, path, out), time.monotonic()
+        self.running[process.sentinel] = process, (name, paths, out), time.monotonic()
 
     def ended(self, others=()):
         """Wait a second, or until a process or one of `others` has something to say.
@@ -76,7 +76,7 @@ class Pool:
             process.join()
 
 
-def _work(path, name, context, out):
+def _work(paths, name, context, out):
     """In a process of its own: grade one submission and save the result."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the batch
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -85,7 +85,7 @@ def _work(path, name, context, out):
     tempfile.tempdir = context.scratch  # it goes with the batch, also where this process is killed
     done = earlier_result(out / name)
     try:
-        result = grade_one(path, name, context, done)
+        result = grade_one(paths, name, context, done)
     except Exception:
         write_text(out / name / ERROR, traceback.format_exc())
         sys.exit(1)

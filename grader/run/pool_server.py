@@ -41,7 +41,7 @@ def serve(requests, seed, columns, hidden):
                     out = Path(tempfile.mkdtemp(dir=context.scratch))
                     if call["done"] is not None:
                         write_result(from_dict(call["done"]), out / call["name"])
-                    job = call["name"], Path(call["path"]), out
+                    job = call["name"], tuple(map(Path, call["paths"])), out
                     callers[job] = caller
                     pool.start(*job)
         finally:

@@ -10,32 +10,29 @@ that n submissions have count 1 / (n - 1): what two alone share counts most.
 """
 
 import ast
-import gc
 import json
-import multiprocessing
-import os
-import sys
 import zlib
 from collections import Counter, defaultdict
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import chain
+from operator import and_
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from grader.submission.answer_code import python_of
+from grader.submission.side_by_side import read_all
 from grader.submission.submission import NOTEBOOKS, find_submissions, read_submission
 from lab3.common.files import InputError
 from lab3.common.paths import FAST, ROOT, SOLUTIONS
-from lab3.common.progress import progress_bar
 from lab3.exercises.table import EXERCISES, IMPORTS
 
 K = 10  # tokens of a fingerprint: a statement or two
 FLOOR = 40  # an answer with fewer fingerprints of its own counts as if it had so many: a short one says little
 OVERALL, ONE_EXERCISE = 0.3, 0.6  # a pair that is so much alike is reported
-MOST_TOKENS = 20_000  # that are read of an answer; the longest reference answer has 266
+MOST_TOKENS = 2_000  # that are compared of an answer; the longest reference answer has 266
+MOST_SUBMISSIONS = 1_000  # of a class: time and memory grow with the number of pairs
 SEEDS = 8  # places of a fingerprint that are tried as the beginning of a stretch
 
 IGNORED = (ast.Import, ast.ImportFrom, ast.Pass, ast.expr_context, ast.type_ignore)
@@ -112,14 +109,19 @@ class Comparison:
 
     def stretches(self, i, j, exercise):
         """What stands in the answers of two submissions: a list of `Stretch`es, by place in the first."""
-        one, other = self.handed[i].codes[exercise], self.handed[j].codes[exercise]
-        rest = [handed.codes[exercise].all_prints for place, handed in enumerate(self.handed)
-                if place not in (i, j) and exercise in handed.codes]
-        found = []
-        for a, b, length in common_runs(one.prints, other.prints, self.base):
-            run = frozenset(one.prints[a:a + length])
-            found.append(Stretch(_span(one.lines, a, length), _span(other.lines, b, length),
-                                 sum(run <= prints for prints in rest)))
+        one, other, holders = self.handed[i].codes[exercise], self.handed[j].codes[exercise], self._holders[exercise]
+        return [Stretch(_span(one.lines, a, length), _span(other.lines, b, length),
+                        reduce(and_, (holders[value] for value in one.prints[a:a + length])).bit_count() - 2)
+                for a, b, length in common_runs(one.prints, other.prints, self.base)]
+
+    @cached_property
+    def _holders(self):
+        """Exercise -> fingerprint -> who has it, a bit for each submission."""
+        found = {exercise: defaultdict(int) for exercise in self.alike}
+        for place, handed in enumerate(self.handed):
+            for exercise, code in handed.codes.items():
+                for value in code.all_prints:
+                    found[exercise][value] |= 1 << place
         return found
 
 
@@ -127,46 +129,30 @@ def read_class(paths):
     """Read the submissions that some paths name, side by side, a process a core.
 
     Returns:
-        `Handed`s by name. One whose reading breaks down has a note that says so.
+        `Handed`s by name. One whose reading breaks down or takes too long has a note that says so.
 
     Raises:
-        InputError: a path does not exist.
+        InputError: a path does not exist, or there are more submissions than are compared.
     """
-    found, done = find_submissions(paths), {}
-    with progress_bar(total=len(found), desc="reading", unit="submission") as bar:
-        for name, handed in _read_side_by_side(found):
-            done[name] = handed
-            bar.update()
-        for name, path in found.items():
-            if name not in done:  # lost with a process that died: maybe with its own, so each is read alone now
-                done |= _read_side_by_side({name: path})
-                bar.update()
-    broken = "Reading it breaks down: look at it by hand."
-    return [done.get(name) or Handed(name, {}, (broken,)) for name in sorted(found)]
+    found = find_submissions(paths)
+    if len(found) > MOST_SUBMISSIONS:
+        raise InputError(f"{len(found)} submissions: at most {MOST_SUBMISSIONS} are compared at a time. Name fewer, "
+                         "such as those of one section.")
+    return [Handed(name, {}, (one,)) if isinstance(one, str) else one
+            for name, one in read_all(found, read_one).items()]
 
 
-def _read_side_by_side(found):
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    # frozen: that garbage collection goes through all that the imports made, again and again, takes a third of the time
-    pool = ProcessPoolExecutor(min(os.cpu_count() or 1, max(1, len(found))), context, initializer=gc.freeze)
-    try:
-        waiting = {name: pool.submit(read_one, path, name) for name, path in found.items()}
-        for name, future in waiting.items():
-            yield name, future.result()
-    except BrokenExecutor:
-        pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def read_one(path, name):
-    """Read one submission; returns a `Handed`, whatever the path holds."""
-    submission = read_submission(path, name=name)
+def read_one(paths, name):
+    """Read one submission; returns a `Handed`, whatever the paths hold."""
+    submission = read_submission(paths, name=name)
     codes, notes = {}, list(submission.notes)
     for exercise, answer in submission.answers.items():
         try:
             if not answer.problem:
                 codes[exercise] = read_code(answer.text)
+                if len(codes[exercise].lines) == MOST_TOKENS:
+                    notes.append(f"{exercise}: only its first {codes[exercise].lines[-1]} lines are compared: it has "
+                                 f"more than {MOST_TOKENS} tokens.")
             elif answer.problem not in ("missing", "not written"):
                 notes.append(f"{exercise}: {answer.problem}")
         except ValueError as error:

@@ -116,7 +116,7 @@ def _sides(texts, stretches):
     owners = [{}, {}]
     for stretch in stretches:
         for owner, (first, last) in zip(owners, (stretch.first, stretch.second), strict=True):
-            owner.update(dict.fromkeys(range(first, last + 1), stretch))
+            owner.update(dict.fromkeys(range(first, min(last, MOST_LINES) + 1), stretch))
     seen = [{id(one): one for one in owner.values()} for owner in owners]
     kept = sorted((seen[0][one] for one in seen[0].keys() & seen[1].keys()), key=lambda one: one.first)
     shown = {id(one): {"number": place, "colour": (place - 1) % COLOURS + 1, "first": _lines(one.first),

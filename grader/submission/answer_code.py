@@ -15,16 +15,19 @@ The rule, for a definition in a cell:
 """
 
 import ast
+import bisect
 import builtins
 import re
 import symtable
 import warnings
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 from functools import cached_property
 
 from lab3.exercises.table import EXERCISES, IMPORTS
 
 MAX_STATEMENTS = 2000  # of a notebook; the course's own have about 200
+MAX_CODE = 200_000  # characters of a cell, or of an answer
 ANSWERS = {one.defines for one in EXERCISES.values()}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPORT = (ast.Import, ast.ImportFrom)
@@ -95,8 +98,8 @@ class Reader(ast.NodeVisitor):
             self.calls.add(node.func.id)
             if node.func.id in ("setattr", "delattr") and node.args and root(node.args[0]):
                 self.sets.add(root(node.args[0]))
-        elif isinstance(node.func, ast.Attribute) and node.func.attr == "start" and root(node.func) == "lab3":
-            self.starts_lab = True
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "start":
+            self.starts_lab = self.starts_lab or isinstance(node.func.value, ast.Name) and node.func.value.id == "lab3"
         self.generic_visit(node)
 
     def visit_Import(self, node):
@@ -150,12 +153,14 @@ class Reader(ast.NodeVisitor):
         self.binds.add(node.name)
 
     def visit_ListComp(self, node):
-        inner, before = Reader(), set(self.reads)
+        inner = Reader()
         for generator in node.generators:
             inner.visit(generator.target)
+        own = inner.binds - self.reads
+        for generator in node.generators:
             self._visit(generator.iter, *generator.ifs)
         self._visit(*([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]))
-        self.reads -= inner.binds - before
+        self.reads -= own
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
 
@@ -180,11 +185,11 @@ class Statement:
     does: Reader
     place: int = -1
 
-    @property
+    @cached_property
     def imports(self):
         return all(isinstance(node, IMPORT) for node in self.nodes)
 
-    @property
+    @cached_property
     def future(self):
         return all(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in self.nodes)
 
@@ -205,8 +210,11 @@ class Statement:
 
     def stub(self, name):
         """Whether it defines this name as a starter does, with nothing written yet."""
-        found = [node for node in self.nodes if getattr(node, "name", None) == name]
-        return bool(found) and is_stub(found[-1])
+        return self._stubs.get(name, False)
+
+    @cached_property
+    def _stubs(self):
+        return {node.name: is_stub(node) for node in self.nodes if hasattr(node, "name")}
 
 
 @dataclass(frozen=True)
@@ -337,8 +345,7 @@ def read_cell(number, source):
     text = python_of(source)
     lines = text.split("\n")
     try:
-        _compile(text)
-        nodes = ast.parse(text).body
+        nodes = _compile(text).body
         if len(nodes) > MAX_STATEMENTS:
             raise Broken(f"it holds more than {MAX_STATEMENTS} statements")
         return list(_statements(number, nodes, lines))
@@ -353,9 +360,30 @@ def read_cell(number, source):
 
 
 def _compile(text):
+    """The syntax tree of a text that can be compiled. Raises what `compile` raises, and `Broken`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as a strange escape in a string
+        tree = ast.parse(text)
+        if "finally" in text and _compiled_size(tree)[0] > max(1000, 2 * len(text)):
+            raise Broken("its finally blocks are nested too deep: compiled, each of them is there many times")
         compile(text, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return tree
+
+
+def _compiled_size(node):
+    """(nodes, exits): how many nodes Python compiles, and how many ways lead out early.
+
+    A finally block is compiled twice, and again for each way that leads out of its try: nested ones grow exponentially.
+    """
+    last = set(getattr(node, "finalbody", ()))
+    size, exits, copied = 1, int(isinstance(node, (ast.Return, ast.Break, ast.Continue))), 0
+    for child in sorted(ast.iter_child_nodes(node), key=last.__contains__):
+        nodes, ways = _compiled_size(child)
+        if child in last:
+            size, copied = size + (2 + exits) * nodes, copied + (2 + exits) * ways
+        else:
+            size, exits = size + nodes, exits + ways
+    return size, exits + copied
 
 
 def _statements(number, nodes, lines):
@@ -379,28 +407,41 @@ def _first(node):
     return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
 
 
-@dataclass(eq=False)
 class Notebook:
-    """The statements of a notebook's cells, in order."""
+    """The statements of a notebook's cells, in order, and which of them do what to a name: name -> statements."""
 
-    statements: list
-    binders: dict = field(default_factory=dict)  # name -> the statements that bind it
-
-    def __post_init__(self):
-        for place, statement in enumerate(self.statements):
-            statement.place = place
-            for name in statement.does.binds:
-                self.binders.setdefault(name, []).append(statement)
+    def __init__(self, statements):
+        self.statements = statements
+        self.binders, self.readers, self.setters, self.users, self.callers, self.changers = (
+            defaultdict(list) for _ in range(6))
+        for place, one in enumerate(statements):
+            one.place = place
+            for found, names in ((self.binders, one.does.binds), (self.readers, one.does.reads),
+                                 (self.setters, one.does.sets), (self.users, one.does.methods),
+                                 (self.callers, one.does.calls), (self.changers, one.does.later)):
+                for name in names:
+                    found[name].append(one)
         self.of_lab = self._of_lab()
 
     def _of_lab(self):
         """The statements that cannot run without the notebook's `lab`: what starts it, and what hangs on that."""
-        found, before = {one for one in self.statements if one.does.starts_lab}, 0
-        while before != len(found):
-            before = len(found)
-            of_lab = {name for one in found for name in one.does.binds if found.issuperset(self.binders[name])}
-            found |= {one for one in self.statements if one.does.reads & of_lab - GIVEN - ANSWERS}
+        found, waiting = set(), [one for one in self.statements if one.does.starts_lab]
+        others = {name: len(binders) for name, binders in self.binders.items()}  # that are not found
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.add(one)
+                for name in one.does.binds:
+                    others[name] -= 1
+                    if not others[name] and name not in GIVEN and name not in ANSWERS:
+                        waiting += self.readers[name]
         return found
+
+    def before(self, name, one):
+        """The last statement before `one` that binds a name, or None."""
+        binders = self.binders[name]
+        place = bisect.bisect_left(binders, one.place, key=lambda binder: binder.place)
+        return binders[place - 1] if place else None
 
     def excerpt(self, answer, name):
         """The text of the answer that the statement `answer` defines as `name`.
@@ -417,49 +458,47 @@ class Notebook:
 
 
 class _Excerpt:
-    """The making of one excerpt."""
+    """The making of one excerpt. Its time is linear in what it reads: each name and each statement is met once."""
 
     def __init__(self, notebook, answer, name):
         self.notebook, self.answer, self.name = notebook, answer, name
-        self.found, self.kept, self.needed, self.wanted = {name: self._chain()}, set(), set(), {}
+        self.found, self.kept, self.needed = {name: dict.fromkeys(self._chain())}, set(), set()
+        self.waiting = defaultdict(list)  # statement -> those that are kept if it is
+        self.changing, self.called = set(), set()  # functions that change a needed name; names that are such a function
 
     def made(self):
-        self._need({self.name})
-        while more := [one for one in self.notebook.statements if one not in self.kept and self._alters(one)]:
-            for one in more:
-                self._keep(one)
+        self._collect()
         unknown = self._unknown()
         if unknown and (stars := [one for one in self.notebook.statements if one.does.star]):
             self.kept.update(stars)  # any of the names may come from there
             unknown = set()
-        lab = {name for name in unknown if any(one in self.notebook.of_lab for one in self._binders(name))}
+        lab = {name for name in unknown if not self.notebook.of_lab.isdisjoint(self.notebook.binders[name])}
         order = self._order()
         text = "\n\n".join(one.text for one in order) + "\n"
+        if len(text) > MAX_CODE:
+            raise Broken(f"with all it needs, the answer is longer than {MAX_CODE:,} characters")
         _compile(text)
         cells = {one.cell for one in order}
         return Excerpt(text, tuple(sorted(cells)), tuple(sorted(unknown - lab)), tuple(sorted(lab)))
 
-    def _binders(self, name):
-        return self.notebook.binders.get(name, [])
-
     def _chain(self):
         """The answer's definition, and earlier ones where it builds on them: `f = wrap(f)`, `class A(A)`."""
         chain = [self.answer]
-        for one in reversed(self._binders(self.name)):
+        for one in reversed(self.notebook.binders[self.name]):
             if one.place < chain[-1].place and self.name in chain[-1].does.reads and not one.stub(self.name):
                 chain.append(one)
         return chain
 
     def _homes(self, name):
-        """The statements that give a name its value."""
+        """The statements that give a name its value, as the keys of a dict."""
         if name not in self.found:
-            self.found[name] = self._look_for(name)
+            self.found[name] = dict.fromkeys(self._look_for(name))
         return self.found[name]
 
     def _look_for(self, name):
         if name in ANSWERS:
             return []
-        every = [one for one in self._binders(name) if one not in self.notebook.of_lab and not one.future]
+        every = [one for one in self.notebook.binders[name] if one not in self.notebook.of_lab and not one.future]
         own = [one for one in every if one.cell == self.answer.cell]
         if own:
             return own
@@ -470,80 +509,97 @@ class _Excerpt:
         every = [one for one in every if not one.stub(name)] or every
         return [one for one in every if one.place < self.answer.place] or every
 
-    def _need(self, names):
-        names = list(names - self.needed)
-        while names:
-            self.needed.update(names)
-            new = {one for name in names for one in self._homes(name)} - self.kept
-            self.kept |= new
-            names = list({name for one in new for name in one.needs} - self.needed)
+    def _collect(self):
+        """Keep the statements that the answer needs, and those that change what a needed name stands for."""
+        names, statements = [self.name], []
+        for one in self.notebook.binders[self.name]:  # a class that goes on in a later cell
+            if self.name in one.does.reads and isinstance(one.nodes[0], ast.ClassDef) \
+                    and one.place > self.answer.place and not one.stub(self.name):
+                statements += self._standing(self.name, one)
+        while names or statements:
+            if statements:
+                one = statements.pop()
+                if one not in self.kept:
+                    self.kept.add(one)
+                    names += one.needs
+                    statements += self.waiting.pop(one, ())
+            elif (name := names.pop()) not in self.needed:
+                self.needed.add(name)
+                statements += self._homes(name)
+                statements += self._altering(name)
 
-    def _keep(self, one):
-        self.kept.add(one)
-        self._need(one.needs)
+    def _altering(self, name):
+        """The statements that change what a needed name stands for."""
+        homes = self._homes(name)
+        for one in self.notebook.setters[name]:
+            if homes or one.cell == self.answer.cell:
+                yield from self._standing(name, one)
+        if name != self.name and not all(home.imports for home in homes):
+            for one in self.notebook.users[name]:
+                yield from self._standing(name, one)
+        for function in self.notebook.changers[name]:
+            if function not in self.changing:
+                self.changing.add(function)
+                for called in function.does.binds - ANSWERS - self.called:
+                    if function in self._homes(called):
+                        self.called.add(called)
+                        yield from filter(self._plain, self.notebook.callers[called])
 
-    def _alters(self, one):
-        """Whether a statement changes what a needed name stands for."""
-        if one in self.notebook.of_lab:
-            return False
-        does, own = one.does, one.cell == self.answer.cell
-        if any(self._stands(name, one) and (own or self._homes(name)) for name in does.sets & self.needed):
-            return True
-        if any(self._stands(name, one) and any(not home.imports for home in self._homes(name))
-               for name in does.methods & self.needed - {self.name}):
-            return True
-        if self.name in does.binds & does.reads and isinstance(one.nodes[0], ast.ClassDef) \
-                and one.place > self.answer.place and not one.stub(self.name):
-            return self._stands(self.name, one)  # a class that goes on in a later cell
+    def _plain(self, one):
+        """Whether a statement that calls a function is kept for that: the answer's cell has it, or it does no more."""
         node = one.nodes[0]
-        plain = isinstance(node, FUNCTIONS + (ast.ClassDef,)) or (
-            isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name))
-        return (own or plain) and any(
-            name in self.needed for called in does.calls - ANSWERS for home in self._homes(called)
-            for name in home.does.later)
+        return one not in self.notebook.of_lab and (
+            one.cell == self.answer.cell or isinstance(node, FUNCTIONS + (ast.ClassDef,)) or (
+                isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+                and isinstance(node.value.func, ast.Name)))
 
-    def _stands(self, name, one):
-        """Whether a name stands, at a statement, for what the answer means by it, and not for something else."""
-        before = [binder for binder in self._binders(name) if binder.place < one.place]
-        return not before or before[-1] in self.kept or not self._homes(name)
+    def _standing(self, name, one):
+        """`[one]` where a name stands, at that statement, for what the answer means by it, and not for something else.
+
+        Where this hangs on a statement that is not kept so far, `[]`, and `one` waits for it.
+        """
+        if one in self.notebook.of_lab:
+            return []
+        before = self.notebook.before(name, one)
+        if before is None or before in self.kept or not self._homes(name):
+            return [one]
+        self.waiting[before].append(one)
+        return []
 
     def _unknown(self):
-        altered = {name for one in self.kept for called in one.does.calls for home in self._homes(called)
-                   for name in home.does.later}
+        called = {name for one in self.kept for name in one.does.calls}
+        homes = {home for name in called for home in self._homes(name)}
+        altered = {name for home in homes for name in home.does.later}
         return {name for name in self.needed - GIVEN - ANSWERS - altered if not self._homes(name)}
 
     def _order(self):
         """As in the notebook, but each statement after those without which it cannot run; `__future__` first."""
-        kept = sorted(self.kept, key=lambda one: one.place)
-        done, begun = [], set()
+        done, begun, seen, wanted = [], set(), set(), {}
 
         def put(one):
             if one not in begun:
                 begun.add(one)
-                for name in sorted(self._reach(one)):
-                    homes = self._homes(name)
-                    if homes and not any(home in begun for home in homes):
-                        for home in homes:
-                            put(home)
+                for name in sorted(one.does.reads):
+                    yield settle(name)
                 done.append(one)
 
-        for one in kept:
-            put(one)
+        def settle(name):
+            """Put what gives a name its value, and what that needs in its turn, through functions that it may call."""
+            if name not in wanted:
+                homes = self._homes(name)
+                wanted[name] = (need for home in homes if home not in seen and not seen.add(home)
+                                for need in sorted(home.needs))
+                if begun.isdisjoint(homes):
+                    for home in homes:
+                        yield put(home)
+            for need in wanted[name]:
+                yield settle(need)
+
+        for one in sorted(self.kept, key=lambda one: one.place):
+            stack = [put(one)]
+            while stack:  # depth first, without recursion
+                deeper = next(stack[-1], None)
+                stack.append(deeper) if deeper else stack.pop()
         # IPython keeps what a cell imports from __future__ for the cells after it
         first = [one for one in self.notebook.statements if one.future and one.cell <= self.answer.cell]
         return first + done
-
-    def _reach(self, one):
-        """The names that a statement looks up when it runs, or may, through functions that it calls."""
-        reach, names = set(), set(one.does.reads)
-        while names:
-            name = names.pop()
-            reach.add(name)
-            names |= self._wants(name) - reach
-        return reach
-
-    def _wants(self, name):
-        """The names that what gives a name its value needs itself."""
-        if name not in self.wanted:
-            self.wanted[name] = frozenset().union(*(home.needs for home in self._homes(name)))
-        return self.wanted[name]

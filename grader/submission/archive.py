@@ -1,23 +1,33 @@
 """The files of what a student handed in, a folder, a zip or one notebook, under limits that no claim of theirs moves.
 
-In: a path. Out: a list of `Entry`, each to be read block by block. Links are not followed, nothing is unpacked here.
+In: a path. Out: a list of `Entry`, each to be read block by block. Links are not followed. Only a zip in a zip is
+unpacked here, into a temporary file.
 """
 
 import os
 import re
 import stat
+import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from lab3.common.files import SaveError
 
 MB = 1_000_000
 MAX_ENTRIES = 20_000  # files, hidden ones aside; 1500 are the pictures that notebook 06 saves
 MAX_DIRECTORY = 16 * MB  # a zip's list of what it holds
 MAX_DEPTH = 12  # folders in folders
+MAX_INNER = 300 * MB  # of all zips in a zip, as long as they are copied
+MAX_ZIPS = 5  # beside one another, and in one another
 BLOCK = 1 << 20
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
 LINK = "is a link or no ordinary file. Hand in the file itself"
+NOTEBOOK = re.compile(r"\.ipynb(?:\.(?:txt|json|download))?$", re.IGNORECASE)  # the latter is what browsers add
+# What programs make, not people: of environments, everything that packages bring.
+MADE = {"__MACOSX", "__pycache__", "site-packages", "dist-packages", "node_modules"}
 
 
 class Unusable(Exception):
@@ -34,6 +44,7 @@ class Entry:
         open: gives it opened for reading.
         path: where it lies; None in a zip.
         reason: why it must not be read, else empty.
+        order: which of several files that were handed in it is from, 0 for the latest.
     """
 
     place: PurePosixPath
@@ -41,10 +52,12 @@ class Entry:
     open: Callable | None = None
     path: Path | None = None
     reason: str = ""
+    order: int = 0
 
     @property
     def kind(self):
-        return self.place.suffix.lower()
+        """Its suffix in lower case, `.ipynb` for every notebook."""
+        return ".ipynb" if NOTEBOOK.search(self.place.name) else self.place.suffix.lower()
 
     def blocks(self, most, remedy):
         """Its content, block by block; in a damaged file some blocks may come before the error.
@@ -83,12 +96,12 @@ def shown(text, most=100):
 
 def hidden(name):
     """Whether programs, not people, made a file or folder of this name."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in MADE
 
 
 @contextmanager
 def unpacked(path, note):
-    """The files of a folder, a zip or a single notebook; of a folder that holds one zip and no notebook, the zip's.
+    """The files of a folder, a zip or a single notebook. Zips are looked into where there is no notebook beside them.
 
     Args:
         path: where it lies.
@@ -99,22 +112,64 @@ def unpacked(path, note):
 
     Raises:
         Unusable: nothing of it can be read.
+        SaveError: there is no room to copy a zip in a zip.
         OSError: it does not exist or must not be looked into.
     """
-    if path.is_dir():
-        entries = _folder(path, note)
-        zips = [entry for entry in entries if entry.kind == ".zip" and not entry.reason]
-        if len(zips) != 1 or any(entry.kind == ".ipynb" for entry in entries):
-            yield entries
-            return
-        note(f"{shown(zips[0].place)}: there are no notebooks beside it, so it is what counts.")
-        path = zips[0].path
-    with _open(path.resolve()) as file:
-        if path.suffix.lower() == ".ipynb":
-            size = os.fstat(file.fileno()).st_size
-            yield [Entry(PurePosixPath(path.name), size, lambda: _open(path.resolve()), path)]
+    copied = 0
+
+    def seekable(entry):
+        """A zip's file, to be read in any order: of a zip in a zip, a copy."""
+        nonlocal copied
+        if entry.path:
+            return stack.enter_context(_open(entry.path))
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile(prefix="lab3-"))
+            for block in entry.blocks(MAX_INNER - copied, "Pack your notebooks alone"):
+                copied += copy.write(block)
+        except OSError as error:
+            raise SaveError(f"{entry.place}: a zip in a zip could not be copied ({error.strerror}). Free some space."
+                            ) from error
+        return copy
+
+    with ExitStack() as stack:
+        if path.is_dir():
+            entries = _folder(path, note)
         else:
-            yield _zip(file)
+            file = stack.enter_context(_open(path.resolve()))
+            size = os.fstat(file.fileno()).st_size
+            one = Entry(PurePosixPath(path.name), size, lambda: _open(path.resolve()), path)
+            packed = one.kind != ".ipynb" and (one.kind in ARCHIVES or file.read(2) == b"PK")
+            entries = _zip(file) if packed else [one]
+        added = entries
+        for _ in range(MAX_ZIPS):
+            zips = [entry for entry in added if entry.kind == ".zip" and not entry.reason]
+            if not zips or _notebooks(entries):
+                break
+            added = _inside(zips, lambda zipped: _zip(seekable(zipped)), note)
+            entries = entries + added
+        yield entries
+
+
+def _notebooks(entries):
+    return any(entry.kind == ".ipynb" for entry in entries)
+
+
+def _inside(zips, read, note):
+    """What zips beside one another hold; nothing where more than one of them holds notebooks."""
+    inside = {}
+    for entry in zips[:MAX_ZIPS]:
+        try:
+            inside[entry] = read(entry)
+        except Unusable as error:
+            note(f"{shown(entry.place)}: not read: {error}.")
+    several = [shown(entry.place) for entry, entries in inside.items() if _notebooks(entries)]
+    if len(several) > 1 or len(zips) > MAX_ZIPS:
+        note(f"{len(zips)} zips, and no notebook beside them: which one counts is not clear. Hand in one zip, not "
+             f"{', '.join(several or [shown(entry.place) for entry in zips[:3]])}.")
+        return []
+    for entry in inside:
+        note(f"{shown(entry.place)}: there are no notebooks beside it, so it is what counts.")
+    return [one for entries in inside.values() for one in entries]
 
 
 def _folder(path, note):

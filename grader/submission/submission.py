@@ -1,7 +1,7 @@
 """Reads what students hand in: finds their notebooks and model, and in them the answer to every exercise.
 
-In: a folder, a zip or one notebook, made by anybody. Out: a `Submission`; whatever is wrong with the content is a note
-for the student, never an exception. Nothing is executed, and nothing is unpacked but the model.
+In: a folder, a zip or one notebook, or several of a student's, made by anybody. Out: a `Submission`; whatever is wrong
+with the content is a note for the student, never an exception. Nothing is executed.
 
 Which cell counts, in the students' words:
 1. The code cells with a line `#| exercise: ID` are looked at first.
@@ -10,7 +10,9 @@ Which cell counts, in the students' words:
 4. Of several, the last in the notebook counts. An untouched starter never replaces an answer, nor does a cell that
    is no Python.
 5. Of several notebooks, the one with the course's own file name comes first, then those whose name begins with the
-   exercise's number, then the others by name. The first with an answer counts.
+   exercise's number, then the others by name. Of several files that a student handed in, the latest comes first; a
+   notebook in a folder `notebooks` comes before another of its name, and one in a folder such as `backup` or `old`
+   comes last. The first with an answer counts.
 What else of the notebook goes with the definition is `grader.submission.answer_code`'s rule.
 """
 
@@ -21,14 +23,16 @@ import os
 import re
 import tempfile
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
-from grader.submission.answer_code import MAX_STATEMENTS, Broken, Notebook, Statement, read_cell
-from grader.submission.archive import MB, Unusable, hidden, shown, unpacked
+from grader.submission.answer_code import MAX_CODE, MAX_STATEMENTS, Broken, Notebook, Statement, read_cell
+from grader.submission.archive import ARCHIVES, MB, NOTEBOOK, Unusable, hidden, shown, unpacked
 from lab3.common.files import InputError, SaveError
-from lab3.exercises.table import EXERCISES
+from lab3.exercises.table import EXERCISES, MARKER
 
 NOTEBOOKS = {
     "01": "01_multi_head_attention.ipynb",
@@ -39,22 +43,33 @@ NOTEBOOKS = {
     "06": "06_inpainting_and_fid.ipynb",
 }
 MODEL = ("work", "maskgit.safetensors")
-ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # only the first can be read
 # What stands beside the submissions' folders in the results.
 OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv",
              "similar", "similar.csv", "similar.html")
 
+MAX_FILES = 10  # or folders that are one student's
 MAX_NOTEBOOKS = 50
 MAX_NOTEBOOK = 20 * MB  # of a notebook, its outputs included
 MAX_READ = 100 * MB  # of all notebooks of a submission
 MAX_MODEL = 500 * MB  # that of the preset "report" has 150
-MAX_CODE = 200_000  # characters of a cell, or of an answer
-MAX_ALL_CODE = 1_000_000  # characters of a notebook's code
+MAX_OBJECTS = 500_000  # of a notebook's JSON, outputs included
+MAX_CELLS = 5_000  # of a submission; the course's notebooks have about 200
+MAX_ALL_CODE = 1_000_000  # characters of a submission's code
 MAX_NAME = 100  # bytes of a submission's name
 MAX_NOTES = 30
 
-MARK = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*exercise[ \t]*:[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
 FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
+CONFLICT = re.compile(r"^ *(?:<{7}|>{7}) ", re.MULTILINE)  # what git writes around the sides of a conflict
+BACKUP = re.compile(r"(?:^|[^a-z])(?:backups?|bak|old|copy|copies|archived?|previous|kopie|sicherung)(?:[^a-z]|$)"
+                    "|備份|备份|舊|旧", re.IGNORECASE)  # names of folders
+# What files and folders are called in the downloads of Canvas (student, number, number of the file, file), Moodle and
+# Gradescope.
+CANVAS = re.compile(r"(?:(anon_[^_]+)_(?:LATE_)?|(.+?)_(?:LATE_)?(\d{1,20})_)(?:(\d{1,20})_(.+)|(?:text|link)\.html)",
+                    re.IGNORECASE)
+MOODLE = re.compile(r"(.+_\d+)_assignsubmission_[a-z]+(?:_(.*))?", re.IGNORECASE)
+GRADESCOPE = re.compile(r"submission_\d+")
+# The folders of the lab itself, which hold no other student's work.
+KIT = {"notebooks", "work", "lab3", "data", "docs", "binder", "solutions", "grader", "tests", "benchmarks"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ class Submission:
         answers: a dict, exercise id -> `Answer`; every exercise is in it.
         model: the path of the trained model, or None. One from a zip is gone after the block of `opened`.
         notes: what could not be read, and why, for the student.
-        readable: whether there was a notebook that could be read.
+        notebooks: those that could be read, as text.
         digest: SHA-256 of all that counts: the notebooks and the model.
     """
 
@@ -91,8 +106,27 @@ class Submission:
     answers: dict
     model: Path | None
     notes: tuple
-    readable: bool
+    notebooks: tuple
     digest: str
+
+    @property
+    def readable(self):
+        """Whether there was a notebook that could be read."""
+        return bool(self.notebooks)
+
+
+class Download(NamedTuple):
+    """What the name of a file or folder in a download of Canvas, Moodle or Gradescope tells.
+
+    Attributes:
+        submission: the same for all that one student handed in.
+        number: Canvas's number of the file, higher for a later one; else None.
+        file: the student's own name for it, without the number that Canvas adds when it is handed in again.
+    """
+
+    submission: str
+    number: int | None
+    file: str
 
 
 @contextlib.contextmanager
@@ -100,7 +134,7 @@ def opened(path, name=None):
     """Read a submission; what had to be unpacked for it is there as long as the block lasts.
 
     Args:
-        path: a folder, a zip or an .ipynb file.
+        path: a folder, a zip or an .ipynb file; or several of one student's, the latest first.
         name: what to call it; default: after its path.
 
     Yields:
@@ -126,16 +160,38 @@ def read_submission(path, folder=None, name=None):
     Raises:
         SaveError: there is no room to unpack the model.
     """
-    path, shelf = Path(path), _Shelf(folder)
-    try:
-        with unpacked(path, shelf.note) as entries:
-            shelf.take(entries)
-    except SaveError:
-        raise
-    except (Unusable, OSError) as error:
-        shelf.note(f"{shown(path.name)}: {getattr(error, 'strerror', None) or error}.")
+    paths = [Path(one) for one in ([path] if isinstance(path, (str, Path)) else path)]
+    shelf = _Shelf(folder)
+    with contextlib.ExitStack() as stack:
+        found, failed = [], False
+        for place, one in enumerate(paths[:MAX_FILES]):
+            try:
+                found += [replace(entry, order=place) for entry in stack.enter_context(unpacked(one, shelf.note))]
+            except SaveError:
+                raise
+            except (Unusable, OSError) as error:
+                failed = True
+                shelf.note(f"{shown(one.name)}: {getattr(error, 'strerror', None) or error}.")
+        if len(paths) > 1:
+            shelf.note(f"Read together as one student's: {_listed(one.name for one in paths[:MAX_FILES])}.")
+        if len(paths) > MAX_FILES:
+            shelf.note(f"Of {len(paths)} files, the latest {MAX_FILES} are read. Hand in one zip.")
+        if found or not failed:
+            shelf.take(found)
     answers = {exercise: _answer(exercise, shelf.pages) for exercise in EXERCISES}
-    return Submission(name or safe_name(path), answers, shelf.model, shelf.notes, bool(shelf.pages), shelf.digest)
+    return Submission(name or safe_name(paths[0]), answers, shelf.model, shelf.notes,
+                      tuple(page.shown for page in shelf.pages), shelf.digest)
+
+
+def downloaded(name):
+    """What the name of a file or folder tells, a `Download`; None where no system names its downloads so."""
+    if found := CANVAS.fullmatch(name):
+        anonymous, student, user, number, file = found.groups()
+        return Download(f"{anonymous or f'{student}_{user}'}_canvas", number and int(number),
+                        re.sub(r"-\d+(?=\.\w+$)", "", file or ""))
+    if found := MOODLE.fullmatch(name):
+        return Download(f"{found[1]}_assignsubmission_file", None, found[2] or "")
+    return Download(name, None, "") if GRADESCOPE.fullmatch(name) else None
 
 
 def find_submissions(paths):
@@ -143,17 +199,18 @@ def find_submissions(paths):
 
     A file is a submission. So is a folder that directly holds notebooks, a folder `notebooks` or a folder `work`.
     Of any other folder, the folders and archives in it are the submissions, hidden ones aside; where it holds none of
-    these, it is one itself.
+    these, it is one itself. What Canvas and Moodle name as one student's is one submission.
 
     Args:
         paths: files and folders.
 
     Returns:
-        A dict, name -> path. The names are fit for folders and differ also where case does not count; the same paths
-        give the same names, in whatever order.
+        A dict, name -> a tuple of paths, the latest first. The names are fit for folders and differ also where case
+        does not count; the same paths give the same names, in whatever order.
 
     Raises:
-        InputError: a path does not exist or cannot be looked into; the message names it.
+        InputError: a path does not exist or cannot be looked into, or it may be one submission or a class; the message
+            names it.
     """
     found = {}
     for path in map(Path, paths):
@@ -163,25 +220,113 @@ def find_submissions(paths):
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}. Name a folder, a zip or a notebook that exists.") from None
     named, taken = {}, set(OWN_FILES)
-    for place in sorted(found):
-        base = name = safe_name(found[place])
-        number = 2
+    for base, group in _students([found[place] for place in sorted(found)]):
+        name, number = base, 2
         while name.casefold() in taken:
             name, number = f"{base}-{number}", number + 1
         taken.add(name.casefold())
-        named[name] = found[place]
+        named[name] = group
     return named
 
 
+def _students(paths):
+    """Paths by student: a list of (name, tuple of paths, the latest first)."""
+    groups = {}
+    for path in paths:
+        told = downloaded(path.name)
+        groups.setdefault(told and not GRADESCOPE.fullmatch(path.name) and told.submission or path, []).append(path)
+    found = []
+    for student, group in groups.items():
+        numbers = {(told.number, Path(told.file).stem) for told in (downloaded(path.name) for path in group)
+                   if told and told.number}
+        if len(numbers) > len(dict(numbers)):  # two files have one number: these are not Canvas's
+            found += [(safe_name(path), (path,)) for path in group]
+        else:
+            group.sort(key=lambda path: -((downloaded(path.name) or Download("", None, "")).number or 0))
+            found.append((safe_name(student), tuple(group)))
+    return found
+
+
 def _submissions_in(path):
+    """The submissions that a path names. Raises `InputError` where it may be one or several."""
     path.stat()
+    if downloaded(path.name) and not CANVAS.fullmatch(path.name):  # which lab_3_2026_submissions matches, too
+        return [path]
     if not path.is_dir():
+        if len(several := _one_a_student(_names_in(path))) > 1:
+            raise InputError(f"{path}: holds submissions of several students, such as {several[0]} and {several[1]}. "
+                             "Unpack it and name the folder.")
         return [path]
-    children = [child for child in path.iterdir() if not hidden(child.name)]
-    if any(child.suffix.lower() == ".ipynb" or child.name in ("notebooks", "work") and child.is_dir()
-           for child in children):
+    handed, packed, own = _look_into(path)
+    if own:
+        bare = [child for child in own if child.is_file()]
+        if other := next(chain(handed, _others(packed)), None) or _same_exercise(bare):
+            raise InputError(f"{path}: {own[0].name} lies beside {other.name}: is this one submission, or several? "
+                             "Give each student's files a folder of their own and move out what belongs to nobody; "
+                             f"where {path.name} is one submission, pack it as a zip.")
         return [path]
-    return [child for child in children if child.is_dir() or child.suffix.lower() in ARCHIVES] or [path]
+    if packed and not handed and all(map(_several_in, packed)):
+        one, other = _several_in(packed[0])[:2]
+        raise InputError(f"{packed[0]}: holds several submissions, such as {one} and {other}. Name {packed[0]} itself "
+                         "where it is a class; where it is one submission, pack it as a zip.")
+    return [*handed, *packed] or [path]
+
+
+def _several_in(path):
+    """The names of submissions in a folder that looks like a class; empty where it looks like one submission."""
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        return []
+    handed, packed, own = _look_into(path)
+    names = _one_a_student(child.name for child in handed)
+    if len(names) < 2 and not own:
+        names = [child.name for child in islice(_others(packed), 2)]
+    return names if len(names) > 1 else []
+
+
+def _look_into(folder):
+    """What a folder holds.
+
+    Returns:
+        (handed, packed, own): files and folders that a system named as handed in; other folders and archives; other
+        notebooks, and the lab's folders `notebooks` and `work`.
+    """
+    children = sorted(child for child in folder.iterdir() if not hidden(child.name))
+    packed = [child for child in children if child.is_dir() or child.suffix.lower() in ARCHIVES]
+    bare = [child for child in children if NOTEBOOK.search(child.name)]
+    handed = [child for child in children if downloaded(child.name)]
+    if not any(child in packed + bare for child in handed):  # no download, but a file such as sample_1_2_3.png
+        handed = []
+    own = bare + [child for child in packed if child.is_dir() and child.name in ("notebooks", "work")]
+    return (handed, [child for child in packed if child not in handed], [child for child in own if child not in handed])
+
+
+def _names_in(path):
+    """The names of all files and folders in a folder or an archive; none where it cannot be read."""
+    with contextlib.suppress(Unusable, OSError), unpacked(path, str) as entries:
+        return sorted({part for entry in entries for part in entry.place.parts})
+    return []
+
+
+def _one_a_student(names):
+    """Of the names that Canvas, Moodle or Gradescope gave, one for each student."""
+    return list({told.submission: name for name in names if (told := downloaded(name))}.values())
+
+
+def _others(packed):
+    """Folders and archives that hold notebooks, and are neither the lab's nor a backup."""
+    return (child for child in packed if child.name not in KIT and not BACKUP.search(child.stem) and any(
+        NOTEBOOK.search(name) for name in _names_in(child)))
+
+
+def _same_exercise(notebooks):
+    """The first notebook that has an exercise of an earlier one, where neither is numbered nor a copy; else None."""
+    seen = {}
+    for path in notebooks:
+        stem = re.sub(r"(?:-Copy\d+| ?\(\d+\))$", "", path.name.partition(".ipynb")[0])
+        for exercise, answer in () if re.match("0[0-6]", stem) else read_submission(path).answers.items():
+            if answer.problem != "missing" and seen.setdefault(exercise, stem) != stem:
+                return path
+    return None
 
 
 def safe_name(path):
@@ -198,15 +343,18 @@ class _Shelf:
 
     def __init__(self, folder):
         self.folder, self.pages, self.model = folder, [], None
-        self._notes, self._read, self._digest = [], 0, hashlib.sha256()
+        self.cells, self.code = MAX_CELLS, MAX_ALL_CODE  # how many may still be read
+        self._notes, self._more, self._read, self._digest = [], 0, 0, hashlib.sha256()
 
     def note(self, text):
-        self._notes.append(text)
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(text)
+        else:
+            self._more += 1
 
     @property
     def notes(self):
-        more = len(self._notes) - MAX_NOTES
-        return (*self._notes[:MAX_NOTES], *([f"And {more} more notes like these."] if more > 0 else []))
+        return (*self._notes, *([f"And {self._more} more notes like these."] if self._more else []))
 
     @property
     def digest(self):
@@ -214,17 +362,19 @@ class _Shelf:
 
     def take(self, entries):
         """Read the notebooks and the model among some files."""
-        notebooks = sorted((entry for entry in entries if entry.kind == ".ipynb"), key=lambda entry: entry.place)
+        notebooks = sorted((entry for entry in entries if entry.kind == ".ipynb"), key=lambda entry: (
+            backup(entry.place), course_name(entry.place) not in NOTEBOOKS.values(), *_rank(entry)))
         for entry in notebooks[:MAX_NOTEBOOKS]:
             self._take_notebook(entry)
         if len(notebooks) > MAX_NOTEBOOKS:
-            self.note(f"Of {len(notebooks)} notebooks, the first {MAX_NOTEBOOKS} by name are read. "
-                      "Hand in those of the course alone.")
+            self.note(f"Of {len(notebooks)} notebooks, {MAX_NOTEBOOKS} are read, those with the course's file names "
+                      "first. Hand in those of the course alone.")
         if not notebooks:
-            self.note("There is no notebook in it. Hand in the folder or the zip that holds your .ipynb files.")
+            there = f", only {_listed(entry.place for entry in entries)}" if entries else ""
+            self.note(f"There is no notebook in it{there}. Hand in the folder or the zip that holds your .ipynb files.")
         models = [entry for entry in entries if entry.place.name == MODEL[-1]]
         right = sorted((entry for entry in models if entry.place.parts[-2:] == MODEL),
-                       key=lambda entry: (bool(entry.reason), len(entry.place.parts), entry.place))
+                       key=lambda entry: (bool(entry.reason), backup(entry.place), *_rank(entry)))
         if right:
             self._take_model(right[0])
         elif models:
@@ -241,7 +391,7 @@ class _Shelf:
         for part in (str(entry.place).encode("utf-8", "replace"), raw):
             self._digest.update(hashlib.sha256(part).digest())
         try:
-            self.pages.append(_Page(entry.place, _cells(raw), self.note))
+            self.pages.append(_Page(entry, _cells(raw), self))
         except Unusable as error:
             self.note(f"{shown(entry.place)}: not read: it {error}.")
 
@@ -269,11 +419,17 @@ class _Shelf:
 def _cells(raw):
     """The cells of a notebook, pairs (is it code, its text). Raises `Unusable`."""
     again = "Open it in JupyterLab, save it and hand it in again"
+    if raw.count(b"{") + raw.count(b"[") > MAX_OBJECTS:
+        raise Unusable(f"holds more than {MAX_OBJECTS:,} JSON objects and lists. Clear its outputs, save it and hand "
+                       "it in again")
     try:
         data = json.loads(raw)
     except RecursionError:
         raise Unusable(f"is nested too deep. {again}") from None
     except ValueError as error:  # of JSON, or of the encoding
+        if CONFLICT.search(raw.decode("utf-8", "replace")):
+            raise Unusable("holds git's conflict markers (<<<<<<<, >>>>>>>). Keep one side of each conflict in a text "
+                           "editor, open it in JupyterLab, save it and hand it in again") from None
         raise Unusable(f"is {'damaged' if raw.strip() else 'empty'} ({shown(error)}). {again}") from None
     cells = data.get("cells") if isinstance(data, dict) else None
     if cells is None and isinstance(data, dict) and isinstance(data.get("worksheets"), list):  # as before 2015
@@ -295,6 +451,22 @@ def _code_and_source(cell):
     return cell.get("cell_type", "code") == "code", source.encode("utf-8", "replace").decode()
 
 
+def course_name(place):
+    """A notebook's file name without what a system or a browser added."""
+    told = downloaded(place.name)
+    return NOTEBOOK.sub(".ipynb", told.file if told else place.name)
+
+
+def backup(place):
+    """Whether a file lies in a folder of backups."""
+    return any(map(BACKUP.search, place.parts[:-1]))
+
+
+def _rank(entry):
+    """What decides between files that are equal in other respects."""
+    return entry.order, "notebooks" not in entry.place.parts[-2:-1], len(entry.place.parts), str(entry.place)
+
+
 @dataclass(frozen=True)
 class _Cell:
     """A cell: its number counted from 1, its text, the exercises it is marked for; its statements, or why none."""
@@ -310,25 +482,29 @@ class _Cell:
 class _Page:
     """A notebook that was read. Raises `Unusable` where it holds more than a notebook of the course may."""
 
-    def __init__(self, place, cells, note):
-        self.place, self.shown, self.cells, statements = place, shown(place), [], 0
-        if sum(len(source) for code, source in cells if code and len(source) <= MAX_CODE) > MAX_ALL_CODE:
-            raise Unusable(f"holds more than {MAX_ALL_CODE:,} characters of code. Remove what is no code of yours")
+    def __init__(self, entry, cells, shelf):
+        self.entry, self.shown, self.cells, statements = entry, shown(entry.place), [], 0
+        written = sum(len(source) for code, source in cells if code and len(source) <= MAX_CODE)
+        for number, room, what in ((len(cells), shelf.cells, f"{MAX_CELLS:,} cells"),
+                                   (written, shelf.code, f"{MAX_ALL_CODE:,} characters of code")):
+            if number > room:
+                raise Unusable(f"brings the submission to more than {what}. Remove what is no code of yours")
         for number, (code, source) in enumerate(cells, 1):
-            marks = tuple(dict.fromkeys(MARK.findall(source[:MAX_CODE])))
+            marks = tuple(dict.fromkeys(MARKER.findall(source[:MAX_CODE])))
             for mark in (one for one in marks if one not in EXERCISES):
-                note(f"{self.shown}, cell {number}: exercise {shown(mark)!r} does not exist. "
-                     f"The exercises are: {', '.join(EXERCISES)}.")
+                shelf.note(f"{self.shown}, cell {number}: exercise {shown(mark)!r} does not exist. "
+                           f"The exercises are: {', '.join(EXERCISES)}.")
             if code or EXERCISES.keys() & marks:
                 self.cells.append(_read(number, code, source, marks))
                 statements += len(self.cells[-1].statements)
             if statements > MAX_STATEMENTS:
                 raise Unusable(f"holds more than {MAX_STATEMENTS} statements. Remove what is no code of yours")
+        shelf.cells, shelf.code = shelf.cells - len(cells), shelf.code - written
 
     def rank(self, number):
         """How early this notebook is looked at for the exercises of the notebook with this number."""
-        name = self.place.name
-        return name != NOTEBOOKS[number], not name.startswith(number), len(self.place.parts), str(self.place)
+        name = course_name(self.entry.place)
+        return (backup(self.entry.place), name != NOTEBOOKS[number], not name.startswith(number), *_rank(self.entry))
 
     @cached_property
     def notebook(self):
@@ -348,7 +524,9 @@ def _read(number, code, source, marks):
             raise Broken(f"it is longer than {MAX_CODE:,} characters")
         return _Cell(number, code, source, marks, tuple(read_cell(number, source if code else FENCE.sub("", source))))
     except Broken as error:
-        return _Cell(number, code, source[:MAX_CODE], marks, (), str(error))
+        conflict = CONFLICT.search(source[:MAX_CODE])
+        why = "it holds git's conflict markers; keep one side of each conflict" if conflict else str(error)
+        return _Cell(number, code, source[:MAX_CODE], marks, (), why)
 
 
 @dataclass(frozen=True)
@@ -411,14 +589,12 @@ def _take(exercise, written, stubs, broken):
     notes = [f"{counts.where} counts: {counts.why}."]
     if others:
         notes.append(f"{name} is also defined in {_listed(one.where for one in others)}. Of several, the last counts; "
-                     "of several notebooks, the one with the course's own file name.")
+                     "of several notebooks, the one with the course's own file name, one in a backup folder last.")
     if stubs:
         notes.append(f"Untouched starters do not count: {_listed(one.where for one in stubs)}.")
     notes += [f"{one.where} does not count: {one.cell.broken}." for one in broken[:3]]
     try:
         made = counts.page.excerpt(counts.cell, counts.statement, name)
-        if len(made.text) > MAX_CODE:
-            raise Broken(f"with all it needs, the answer is longer than {MAX_CODE:,} characters")
     except Broken as error:
         return Answer(exercise, "", tuple(notes), f"{counts.where}: {error}. Mend it and hand it in again.")
     if helpers := [number for number in made.cells if number != counts.cell.number]:

@@ -9,26 +9,30 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lab3.common.files import InputError
-from lab3.exercises.table import EXERCISES, IMPORTS, MARK, NBGRADER
+from lab3.exercises.table import EXERCISES, IMPORTS, MARK, MARKER, NBGRADER
 
 
 def exercise_of(cell):
-    """The exercise id in a cell's first line, or None. Raises `InputError` for an id that does not exist."""
-    first = cell.lstrip().split("\n", 1)[0].strip()
-    if not first.startswith(MARK):
+    """The exercise id in a cell's first marker line, or None. Raises `InputError` for an id that does not exist."""
+    found = MARKER.search(cell)
+    if not found or cell.lstrip().startswith("%%") and not TIMED.match(cell):
         return None
-    name = first.removeprefix(MARK).strip()
+    name = found[1]
     if name not in EXERCISES:
         raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
     return name
 
 
+TIMED = re.compile(r"\A\s*%%(?:time|timeit|capture|prun)\b.*")  # cell magics that run the cell as Python
 FUTURE = re.compile(r"^from __future__ import [\w ,]+", re.MULTILINE)
 
 
 def answer_file(cell):
-    """The text of an answer's file: the imports it counts on, then the cell; Python wants `__future__` first."""
-    cell = cell.strip()
+    """The text of an answer's file: the imports it counts on, then the cell; Python wants `__future__` first.
+
+    A cell magic above the answer becomes an empty line, and the marker is written as the course writes it.
+    """
+    cell = MARKER.sub(rf"{MARK} \1", TIMED.sub("", cell.strip()))
     future = "".join(f"{line.strip()}; " for line in FUTURE.findall(cell))
     return f"{future}{IMPORTS}\n\n{FUTURE.sub('', cell)}\n"
 
@@ -36,7 +40,7 @@ def answer_file(cell):
 def cell_of(text):
     """What `answer_file` made its text from, the answer as it was written, without the kit's and nbgrader's marks."""
     lines = text.replace(IMPORTS, "", 1).strip().splitlines()
-    return "\n".join(line for line in lines if not line.startswith(MARK) and line.strip() not in NBGRADER).strip("\n")
+    return "\n".join(line for line in lines if not MARKER.match(line) and line.strip() not in NBGRADER).strip("\n")
 
 
 def run_answer(name, text, path, given=None):

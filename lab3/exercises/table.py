@@ -4,6 +4,7 @@ To add one: a row here, its cell in a notebook source, its checks in `checks/`, 
 points in the rubric.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -49,6 +50,8 @@ TRAINING = tuple(name for name, one in EXERCISES.items() if one.notebook <= "03"
 DECODING = ("gamma_func", "inpainting", "iterative_decode")  # the answers that fill a hole
 
 MARK = "#| exercise:"
+# The same line as people and formatters write it: Black makes it "# | exercise:". Its group is the id.
+MARKER = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*exercise[ \t]*:[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
 NBGRADER = ("### BEGIN SOLUTION", "### END SOLUTION")
 
 # What every notebook imports in its first cell, so that an answer's cell can count on it.
