@@ -10,6 +10,8 @@ The rule, for a definition in a cell:
   alone; otherwise from the cells before it; otherwise from those after it.
 * What the lab gives anyway, `IMPORTS` of `lab3.exercises.table` and Python's own names, is looked for in the answer's
   own cell only; the other exercises' names nowhere: the grader gives these.
+* Where the answer looks names up in `globals()` or runs a text, what its own cell binds is kept, and every function and
+  class of the other cells.
 * Dropped: all else, such as calls that try something out, prints, plots, asserts and magics, and whatever needs the
   notebook's `lab` to be there.
 """
@@ -18,6 +20,7 @@ import ast
 import builtins
 import re
 import symtable
+import sys
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -268,6 +271,10 @@ def given_names():
 
 GIVEN = given_names()
 
+PYTHON = "{}.{}".format(*sys.version_info)
+# What a newer Python may accept and this one not: quotes and backslashes inside an f-string, `type` and `def f[T]`.
+NEWER = re.compile(r"\b[fF][rR]?[\"']|\b[rR][fF][\"']|^\s*type \w+|^\s*(?:def|class) \w+\[", re.MULTILINE)
+
 # A line at which IPython, not Python, is asked for something.
 MAGIC = re.compile(r"[%!?]|[\w.*]+\?\??$|\w[\w., \t\[\]\"']*=[ \t]*[%!]")
 TOKEN = re.compile(r"\"\"\"|'''|[\"'#\n()\[\]{}]|\\[^\n]|\\\n")
@@ -345,7 +352,8 @@ def read_cell(number, source):
     except SyntaxError as error:
         where = f" in line {error.lineno}" if error.lineno else ""
         shown = lines[error.lineno - 1].strip()[:100] if 0 < (error.lineno or 0) <= len(lines) else ""
-        raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}") from None
+        newer = f"; Python 3.12 and newer accept more, answers are read with Python {PYTHON}" if NEWER.search(text) else ""
+        raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}{newer}") from None
     except (RecursionError, MemoryError):
         raise Broken("it is too deeply nested to be read") from None
     except ValueError as error:  # of characters that no text has
@@ -425,6 +433,11 @@ class _Excerpt:
 
     def made(self):
         self._need({self.name})
+        if self.needed & {"globals", "eval", "exec"}:  # names that no statement shows
+            for one in self.notebook.statements:
+                own = one.cell == self.answer.cell or isinstance(one.nodes[0], (*FUNCTIONS, ast.ClassDef))
+                if own and not (one.does.reads & ANSWERS or one in self.notebook.of_lab) and one.does.binds - ANSWERS:
+                    self._keep(one)
         while more := [one for one in self.notebook.statements if one not in self.kept and self._alters(one)]:
             for one in more:
                 self._keep(one)

@@ -51,6 +51,9 @@ DECODING = ("gamma_func", "inpainting", "iterative_decode")  # the answers that 
 MARK = "#| exercise:"
 NBGRADER = ("### BEGIN SOLUTION", "### END SOLUTION")
 
+# What an answer may import, besides Python's own modules.
+PACKAGES = ("lab3", "matplotlib", "numpy", "PIL", "scipy", "torch", "torchvision", "tqdm")
+
 # What every notebook imports in its first cell, so that an answer's cell can count on it.
 IMPORTS = """\
 import math
