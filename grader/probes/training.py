@@ -76,7 +76,7 @@ def judge_validation_loss(seen, right):
            f"one that is {hidden - best:.1f} nats higher", reason)
 
 
-@probe("train_one_epoch", weight=4)
+@probe("train_one_epoch", weight=8)
 def hidden_tokens(train_one_epoch, draw):
     """A step follows the loss on the hidden tokens and no others, without smoothing."""
     B, T, V, lr = 5, 12, 7, 2.0

@@ -16,6 +16,7 @@ from grader.kernels.graded_notebook import GradedNotebook, Outcome, run_notebook
 from grader.probes import PROBES
 from grader.probes.attention import ready_made
 from grader.probes.filling import FILLING
+from grader.results.files import LOOK
 from grader.results.result import ExerciseResult, ProbeResult, Result
 from grader.run import distances
 from grader.run.context import reference_texts, seed_of
@@ -27,9 +28,6 @@ from lab3.exercises.table import EXERCISES
 DECODING_SECONDS = 180
 TITLES = {"fid_decoding": FILLING.title,
           "fid_model": "Pictures filled with your model, by the reference decoding, are like the test pictures."}
-
-
-LOOK = "Your instructor may look at this code, as not all that it calls can be seen in it"
 
 
 def grade_one(path, name, context, done=None):

@@ -113,9 +113,11 @@ def attention_weights_sum(Attention):
         reason = "the layer value is not used: the values are made by another layer"
     elif torch.allclose(found - x, torch.ones(2, 5, 12), atol=1e-4):
         reason = "the input is added to the result: that belongs to the block around it"
-    for axis, mean, name in ((1, 1.0, "queries"), (2, 5 / 3, "heads")):  # 5 places, 3 heads
+    for axis, mean, text in (  # 5 places, 3 heads
+            (1, 1.0, "the softmax runs over the queries: it belongs on the keys, the last axis"),
+            (2, 5 / 3, "the softmax runs over the heads: it belongs on the keys, the last axis")):
         if torch.allclose(found.mean(dim=axis), torch.tensor(mean), atol=1e-4):
-            reason = f"the softmax runs over the {name}: it belongs on the keys, the last axis"
+            reason = text
     expect(torch.allclose(found, torch.ones(2, 5, 12), atol=1e-4), "output 1 where all values are 1",
            f"{found.min():.3g} to {found.max():.3g}", reason)
 

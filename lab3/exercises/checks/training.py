@@ -204,6 +204,7 @@ def _calls(log, trains=True):
                f"{name} is found by its name and called: no copy of it" if not calls else "")
     for batch, drawn in zip(log.batches, log.sampled, strict=True):
         expect(drawn.shape == tuple(batch.shape), f"sample_mask for {tuple(batch.shape)}", f"for {drawn.shape}",
+               "one mask for all rows: each row has its own" if drawn.shape[0] == 1 else
                "the last batch may be smaller: take the shape from the batch")
         expect(drawn.ratio is None, "sample_mask without a ratio", f"ratio {drawn.ratio}",
                "one ratio for the whole batch: left alone, sample_mask draws a ratio for each row")
