@@ -294,7 +294,7 @@ def judge_counts(seen, right):
 
 @probe("inpainting", 2)
 def at_least_one(inpainting, draw):
-    """Each step hides at least one token fewer in a row that hides any, none at ratio 1, and a finished row stays so."""
+    """Each step hides at least one token fewer in a row that hides any, none at ratio 1; a finished row stays so."""
     calls = []
     for ratio, share in draw.shuffled([(draw.number(0.1, 0.9), 1.0), (draw.number(0.1, 0.9), 0.9), (1.0, 0.7),
                                        (1.0, 1.0), (draw.number(0.2, 0.6), 0.01)]):

@@ -198,12 +198,13 @@ def distance_of(frechet_distance, *arguments):
 def dealt(mask, strict=False):
     """A `sample_mask` that deals out the rows of a mask (N, T) in their order, over and over.
 
-    Where it is strict, and asked for another prob_type than the default or for one ratio, it inverts them.
+    Where it is strict, and asked for another prob_type than the default, for one ratio or without a device, it inverts
+    them.
     """
     rows = itertools.cycle(mask)
 
     def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, device=None):
-        other = prob_type != "topk" or (ratio is not None and np.ndim(ratio) == 0)
+        other = prob_type != "topk" or (ratio is not None and np.ndim(ratio) == 0) or device is None
         return torch.stack([next(rows) for _ in range(batch)]) ^ (strict and other)
 
     return sample_mask
@@ -299,13 +300,14 @@ class ByContext(nn.Module):
 def take_attention_away():
     """Let all ready-made attention raise a RuntimeError in this process from now on, whatever calls it.
 
-    Nothing that an answer can reach holds what was there before: neither a name, nor a frame, nor the garbage collector.
+    Nothing that an answer can reach holds what was there before: no name, no frame, not the garbage collector.
     """
     def gone(*args, **options):
         raise RuntimeError("ready-made attention is not allowed in this exercise")
 
-    modules = [nn.MultiheadAttention, *(one for name, one in sys.modules.items() if re.match(r"torch\..*attention", name))]
-    functions = [F.multi_head_attention_forward, *(one for module in modules for one in vars(module).values())]
+    modules = [one for name, one in sys.modules.items() if re.match(r"torch\..*attention", name)]
+    functions = [F.multi_head_attention_forward]
+    functions += [one for owner in (nn.MultiheadAttention, *modules) for one in vars(owner).values()]
     for one in functions:
         if isinstance(one, FunctionType) and not one.__code__.co_freevars:
             code = one.__code__

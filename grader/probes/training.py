@@ -308,7 +308,7 @@ def judge_autocast(seen, right):
 
 @probe("train_one_epoch", weight=2)
 def masks(train_one_epoch, draw):
-    """The masks come from sample_mask with its defaults: each row has a ratio of its own."""
+    """The masks come from sample_mask with its defaults, the generator and the device: each row has its own ratio."""
     V, T, B, batches = 5, 64, 256, 4
     mask, model = draw.mask(T, *(draw.integer(1, T) for _ in range(12))), ByToken(torch.zeros(V + 1, V + 1))
     passes = watched(model, lambda module, z_indices, logits: z_indices == V)
@@ -342,7 +342,8 @@ def judge_masks(seen, right):
            "ratios of another distribution", "sample_mask is called with its own defaults, without a ratio")
     given = array(seen["given"], right["given"].shape, "bool", "the mask tokens that the transformer saw")
     expect(np.array_equal(given, right["mask"]), "mask tokens where sample_mask hides", "mask tokens elsewhere",
-           "the mask is inverted" if np.array_equal(given, ~right["mask"]) else
+           "the mask is inverted, or sample_mask is not called with its defaults, the generator and the device"
+           if np.array_equal(given, ~right["mask"]) else
            "sample_mask is found by its name and called with its defaults: no masks from elsewhere")
 
 

@@ -94,8 +94,8 @@ def _marks(graded, answer, most):
     """Points of an exercise.
 
     A probe that an answer which computes nothing could pass counts only beside one that passed and is not of that
-    kind; where a decisive probe fails, nothing counts. What ready-made attention could hide behind is named for a person
-    to look at, and costs nothing.
+    kind; where a decisive probe fails, nothing counts. What could hide ready-made attention is named for a person to
+    look at, and costs nothing.
     """
     outcomes = {one.name: graded.outcomes[f"probe-{one.name}"] for one in graded.probes}
     forbidden, hidden = ready_made(answer.text) if graded.exercise == "multi_head_attention" else ([], [])

@@ -271,7 +271,6 @@ def given_names():
 
 GIVEN = given_names()
 
-PYTHON = "{}.{}".format(*sys.version_info)
 # What a newer Python may accept and this one not: quotes and backslashes inside an f-string, `type` and `def f[T]`.
 NEWER = re.compile(r"\b[fF][rR]?[\"']|\b[rR][fF][\"']|^\s*type \w+|^\s*(?:def|class) \w+\[", re.MULTILINE)
 
@@ -352,8 +351,9 @@ def read_cell(number, source):
     except SyntaxError as error:
         where = f" in line {error.lineno}" if error.lineno else ""
         shown = lines[error.lineno - 1].strip()[:100] if 0 < (error.lineno or 0) <= len(lines) else ""
-        newer = f"; Python 3.12 and newer accept more, answers are read with Python {PYTHON}" if NEWER.search(text) else ""
-        raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}{newer}") from None
+        newer = "; Python 3.12 and newer accept more, answers are read with Python {}.{}".format(*sys.version_info)
+        raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}"
+                     f"{newer if NEWER.search(text) else ''}") from None
     except (RecursionError, MemoryError):
         raise Broken("it is too deeply nested to be read") from None
     except ValueError as error:  # of characters that no text has

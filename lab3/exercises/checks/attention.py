@@ -157,7 +157,8 @@ def formulas(seed):
         (dict(value="key"), "the values are made by the layer key"),
         (dict(value="query"), "the values are made by the layer query"),
     )
-    return x, _torch_attention(layers, x), [(_torch_attention(layers, x, **options), text) for options, text in mistakes]
+    wrong = [(_torch_attention(layers, x, **options), text) for options, text in mistakes]
+    return x, _torch_attention(layers, x), wrong
 
 
 def attention_formula(Attention):

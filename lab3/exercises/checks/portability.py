@@ -58,7 +58,8 @@ def newer_syntax(text):
 
 def other_packages(tree):
     """The packages that an answer imports and that need not be there; not those for which it has an `except`."""
-    guarded = {node for one in ast.walk(tree) if isinstance(one, ast.Try) for part in one.body for node in ast.walk(part)}
+    guarded = {node for one in ast.walk(tree) if isinstance(one, ast.Try) and one.handlers
+               for part in one.body for node in ast.walk(part)}
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) and node not in guarded:

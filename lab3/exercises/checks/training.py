@@ -156,7 +156,8 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
     def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, device=None):
         mask = torch.arange(tokens).expand(batch, -1) == len(log.sampled)
         log.sampled.append(SimpleNamespace(
-            shape=(int(batch), int(tokens)), prob_type=prob_type, ratio=ratio, generator=generator, mask=mask))
+            shape=(int(batch), int(tokens)), prob_type=prob_type, ratio=ratio, generator=generator, device=device,
+            mask=mask))
         return mask
 
     def masked_forward(transformer, z_indices, mask, mask_token_id):
@@ -211,6 +212,8 @@ def _calls(log, trains=True):
         expect(drawn.prob_type == "topk", "sample_mask with its default prob_type", repr(drawn.prob_type))
         expect(drawn.generator is log.generator, "the generator handed on to sample_mask", str(drawn.generator),
                "without it the masks cannot be repeated")
+        expect(drawn.device is not None, "the device handed on to sample_mask", "no device",
+               "without it the masks lie on the CPU, also where the model is on a GPU")
     for batch, drawn, forward in zip(log.batches, log.sampled, log.forwarded):
         expect(torch.equal(forward.z, batch), "masked_forward with the tokens of the batch", "other tokens")
         expect(forward.id == V, "masked_forward with mask_token_id", str(forward.id))
