@@ -229,6 +229,14 @@ def watched(model, note):
     return notes
 
 
+def trained(train_one_epoch, model, loader, V, lr=0.1, **options):
+    """What an epoch of plain gradient descent gives back."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    options = {"mask_token_id": V, "device": "cpu"} | options
+    return train_one_epoch(model, loader, optimizer, scheduler, **options)
+
+
 class Loader:
     """Batches to be counted and gone through, as those of a DataLoader; after the last one comes `error`, if any."""
 
