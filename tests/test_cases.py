@@ -29,18 +29,18 @@ def test_a_zip_entry_without_a_name_is_left_out():
 
 # Answers: the points, and what the feedback says
 
-FILES = "no other packages than those of the course, and no files of your own"
+FILES = "answers are graded with the packages of the course alone, and without files of your own"
 GRADED = {
     CASES / "else-not-implemented": (3.6, "a ValueError that names mode"),
     CASES / "dataclass-postponed": (4, ""),
     CASES / "names-in-globals": (4, ""),
     CASES / "kept-stream": (4, ""),
     CASES / "compiled-and-temporary": (15, f"{LOOK}: it uses inspect, f_code."),
-    CASES / "python-3.12-syntax": (0, "Python 3.12 and newer accept more, answers are read with Python 3.11"),
+    CASES / "python-3.12-syntax": (0, "Python 3.12 or newer may accept it, but answers are graded with 3.11"),
     CASES / "input": (0, "nobody can answer input() when answers are graded"),
     CASES / "cuda": (0, "answers are graded without a GPU"),
-    CASES / "einops": (0, f"einops is not there | when answers are graded, there are {FILES}"),
-    CASES / "own-file": (0, f"curves is not there | when answers are graded, there are {FILES}"),
+    CASES / "einops": (0, f"einops is not there | {FILES}"),
+    CASES / "own-file": (0, f"curves is not there | {FILES}"),
 }
 
 

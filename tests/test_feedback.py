@@ -4,6 +4,8 @@ In: the reference answers with one mistake each. Out: the likely reasons of the 
 share of the points that is left.
 """
 
+from types import SimpleNamespace
+
 import pytest
 from probing import TEXTS, failures
 from test_checks import changed, run
@@ -11,11 +13,11 @@ from test_checks import changed, run
 from grader.kernels.graded_notebook import explain
 from grader.probes import PROBES
 from grader.probes.attention import ready_made
-from lab3.exercises.checks import check
+from lab3.exercises.checks import check, portability
 
 ATTENTION = "multi_head_attention"
-CUT = "heads are cut one way and joined another"
-ROUND = "that belongs to the block around it"
+CUT = "heads are split one way and joined another"
+ROUND = "the residual connection is outside this class"
 # (exercise, mistake): the change; what the check says; what some probe says; the least and the largest share that stays
 MISTAKES = {
     (ATTENTION, "a residual"): (("return self.output(mixed)", "return x + self.output(mixed)"), ROUND, ROUND, 0.2, 0.4),
@@ -44,11 +46,11 @@ MISTAKES = {
         "one mask for all rows", "", 0, 0.9),
     ("train_one_epoch", "the loss of all tokens"): (("mvtm_loss(logits, targets, mask)", "mvtm_loss(logits, targets)"),
                                                     "hand it the mask", "the loss counts all tokens", 0.3, 0.7),
-    ("inpainting", "a finished row hides again"): (
+    ("inpainting", "hides tokens again"): (
         ("return z_predict, (rank < stay[:, None]) & mask",
          "stay = torch.where(hidden_now > 0, stay, torch.floor(float(gamma(ratio)) * n_hidden).long())\n"
          "    return z_predict, rank < stay[:, None] * (ratio < 1)"),
-        "a finished row hides again", "a finished row hides again", 0.5, 0.97),
+        "hides tokens again", "hides tokens again", 0.5, 0.97),
 }
 
 
@@ -88,12 +90,27 @@ def test_an_input_that_is_changed_in_place_is_no_dropout():
     ("RuntimeError: Index put requires the source and destination dtypes match", "bfloat16 under autocast"),
     ("NotImplementedError: raw_input was called, but this frontend does not support input requests.", "input()"),
     ("AssertionError: Torch not compiled with CUDA enabled", "without a GPU"),
-    ("ModuleNotFoundError: No module named 'einops'", "no other packages"),
+    ("ModuleNotFoundError: No module named 'einops'", "the packages of the course alone"),
 ])
 def test_causes_outside_the_answer_are_named(error, likely):
     kind, _, text = error.partition(": ")
     outcome = explain({"type": kind, "text": text, "line": 11}, "import einops")
     assert likely in outcome.likely and outcome.likely != "not written yet"
+
+
+@pytest.mark.parametrize("tokens, newer", [
+    (["FSTRING_START f'", "OP {", 'STRING "k"', "OP }", "FSTRING_END '"], False),
+    (["FSTRING_START f'", "OP {", "STRING 'k'", "OP }", "FSTRING_END '"], True),
+    (["FSTRING_START f'", "OP {", 'STRING "\\n"', "OP }", "FSTRING_END '"], True),
+    (["FSTRING_START f\"\"\"", "OP {", 'STRING "k"', "OP }", 'FSTRING_END """', "STRING '\\n'"], False),
+])
+def test_f_strings_of_newer_pythons_are_seen(tokens, newer, monkeypatch):
+    """As the tokenizer of Python 3.12 splits them."""
+    pairs = [SimpleNamespace(type=kind, string=text) for kind, text in (one.split(" ") for one in tokens)]
+    monkeypatch.setattr(portability.sys, "version_info", (3, 12))
+    monkeypatch.setattr(portability.tokenize, "generate_tokens", lambda _: pairs)
+    monkeypatch.setattr(portability.tokenize, "tok_name", {one.type: one.type for one in pairs})
+    assert portability.newer_syntax("") == newer
 
 
 def test_a_starters_own_error_is_not_written_yet():

@@ -14,6 +14,7 @@ import numpy as np
 
 from grader.probes.inside import attempt, every_nth, nn, one_by_one, torch, weighted
 from grader.probes.probe import array, case, every, expect, near, probe, refusals, unchanged
+from lab3.exercises.checks.tools import RESIDUAL, SPLIT
 from lab3.exercises.table import PACKAGES
 
 LAYERS = ("query", "key", "value", "output")
@@ -21,15 +22,12 @@ KEYS = sorted(f"{name}.{kind}" for name in LAYERS for kind in ("weight", "bias")
 NEAR, COARSE = dict(rtol=1e-3, atol=1e-4), dict(rtol=0.05, atol=0.05)
 
 
-CUT = "heads are cut one way and joined another: cut dim into (num_heads, dim / num_heads), and join them in this order"
-
-
 def output(key, expected, suspects=(), **options):
     return case(key, expected, suspects, what="the output", **NEAR | options)
 
 
 ROUND_IT = [
-    (lambda one: one["output"] + one["x"], "the input is added to the result: that belongs to the block around it"),
+    (lambda one: one["output"] + one["x"], RESIDUAL),
     ("causal", "a causal mask: here each place looks at all places"),
     ("key for value", "the values are made by the layer key")]
 
@@ -90,7 +88,7 @@ def judge_defaults(seen, right):
 @probe("multi_head_attention", 2, output("output", "the average of the values over all places, through output", [
     (lambda one: 0 * one["output"], "without a softmax the weights are the scores themselves"), *ROUND_IT,
     (lambda one: one["output"] * one["x"].shape[1] / one["heads"], "the softmax runs over the heads, not the keys"),
-    ("cut", CUT), ("joined", CUT)]), every(unchanged, key="kept"))
+    ("cut", SPLIT), ("joined", SPLIT)]), every(unchanged, key="kept"))
 def averages(MultiHeadAttention, draw):
     """Where all scores are alike each place takes the average of all places, and the input stays as it is."""
     heads, found = draw.integer(2, 4), []

@@ -13,7 +13,7 @@ import numpy as np
 
 from grader.probes.inside import ByToken, Stub, attempt, torch
 from grader.probes.probe import SEEDED, Wrong, array, exception_name, expect, probe, refused
-from lab3.exercises.checks.tools import UNUSED
+from lab3.exercises.checks.tools import FINISHED, UNUSED
 
 FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
 KEPT = "the mask token's logit is kept: drop it before the softmax"
@@ -321,7 +321,7 @@ def judge_at_least_one(seen, right):
         again = int((count[now == 0] > 0).sum())
         expect(again == 0, "no token hidden in a row that hides none now, whatever its n_hidden",
                f"hidden tokens in {again} of {int((now == 0).sum())} such rows",
-               "a finished row hides again: known tokens stay known")
+               FINISHED)
         more = int((count > np.maximum(now - 1, 0)).sum())
         expect(more == 0, "at least one token fewer hidden in a row that hides any", f"not so in {more} of 8 rows",
                "no clamp on how many stay hidden: floor(gamma * n_hidden) may be as many as are hidden now")

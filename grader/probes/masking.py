@@ -23,7 +23,7 @@ from grader.probes.probe import (
     refusals,
     unchanged,
 )
-from lab3.exercises.checks.tools import FLAT, INVERTED
+from lab3.exercises.checks.tools import FLAT, INVERTED, SAME_SHARE
 
 OWN = "places are drawn once for the whole batch: each row has its own"
 
@@ -135,7 +135,7 @@ def judge_a_ratio_drawn_for_each_row(seen, right):
         expect(apart.mean() > 0.5, f"rows of a batch that hide different shares, with {prob_type}",
                "rows that hide nearly the same share",
                "one ratio was drawn for the whole batch: draw one for each row" if hidden.mean(axis=1).std() > 6 else
-               "the share is always the same: without a ratio, draw one for each row, and hide that share")
+               SAME_SHARE)
         for rows, most, text in ((hidden.ravel(), 0.08, "all rows"), (hidden[:, 0], 0.45, "the first row of each call"),
                                  (hidden[:, -1], 0.45, "the last row of each call")):
             found = (rows[:, None] <= levels).mean(axis=0)

@@ -27,7 +27,7 @@ DECISIVE = "decisive: while this fails, the exercise gives no points"
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, half characters
 _STEERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # turn the direction of what follows
 _ADVICE = ("The public checks of the notebook say it too: ", "Likely: ")  # how such notes begin
-LOOK = "Your instructor may look at this code, as not all that it calls can be seen in it"
+LOOK = "Your instructor may review this code, because it does not show all that it calls"
 _QUIET = re.compile("It uses other cells |.* counts: ")
 _SHAPE = re.compile(r"shape \(([0-9, ]*)\)")
 

@@ -351,7 +351,7 @@ def read_cell(number, source):
     except SyntaxError as error:
         where = f" in line {error.lineno}" if error.lineno else ""
         shown = lines[error.lineno - 1].strip()[:100] if 0 < (error.lineno or 0) <= len(lines) else ""
-        newer = "; Python 3.12 and newer accept more, answers are read with Python {}.{}".format(*sys.version_info)
+        newer = "; Python 3.12 or newer may accept it, but answers are graded with {}.{}".format(*sys.version_info)
         raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}"
                      f"{newer if NEWER.search(text) else ''}") from None
     except (RecursionError, MemoryError):

@@ -14,7 +14,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from lab3.exercises.checks import tools
-from lab3.exercises.checks.tools import CheckFailed, expect, is_tensor, refuses, rng, suspect, takes, untouched
+from lab3.exercises.checks.tools import (
+    RESIDUAL,
+    SPLIT,
+    CheckFailed,
+    expect,
+    is_tensor,
+    refuses,
+    rng,
+    suspect,
+    takes,
+    untouched,
+)
 
 LAYERS = ("query", "key", "value", "output")
 READY_MADE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -90,11 +101,10 @@ def attention_averages(Attention):
         _set(getattr(attention, name), weight)
     found, mean = attention(x), x.mean(dim=1, keepdim=True).expand(2, 5, 12)
     so_far, order = x.cumsum(dim=1) / torch.arange(1, 6)[:, None], torch.arange(12).view(4, 3).T.flatten()
-    cut = "heads are cut one way and joined another: cut dim into (num_heads, dim / num_heads), and join in this order"
     reason = suspect(found.detach(), [
         (mean * 0, "without a softmax the weights are the scores themselves"),
         (so_far, "a causal mask: here each place may look at all places"),
-        (mean[..., order], cut), (mean[..., order.argsort()], cut),
+        (mean[..., order], SPLIT), (mean[..., order.argsort()], SPLIT),
     ], "the heads get mixed up with the places: after the cut into heads, the axes of heads and places must change "
        "order, and change back before the heads are joined")
     expect(torch.allclose(found, mean, atol=1e-5), "the average over the places", "something else", reason)
@@ -112,7 +122,7 @@ def attention_weights_sum(Attention):
     if torch.allclose(found, attention(x)):
         reason = "the layer value is not used: the values are made by another layer"
     elif torch.allclose(found - x, torch.ones(2, 5, 12), atol=1e-4):
-        reason = "the input is added to the result: that belongs to the block around it"
+        reason = RESIDUAL
     for axis, mean, text in (  # 5 places, 3 heads
             (1, 1.0, "the softmax runs over the queries: it belongs on the keys, the last axis"),
             (2, 5 / 3, "the softmax runs over the heads: it belongs on the keys, the last axis")):

@@ -15,6 +15,7 @@ from lab3.exercises.checks.tools import (
     INVERTED,
     NEAR,
     ROWS,
+    SAME_SHARE,
     Stub,
     V,
     as_text,
@@ -78,7 +79,6 @@ def mask_products(sample_mask):
 def mask_ratio_a_row(sample_mask):
     """Without a ratio, one is drawn for each row, from U(0, 1)."""
     one = "one ratio was drawn for the whole batch: draw a ratio for each row"
-    fixed = "the share is always the same: without a ratio, draw one for each row, and hide that share"
     counts = set(_mask(sample_mask, 64, 256).sum(dim=1).tolist())
     expect(len(counts) > 1, "rows of a batch of 64 hide different numbers of tokens",
            f"all 64 rows hide {min(counts)}", one)
@@ -86,7 +86,7 @@ def mask_ratio_a_row(sample_mask):
         shares, again = (_mask(sample_mask, ROWS, 64, prob_type, generator=rng(n)).double().mean(dim=1) for n in (0, 1))
         below = [(shares <= level).double().mean().item() for level in (0.25, 0.5, 0.75)]
         same_share = abs(shares.mean() - again.mean()) < 0.05
-        reason = (fixed if same_share else one) if shares.std() < 0.1 else ""
+        reason = (SAME_SHARE if same_share else one) if shares.std() < 0.1 else ""
         if abs(shares.mean() - 2 / math.pi) < 0.02:
             reason = "the ratio went through gamma: gamma belongs to decoding"
         expect(np.allclose(below, [0.25, 0.5, 0.75], rtol=0, atol=NEAR + 0.02),

@@ -11,7 +11,7 @@ import re
 import sys
 import tokenize
 
-from lab3.exercises.checks.tools import expect
+from lab3.exercises.checks.tools import NO_GPU, NO_INPUT, NO_PACKAGE, expect
 from lab3.exercises.table import PACKAGES
 
 OLDEST = (3, 11)  # the Python that the course asks for
@@ -21,17 +21,15 @@ def portable(answer, namespace):
     """It runs where answers are graded."""
     text = "".join(linecache.getlines(namespace.get("__file__", "")))
     expect(not newer_syntax(text), f"code that Python {'.'.join(map(str, OLDEST))} reads", "newer syntax",
-           "answers may be graded with an older Python than yours: inside an f-string use other quotes, no backslashes")
+           "answers may be graded with an older Python than yours: in an f-string, use other quotes and no backslash")
     tree = ast.parse(text)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     expect(not (others := other_packages(tree)), f"imports of {', '.join(PACKAGES)} and of Python's own modules",
-           f"import {', '.join(others)}", "when answers are graded, there are no other packages, and no files of your "
-           "own: put helpers into the cell of the answer")
+           f"import {', '.join(others)}", NO_PACKAGE)
     expect(not any(isinstance(one.func, ast.Name) and one.func.id == "input" for one in calls), "no question",
-           "input()", "nobody can answer input() when answers are graded: set a variable instead")
+           "input()", NO_INPUT)
     expect("is_available" in text or not any(map(_on_gpu, calls)), "tensors on the device of the inputs",
-           "a call that asks for cuda",
-           "answers are graded without a GPU: make new tensors on the device of an input, such as x.device")
+           "a call that asks for cuda", NO_GPU)
 
 
 def newer_syntax(text):
