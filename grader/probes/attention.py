@@ -471,7 +471,7 @@ class _Names(ast.NodeVisitor):
             if re.search(r"\bnn\.(Transformer|attention)$", path):
                 self.found.append(path)
         if INNER.fullmatch(path):
-            self.hidden.append(path)
+            self.hidden.append(re.split(r"[\[(]", path)[0])
         else:
             self.visit(node.value)
 
