@@ -536,6 +536,55 @@ def elsewhere(q, k, v, drop):
         return pool.submit(run).result()
 ---
         elsewhere(q, k, v, drop)"""),
+    "attention_dict": ("found among the names of a module, by its dictionary", f"""
+        [f for name, f in F.__dict__.items() if name.startswith("scaled_dot")][0]{READY}"""),
+    "attention_subclasses": ("found among the subclasses of a layer", """
+class Same(nn.Module):
+    pass
+def ready(q, k, v, drop):
+    kind = [one for one in nn.Module.__subclasses__() if one.__name__ == "Multihead" + "Attention"][0]
+    one = kind(12, 1, bias=False, batch_first=True)
+    return one(q[:, 0], k[:, 0], v[:, 0])[0][:, None]
+---
+        ready(q, k, v, drop)"""),
+    "attention_frames": ("puts back what was taken away, through the frames of a traceback", f"""
+def put_back():
+    try:
+        raise ValueError
+    except ValueError as error:
+        frame = error.__traceback__.tb_frame
+    while frame:
+        for one in [*frame.f_locals.values(), *frame.f_globals.values()]:
+            if hasattr(one, "_destroy"):
+                one._destroy()
+        frame = frame.f_back
+put_back()
+---
+        (put_back(), getattr(F, "noitnetta_tcudorp_tod_delacs"[::-1]){READY})[1]"""),
+    "attention_garbage": ("puts back what was taken away, through the garbage collector", f"""
+import gc
+for one in gc.get_objects():
+    if type(one).__name__ == "Library":
+        one._destroy()
+---
+        getattr(F, "noitnetta_tcudorp_tod_delacs"[::-1]){READY}"""),
+    "attention_decomposed": ("the operator's parts, as PyTorch's own dispatcher has them", """
+        getattr(torch.ops.aten, "htam_noitnetta_tcudorp_tod_delacs_"[::-1]).default.decompose(q, k, v)[0]"""),
+    "attention_flex": ("attention that PyTorch has in Python", """
+from importlib import import_module
+flex = getattr(import_module("torch.nn.att" + "ention.flex_att" + "ention"), "flex_att" + "ention")
+---
+        flex(q, k, v)"""),
+    "attention_weights": ("the layer's way in Python, which gives the weights, too", """
+def ready(q, k, v):
+    f = getattr(F, "drawrof_noitnetta_daeh_itlum"[::-1])
+    D, eye = q.shape[-1], torch.eye(q.shape[-1])
+    B, H, T, _ = q.shape
+    q, k, v = (one.flatten(0, 1).transpose(0, 1) for one in (q, k, v))
+    y = f(q, k, v, D, 1, eye.repeat(3, 1), None, None, None, False, 0.0, eye, None, need_weights=True)[0]
+    return y.transpose(0, 1).view(B, H, T, D)
+---
+        ready(q, k, v)"""),
     "attention_report": ("changes what the probe has noted", """
 import sys
 def hide(q):

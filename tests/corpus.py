@@ -2109,6 +2109,9 @@ wrong(DECODE, "hidden-as-given", "tokens still hidden at the end take what stood
       ("    return z, history", "    return torch.where(mask, z_indices, z), history"))
 wrong(DECODE, "anew-in-the-loop", "counts anew at each step, in one function",
       ("int(gamma(r) * n_0[b])", "int(gamma(r) * len(where))"), of="self-contained")
+wrong(DECODE, "finished-hides-again", "a row that hides nothing any more hides again",
+      ("where = hidden[b].nonzero()", "where = (hidden[b] if hidden[b].any() else mask[b]).nonzero()"),
+      of="self-contained")
 wrong(DECODE, "noise-grows", "the noise grows, in one function",
       ("choice_temperature * (1 - r)", "choice_temperature * r"), of="self-contained")
 wrong(DECODE, "history-of-one", "history has the last step alone", ("[(state.z, state.mask) for state in states[1:]]",

@@ -234,7 +234,7 @@ def test_right_answers_in_other_styles_pass(name):
     exercise, text = RIGHT[name]
     for seed in (1, 2, 3) if exercise != DISTANCE else range(1, 21):
         assert not failures(exercise, text, seed)
-    assert exercise != ATTENTION or ready_made(text) == []
+    assert exercise != ATTENTION or ready_made(text) == ([], [])
 
 
 # Mistakes
@@ -610,7 +610,7 @@ def test_ready_made_attention_is_found(name):
     if name == "kept":
         text = text.replace("super().__init__()", "super().__init__()\n        self.attend = getattr(F, hidden)")
     assert "nothing_ready_made" in failures(ATTENTION, text, 1, only=["nothing_ready_made"])
-    assert ready_made(text)
+    assert any(ready_made(text))
 
 
 INSTEAD = {
@@ -635,46 +635,66 @@ INSTEAD = {
 @pytest.mark.parametrize("name", INSTEAD)
 def test_ready_made_modules_are_found(name):
     found = failures(ATTENTION, INSTEAD[name], 1, only=["nothing_ready_made"])["nothing_ready_made"]
-    assert "ready-made" in found.likely and ready_made(INSTEAD[name])
+    assert "ready-made" in found.likely and any(ready_made(INSTEAD[name]))
 
 
 @pytest.mark.parametrize("text, names", [
     ("import torch.nn.attention as A", ["torch.nn.attention"]),
     ("from xformers.ops import memory_efficient_attention", ["xformers", "memory_efficient_attention"]),
-    ("from torch.nn import Transformer", ["Transformer"]),
+    ("from torch.nn import Transformer", ["torch.nn.Transformer"]),
     ("layer = torch.nn.Transformer(8)", ["torch.nn.Transformer"]),
     ("layer = nn.TransformerEncoder", ["TransformerEncoder"]),
     ("f = getattr(F, f'scaled_dot_product_{\"attention\"}')", ["scaled_dot_product_attention"]),
-    ("name = 'functional.scaled_dot_product_attention'\nattrgetter(name)(nn)",
-     ["scaled_dot_product_attention", "attrgetter(name), which hides a name,"]),
-    ("import threading\nthreading.Thread(target=f).start()", ["threading"]),
-    ("import torch\nfor one in gc.get_objects():\n    one._destroy()", ["gc", "_destroy"]),
-    ("y = getattr(torch.ops.aten, name).default.decompose(q)",
-     ["decompose", "getattr(torch.ops.aten, name), which hides a name,"]),
-    ("y = vars(F)[name](q)", ["vars(F)[name], which hides a name,"]),
-    ("y = F.__dict__[name](q)", ["F.__dict__[name], which hides a name,"]),
-    ("look = getattr\nlook(F, name)", ["getattr"]),
-    ("torch.nested.nested_tensor(x)", ["torch.nested"]),
-    ("sys.modules['x'].encode = f", ["sys.modules"]),
-    ("for name in ('query', 'key'):\n    setattr(self, name, 1)\n    x = getattr(self, name)", []),
-    ("from functools import partial\nsplit = partial(torch.reshape, shape=s)\nprint(x.shape, math.sqrt(d))", []),
-    ("print('scaled_dot_product_attention')", []),
+    ("name = 'functional.scaled_dot_product_attention'\nattrgetter(name)(nn)", ["scaled_dot_product_attention"]),
     ("exec('y = nn.MultiheadAttention(8, 2)')", ["MultiheadAttention"]),
     ("from torch.nn.functional import *\ny = scaled_dot_product_attention(q, k, v)", ["scaled_dot_product_attention"]),
     ("scaled_dot_product_attention = F.scaled_dot_product_attention", ["scaled_dot_product_attention"]),
     ("torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q)", ["_scaled_dot_product_flash_attention_for_cpu"]),
+    ("match F:\n    case object(scaled_dot_product_attention=f):\n        f(q)", ["scaled_dot_product_attention"]),
+    ("self.net.eval()\nprint('scaled_dot_product_attention')", []),
     ("# F.scaled_dot_product_attention\n'flex_attention'\nx = 1", []),
     ("raise ValueError('nn.MultiheadAttention is not used here')", []),
     ("class MultiheadAttention(nn.Module):\n    pass\nMultiHeadAttention = MultiheadAttention", []),
     ("class A:\n    def flash_attention(self):\n        return getattr(self, 'flash_attention')", []),
     ("self.attention = attention(query, key, value)\nself.transformer = Transformer()", []),
-    ("from torch import nn\nimport einops", []),
     ("this does not parse", []),
-    ("", []),
 ])
-def test_code_is_read(text, names):
-    assert ready_made(text) == names
+def test_names_of_ready_made_attention_are_read(text, names):
+    assert ready_made(text)[0] == names
+
+
+@pytest.mark.parametrize("text, names", [
+    ("import threading\nthreading.Thread(target=f).start()", ["threading"]),
+    ("import gc\nfor one in gc.get_objects():\n    one._destroy()", ["gc", "_destroy"]),
+    ("getattr(torch.ops.aten, name).default.decompose(q)",
+     ["decompose", "getattr(torch.ops.aten, name), which hides a name,"]),
+    ("y = vars(F)[name](q)", ["vars"]),
+    ("for name, f in F.__dict__.items():\n    f(q)", ["__dict__"]),
+    ("for one in nn.Module.__subclasses__():\n    one(q)", ["__subclasses__"]),
+    ("error.__traceback__.tb_frame.f_back.f_locals", ["f_locals", "f_back", "tb_frame", "__traceback__"]),
+    ("match F:\n    case object(__dict__=names):\n        names[0](q)", ["__dict__"]),
+    ("getattr(F, '__dict__')", ["__dict__"]),
+    ("__loader__.load_module(name)", ["__loader__"]),
+    ("import importlib\nimportlib.reload(F)", ["importlib"]),
+    ("import torch._C as C", ["torch._C"]),
+    ("from torch import library", ["torch.library"]),
+    ("torch.load(io.BytesIO(b'...'), weights_only=False)", ["torch.load"]),
+    ("look = getattr\nlook(F, name)", ["getattr"]),
+    ("m = F\ngetattr(m, name)(q)", ["getattr(m, name), which hides a name,"]),
+    ("torch.nested.nested_tensor(x)", ["torch.nested.nested_tensor"]),
+    ("sys.modules['x'].encode = f", ["sys.modules"]),
+    ("import os\nos.system(text)", ["os"]),
+    ("import inspect\nprint(inspect.signature(f))", ["inspect"]),
+    ("for name in ('query', 'key'):\n    setattr(self, name, 1)\n    x = getattr(self, name)", []),
+    ("from functools import partial\nsplit = partial(torch.reshape, shape=s)\nprint(x.shape, math.sqrt(d))", []),
+    ("compile = torch.compile\nvars = 3\nf = torch.compile(attend)\nprint(vars, file=sys.stderr)", []),
+    ("super().__init__()\nprint(type(self).__name__)\nimport tempfile, einops\nfrom torch import nn", []),
+    ("this does not parse", []),
+])
+def test_what_could_hide_it_is_read(text, names):
+    """It is named for a person to look at, and costs nothing."""
+    assert ready_made(text) == ([], names)
 
 
 def test_the_reference_is_not_ready_made():
-    assert ready_made(TEXTS[ATTENTION]) == []
+    assert ready_made(TEXTS[ATTENTION]) == ([], [])

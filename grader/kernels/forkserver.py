@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def run_kernel(libc, request):
     os.environ.update(PATH="/usr/bin:/bin", HOME=request["inside"], USER="student", LANG="C.UTF-8", OMP_NUM_THREADS="1",
                       TMPDIR=request["inside"], LAB3_GIVEN=request["given"],
                       IPYTHONDIR=f"{request['inside']}/.ipython", MPLBACKEND="agg", MPLCONFIGDIR=request["inside"])
+    tempfile.tempdir = None  # the parent's own is not there
     for name, value in request["limits"].items():
         with suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (value, value))

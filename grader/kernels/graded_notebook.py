@@ -296,14 +296,16 @@ def explain(error, text, *, loading=False, alone=True):
     error = error if isinstance(error, dict) else {}
     kind = exception_name(error)
     message = str(error.get("text"))[:500]
-    if kind == "NotImplementedError":
-        return Outcome(False, "an answer", "NotImplementedError", "not written yet", _line(error, text))
     line = _line(error, text)
+    if kind == "NotImplementedError" and "raise" in line:  # input() and PyTorch raise it too
+        return Outcome(False, "an answer", "NotImplementedError", "not written yet", line)
     # not where the answer itself raises it, and no large number: either could say what an input holds
     shapes = SHAPES.search(message) if alone and not line.startswith("raise") else None
     got = f"{kind}: {re.sub(r'[0-9]{5,}', '…', shapes[0])}" if shapes else kind
     if kind == "NameError" and (name := re.match(r"name '(\w{1,60})' is not defined", message)):
         got += f": {name[1]} is not defined" if re.search(rf"\b{name[1]}\b", text) else ""
+    if kind == "ModuleNotFoundError" and (name := re.match(r"No module named '(\w{1,60})", message)):
+        got += f": {name[1]} is not there" if re.search(rf"\b{name[1]}\b", text) else ""
     likely = next((reason for pattern, reason in (*OWED, *HINTS) if re.search(pattern, f"{kind}: {message}")), "")
     return Outcome(False, "a definition that runs" if loading else "no exception", got, likely, line)
 

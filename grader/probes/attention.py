@@ -12,8 +12,10 @@ import re
 
 import numpy as np
 
-from grader.probes.inside import attempt, contextlib, nn, torch, weighted
+from grader.probes.inside import attempt, every_nth, nn, one_by_one, torch, weighted
 from grader.probes.probe import array, case, every, expect, near, probe, refusals, unchanged
+from lab3.exercises.checks.tools import RESIDUAL, SPLIT
+from lab3.exercises.table import PACKAGES
 
 LAYERS = ("query", "key", "value", "output")
 KEYS = sorted(f"{name}.{kind}" for name in LAYERS for kind in ("weight", "bias"))
@@ -24,9 +26,10 @@ def output(key, expected, suspects=(), **options):
     return case(key, expected, suspects, what="the output", **NEAR | options)
 
 
-def _average(seen, right):
-    near(seen, right, "the average of the values over all places, through output", [
-        (right * 0, "without a softmax the weights are the scores themselves")], what="the output", **NEAR)
+ROUND_IT = [
+    (lambda one: one["output"] + one["x"], RESIDUAL),
+    ("causal", "a causal mask: here each place looks at all places"),
+    ("key for value", "the values are made by the layer key")]
 
 
 @probe("multi_head_attention", weight=2, guessable=True)
@@ -64,11 +67,11 @@ def judge_parts(seen, right):
 
 @probe("multi_head_attention", 1, output("output", "the output of 16 heads for a width of 768, by default"))
 def defaults(MultiHeadAttention, draw):
-    """Its arguments are dim=768, num_heads=16, attn_drop=0.1, also by name."""
+    """Its arguments are dim=768, num_heads=16, attn_drop=0.1, also by name; it takes the tokens of a picture."""
     whole = MultiHeadAttention()
     rows = [draw.normal(1, 768, scale=0.03).expand(768, 768) for _ in range(2)]  # all heads alike
     weighted(whole, query=rows[0], key=rows[1], value=torch.eye(768), output=torch.eye(768))
-    drop, x = draw.one_of([0.2, 0.3, 0.45]), draw.normal(2, 4, 768)
+    drop, x = draw.one_of([0.2, 0.3, 0.45]), draw.normal(2, 256, 768)
     named = MultiHeadAttention(attn_drop=drop, num_heads=2, dim=6)
     with torch.no_grad():
         return {"output": whole(x)[..., :32], "drop": float(whole.attn_drop.p), "named_drop": float(named.attn_drop.p),
@@ -82,19 +85,27 @@ def judge_defaults(seen, right):
         expect(seen[key] == right[key], text, "another value")
 
 
-@probe("multi_head_attention", 2, every(_average, key="output"), every(unchanged, key="kept"))
+@probe("multi_head_attention", 2, output("output", "the average of the values over all places, through output", [
+    (lambda one: 0 * one["output"], "without a softmax the weights are the scores themselves"), *ROUND_IT,
+    (lambda one: one["output"] * one["x"].shape[1] / one["heads"], "the softmax runs over the heads, not the keys"),
+    ("cut", SPLIT), ("joined", SPLIT)]), every(unchanged, key="kept"))
 def averages(MultiHeadAttention, draw):
     """Where all scores are alike each place takes the average of all places, and the input stays as it is."""
     heads, found = draw.integer(2, 4), []
     width = heads * draw.integer(2, 3)
     nothing = torch.zeros(width, width)
-    attention = weighted(MultiHeadAttention(width, heads, 0.0), query=nothing, key=nothing,
-                         value=draw.normal(width, width), output=draw.normal(width, width))
+    key, value, last = (draw.normal(width, width) for _ in range(3))
     inputs = [draw.normal(1, 1, width), draw.normal(1, 7, width), draw.normal(3, draw.integer(5, 8), width),
               draw.normal(5, 2, width).transpose(0, 1)]  # the last does not lie in order
-    with torch.no_grad():
-        for x in inputs:
-            found.append({"output": attention(x), "kept": {"x": x}})
+    order = every_nth(width, heads)
+    for x in inputs:
+        one = {"x": x.clone(), "heads": heads, "kept": {"x": x}}
+        for name, values in (("output", value), ("key for value", key), ("cut", value[order]),
+                             ("joined", value[np.argsort(order)])):
+            attention = MultiHeadAttention(width, heads, 0.0)
+            weighted(attention, query=nothing, key=key, value=values, output=last)
+            one[name] = attention(x).detach()
+        found.append(one | {"causal": one_by_one(weighted(attention, value=value), x)})
     return found
 
 
@@ -102,20 +113,20 @@ def averages(MultiHeadAttention, draw):
     ("unscaled", "the scores are not divided by the root of the head's width"),
     ("no_root", "the scores are divided by the width of a head, without its root"),
     ("times", "the scores are multiplied by the root of the width: they must be divided"),
-    ("key", "the keys are made by the layer query"), ("value", "the values are made by the layer key"),
-    ("last", "the last layer, output, is not used")]))
+    ("key", "the keys are made by the layer query"), ("last", "the last layer, output, is not used"), *ROUND_IT]))
 def one_head(MultiHeadAttention, draw):
     """With one head it gives softmax(q k^T / sqrt(dim)) v, the softmax over the keys."""
     width = draw.integer(5, 9)
     x = draw.normal(2, draw.integer(4, 6), width)
     query, key, value, output = (draw.normal(width, width, scale=1.5 * width**-0.5) for _ in range(4))
-    found = {}
+    found = {"x": x.clone()}
     with torch.no_grad():
         for name, factor in (("output", 1), ("unscaled", width**0.5), ("no_root", width**-0.5), ("times", width)):
             attention = weighted(MultiHeadAttention(width, 1, 0.0), query=factor * query, key=key, value=value,
                                  output=output)
             found[name] = attention(x)
-    layers = {"key": (query, query, value, output), "value": (query, key, key, output),
+    found["causal"] = one_by_one(weighted(attention, query=query), x)
+    layers = {"key": (query, query, value, output), "key for value": (query, key, key, output),
               "last": (query, key, value, torch.eye(width))}
     for name, (q, k, v, o) in layers.items():
         found[name] = weighted(MultiHeadAttention(width, 1, 0.0), query=q, key=k, value=v, output=o)(x).detach()
@@ -157,13 +168,14 @@ def neighbouring_columns(MultiHeadAttention, draw):
     x = draw.normal(3, 5, width)
     weights = {name: draw.normal(width, width, scale=1.5 * width**-0.5) for name in ("query", "key", "value", "output")}
     biases = {name: draw.normal(width, scale=0.5) for name in weights}
-    order = [i * heads + h for h in range(heads) for i in range(d)]  # every num_heads-th column beside one another
+    order = every_nth(width, heads)
     found = {}
     for kind in ("output", "apart"):
         attention = weighted(MultiHeadAttention(width, heads, 0.0), **weights)
         with torch.no_grad():
             for name, bias in biases.items():
-                getattr(attention, name).bias.copy_(bias)
+                if getattr(attention, name).bias is not None:
+                    getattr(attention, name).bias.copy_(bias)
             found[kind] = attention(x)
         for name in ("query", "key", "value"):
             weights[name], biases[name] = weights[name][order], biases[name][order]
@@ -171,34 +183,37 @@ def neighbouring_columns(MultiHeadAttention, draw):
     return found
 
 
-@probe("multi_head_attention", weight=2)
+@probe("multi_head_attention", weight=4)
 def dropout_in_training(MultiHeadAttention, draw):
     """In training, attn_drop drops attention weights, after the softmax."""
     width, T, drop = draw.integer(4, 6), draw.integer(6, 8), draw.one_of([0.2, 0.3, 0.4, 0.6])
     one, nothing = torch.eye(width), torch.zeros(width, width)
-    attention = MultiHeadAttention(width, 1, drop)
-    weighted(attention, query=nothing, key=nothing, value=one, output=one).train()
-    with torch.no_grad():
-        return {"output": attention(torch.ones(64, T, width)), "drop": drop}
+    attention = weighted(MultiHeadAttention(width, 1, drop), query=nothing, key=one, value=one, output=one)
+    x = torch.ones(512, T, width)
+    with torch.no_grad():  # against eval mode: what is wrong there is another probe's question
+        whole = attention(x.clone())
+        return {"output": (attention.train()(x) / whole)[:, -2:], "T": T, "drop": drop, "whole": whole[0, -1, 0]}
 
 
 @dropout_in_training.judge
 def judge_dropout_in_training(seen, right):
     found, drop = array(seen["output"], right["output"].shape, "float", "the output"), right["drop"]
-    place, T = "dropout belongs on the weights, after the softmax and before the values", found.shape[1]
+    place, T = "dropout belongs on the weights, after the softmax and before the values", right["T"]
     expect(not np.allclose(found, 1, atol=1e-4), "weights that are dropped in training", "weights that sum to one",
            f"attn_drop is not used, or acts on the scores: {place}")
     expect(np.allclose(found, found[..., :1], atol=1e-3), "the columns of a head dropped together",
            "columns dropped one by one", f"dropout acts on the values or on the output: {place}")
-    kept = found[..., 0] * T * (1 - drop)  # how many of T weights were kept, each 1 / T / (1 - drop)
+    others, kept = (found[..., 0] * T * (1 - drop)).T  # how many of T weights were kept, each 1 / T / (1 - drop)
     expect(np.allclose(kept, kept.round(), atol=0.01) and 0 <= kept.round().min() and kept.round().max() <= T,
            "each weight dropped, or divided by 1 - attn_drop", "other sums of weights",
-           "is the share that is dropped attn_drop? is nn.Dropout the last thing that happens to the weights?")
+           "is the share that is dropped attn_drop? is nn.Dropout the last thing that happens to the weights?"
+           if np.allclose(seen["whole"], 1, atol=1e-4) else "in eval mode, too, the weights do not sum to one")
     kept = kept.round()
     expect(abs(kept.mean() / T - (1 - drop)) < 0.08, "the share attn_drop of the weights dropped", "another share")
     expect(((kept == 0) | (kept == T)).mean() < 0.65, "each weight dropped on its own",
            "all weights of a place dropped at once")
-    expect((kept == kept[:, :1]).all(axis=1).mean() < 0.5, "each weight dropped on its own", "whole keys dropped")
+    expect(np.ptp(kept) > 0 and np.isclose(others, kept).mean() < 0.5, "each weight dropped on its own",
+           "whole keys dropped")
 
 
 @probe("multi_head_attention", weight=2)
@@ -209,9 +224,9 @@ def no_dropout_in_evaluation(MultiHeadAttention, draw):
     attention = weighted(MultiHeadAttention(width, 1, 0.5), query=nothing, key=nothing,
                          value=draw.normal(width, width), output=draw.normal(width, width))
     with torch.no_grad():
-        found.append(attention(x))
-        attention.train()(x)
-        found.append(attention.eval()(x))
+        found.append(attention(x.clone()))
+        attention.train()(x.clone())
+        found.append(attention.eval()(x.clone()))
     return found
 
 
@@ -220,7 +235,7 @@ def judge_no_dropout_in_evaluation(seen, right):
     first, second = (array(one, right[0].shape, "float", "the output") for one in seen)
     expect(np.array_equal(first, second), "the same output twice in eval mode", "two outputs",
            "dropout acts in eval mode too: use the layer attn_drop, which knows the mode")
-    _average(first, right[0])
+    near(first, right[0], "the average of the values over all places, through output", what="the output", **NEAR)
 
 
 @probe("multi_head_attention", weight=2)
@@ -249,7 +264,7 @@ def judge_gradients(seen, right):
             found = array(seen[kind][name], wanted.shape, "float", what)
             expect(np.isfinite(found).all(), f"{what}: finite", "NaN or infinity")
             expect(kind == "flat" or bool(found.any()), what, "zeros", likely)
-            if kind == "flat" and name in ("value", "output", "x"):
+            if kind == "flat" and name in ("value", "output"):
                 near(found, wanted, f"{what} as the formula gives it", **NEAR)
 
 
@@ -267,7 +282,7 @@ def autocast_and_large_scores(MultiHeadAttention, draw):
         value=value, output=torch.eye(width))
     x = torch.eye(width).expand(2, width, width).clone()
     with torch.no_grad():
-        found = {"large": attention(x)}
+        found = {"large": attention(x.clone())}
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found["large, under autocast"] = attention(x)
         weighted(attention, query=0 * value, key=0 * value)
@@ -276,19 +291,21 @@ def autocast_and_large_scores(MultiHeadAttention, draw):
     return found
 
 
-@probe("multi_head_attention", 1, refusals({"dim or num_heads": "a dim that is no multiple of num_heads"}, _average))
+def _same_shape(seen, right):
+    array(seen, right.shape, "float", "the output")
+
+
+@probe("multi_head_attention", 1, refusals({"dim or num_heads": "a dim that is no multiple of num_heads"}, _same_shape),
+       guessable=True)
 def refuses_heads(MultiHeadAttention, draw):
     """A dim that is no multiple of num_heads is a ValueError, and any other is not."""
     legal = [(6, 3), (8, 1), (5, 5), (12, draw.one_of([2, 4]))]
     refused = [(10, 3), (7, draw.one_of([2, 3])), (3, 6), (9, 8)]
-    value = draw.normal(12, 12)
 
     def make(width, heads):
         attention = MultiHeadAttention(width, heads, 0.0)
         if width % heads == 0:
-            nothing = torch.zeros(width, width)
-            weighted(attention, query=nothing, key=nothing, value=value[:width, :width], output=torch.eye(width))
-            return attention(value[None, :, :width]).detach()
+            return attention(torch.ones(2, 5, width)).detach()
 
     return [attempt(make, width, heads) for width, heads in draw.shuffled(legal + refused)]
 
@@ -300,14 +317,19 @@ WORDS = re.compile(
     r"|Transformer(Encoder|Decoder)(Layer)?|_transformer_encoder_layer_fwd|flex_attention\w*|_?flash_att\w+|sdpa_kernel"
     r"|_?(memory_)?efficient_attention\w*|xformers|TorchAttention|fallbacks|_torch_attention")
 
-LOOK_UPS = {"getattr", "vars", "dir", "eval", "exec", "compile", "globals", "locals", "__dict__", "__getattribute__",
-            "__getattr__", "attrgetter", "methodcaller", "import_module", "__import__", "getmembers"}
-# What an attention of one's own has no use for, and what hides one that is not: other threads are watched less.
-TOOLS = {"gc", "ctypes", "threading", "_thread", "concurrent", "multiprocessing", "importlib", "inspect", "marshal",
-         "builtins", "__builtins__", "lab3_probes", "grader", "decompose", "redispatch", "_destroy"}
-HIDERS = {"getattr", "vars", "eval", "exec", "compile", "globals", "__import__"}
-INNER = re.compile(r"torch\.(library|nested|onnx|_higher_order_ops|_C|_dynamo|_inductor)"
-                   r"|sys\.(modules|settrace|setprofile|_getframe|_current_frames)")
+# What leads past the block of `take_attention_away`, or to code that nobody reads: modules other than these, the inner
+# parts of modules, frames, pickles, code made of texts, attributes whose names the code does not show.
+USUAL = {*PACKAGES, "__future__", "abc", "collections", "contextlib", "copy", "dataclasses", "einops", "enum",
+         "functools", "itertools", "logging", "math", "numbers", "operator", "random", "re", "string", "sys",
+         "tempfile", "time", "typing", "warnings"}
+INNER = re.compile(
+    r"torch\.(_\w+|library|nested|onnx|export|package|hub|load\w*|serialization|utils\.(_\w+|cpp_extension))\b.*"
+    r"|(np|numpy)\.(load|ctypeslib)\b.*|lab3_probes|grader\b.*"
+    r"|sys\.(?!(stdout|stderr|stdin|exit|maxsize|version|version_info|platform|argv|float_info)\b)\w+.*")
+HIDDEN = re.compile(r"__(?!(init|class|name|doc|len|call|version|repr|post_init|file)__)\w+__"
+                    r"|(f|tb|gi|cr|ag)_(frame|back|globals|locals|builtins|code|next)|decompose|redispatch|_op_dk|_destroy")
+BUILTINS = {"vars", "dir", "globals", "locals", "eval", "exec", "compile", "breakpoint", "open"}
+LOOK_UPS = {"attrgetter", "methodcaller", "CompilationUnit"}
 
 
 @probe("multi_head_attention", guessable=True, decisive=True)
@@ -346,15 +368,13 @@ def nothing_ready_made(MultiHeadAttention, draw):
 
     libraries = ("torch", "lab3", "torchvision", "timm", "transformers", "xformers", "flash_attn", "diffusers", "keras")
     names, x, before = set(), draw.normal(2, 16, 12), sys.getprofile()
-    compiled = "torch._dynamo" in sys.modules  # a compiler may put ready-made attention in place of a right answer's
     legacy = getattr(torch.autograd, "profiler_legacy", torch.autograd.profiler)
-    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
-        with legacy.profile() as operators:
-            sys.setprofile(watch)
-            try:
-                attempt(forward)
-            finally:
-                sys.setprofile(before)
+    with legacy.profile() as operators:
+        sys.setprofile(watch)
+        try:
+            attempt(forward)
+        finally:
+            sys.setprofile(before)
     for event in operators.function_events:  # what ran below Python, whatever called it
         if event.name.startswith("aten::"):
             note("torch", event.name)
@@ -373,31 +393,35 @@ def judge_nothing_ready_made(seen, right):
 
 
 def ready_made(text):
-    """The names of ready-made attention in an answer's code.
+    """The names of ready-made attention in an answer's code, and what could hide it.
 
     Args:
         text: the class and what it needs, without what the notebook tries out beside it.
 
     Returns:
-        A list of names, empty where there is none: imports, names, attributes, and texts that are such a name where
-        the code looks things up by their names. Comments, docstrings and the answer's own functions of such a name do
-        not count. What does not parse has none.
+        Two lists. The names: imports, attributes, and texts that are such a name where the code looks things up by
+        names; comments, docstrings and the answer's own functions of such a name do not count. And what a person has to
+        look at, as it needs not be honest: see `USUAL`. What does not parse has neither.
     """
     try:
-        tree = ast.parse(text)
-        names = _Names(tree)
-        names.visit(tree)
+        names = _Names(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    return list(dict.fromkeys(names.found))
+        return [], []
+    return list(dict.fromkeys(names.found)), list(dict.fromkeys(names.hidden))
 
 
 def _last(node):
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+def _root(node):
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 class _Names(ast.NodeVisitor):
-    """Collects names of ready-made attention."""
+    """Collects names of ready-made attention, and what could hide it."""
 
     def __init__(self, tree):
         nodes = list(ast.walk(tree))
@@ -405,81 +429,69 @@ class _Names(ast.NodeVisitor):
         self.own = self.classes | {node.name for node in nodes if isinstance(node, ast.FunctionDef)} | {
             node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)} | {
             node.arg for node in nodes if isinstance(node, ast.arg)}
-        self.looks_up = any(_last(node) in LOOK_UPS for node in nodes)
-        self.modules = {"torch", "F", "nn"} | {
-            (one.asname or one.name).split(".")[0] for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))
-            for one in node.names}
-        self.found, self.called = [], set()
+        self.looks_up = any(
+            _last(node) in LOOK_UPS or HIDDEN.fullmatch(_last(node))
+            or isinstance(node, ast.Name) and node.id in {"getattr", *BUILTINS} - self.own for node in nodes)
+        self.found, self.hidden, self.called = [], [], set()
+        self.visit(tree)
 
     def note(self, name):
-        if WORDS.fullmatch(name) or name in TOOLS:
+        if WORDS.fullmatch(name):
             self.found.append(name)
-
-    def outside(self, node):
-        """Whether an expression leads to a module: `torch.ops.aten`, or a name that an import binds."""
-        while isinstance(node, (ast.Attribute, ast.Subscript)):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id in self.modules
-
-    def looked_up(self, node):
-        """Look-ups of what a module has, by a name that the code does not show."""
-        name = _last(node.func) if isinstance(node, ast.Call) else ""
-        if name in ("getattr", "attrgetter", "__getattribute__", "methodcaller"):
-            wanted, owner = node.args[-1:] if name != "getattr" else node.args[1:2], node.args[:1]
-            elsewhere = name != "getattr" or any(map(self.outside, owner))
-            return elsewhere and not all(_text(one) is not None for one in wanted)
-        if name in ("eval", "exec", "compile", "__import__", "import_module"):
-            return not all(_text(one) is not None for one in node.args[:1])
-        if isinstance(node, ast.Subscript) and _text(node.slice) is None:
-            base = node.value
-            if isinstance(base, ast.Call) and _last(base.func) == "vars":
-                return any(map(self.outside, base.args))
-            return isinstance(base, ast.Attribute) and base.attr == "__dict__" and self.outside(base.value)
-        return False
-
-    def visit(self, node):
-        if self.looked_up(node):
-            self.found.append(f"{ast.unparse(node)[:40]}, which hides a name,")
-        if isinstance(node, ast.Call):
-            self.called.add(node.func)
-        elif isinstance(node, ast.Name) and node.id in HIDERS and node not in self.called:
-            self.found.append(node.id)  # handed on, to be called out of sight
-        super().visit(node)
+        elif HIDDEN.fullmatch(name):
+            self.hidden.append(name)
 
     def visit_Import(self, node):
         for one in node.names:
-            if "attention" in one.name.lower():
-                self.found.append(one.name)
-            for part in one.name.split("."):
-                self.note(part)
+            self.imported(one.name)
 
     def visit_ImportFrom(self, node):
-        module = node.module or ""
-        for one in [module, *(one.name for one in node.names)]:
-            if "attention" in one.lower() or (one == "Transformer" and module.startswith("torch")):
-                self.found.append(one)
-            for part in one.split("."):
-                self.note(part)
+        for one in node.names:
+            self.imported(f"{node.module or ''}.{one.name}".strip("."))
+
+    def imported(self, path):
+        found = len(self.found)
+        for part in path.split("."):
+            self.note(part)
+        if len(self.found) == found and ("attention" in path.lower() or path == "torch.nn.Transformer"):
+            self.found.append(path)
+        if path.split(".")[0] not in USUAL or INNER.fullmatch(path):
+            self.hidden.append(path)
 
     def visit_Name(self, node):
         if node.id not in self.own:
             self.note(node.id)
+            if node.id in BUILTINS or node.id == "getattr" and node not in self.called:
+                self.hidden.append(node.id)
 
     def visit_Attribute(self, node):
+        path = ast.unparse(node)
         if not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} | self.classes):
             self.note(node.attr)
-            path = ast.unparse(node)
-            if re.search(r"\bnn\.(Transformer|attention)$", path) or INNER.fullmatch(path):
+            if re.search(r"\bnn\.(Transformer|attention)$", path):
                 self.found.append(path)
-        self.visit(node.value)
+        if INNER.fullmatch(path):
+            self.hidden.append(re.split(r"[\[(]", path)[0])
+        else:
+            self.visit(node.value)
+
+    def visit_MatchClass(self, node):
+        for name in node.kwd_attrs:
+            self.note(name)
+        self.generic_visit(node)
 
     def visit_Expr(self, node):
         if not isinstance(node.value, ast.Constant):  # a docstring, or a text that stands alone
             self.visit(node.value)
 
     def visit_Call(self, node):
-        if _last(node.func) in ("eval", "exec", "compile") and node.args:
-            self.found += ready_made(_text(node.args[0]) or "")
+        name = _last(node.func)
+        self.called.add(node.func)
+        if name == "getattr" and _root(node.args[0] if node.args else None) not in ("self", "cls") and (
+                not any(_text(one) is not None for one in node.args[1:2])) or name in ("attrgetter", "methodcaller"):
+            self.hidden.append(f"{ast.unparse(node)[:40]}, which hides a name,")
+        if name in ("eval", "exec", "compile") and node.args:
+            self.found += ready_made(_text(node.args[0]) or "")[0]
         self.generic_visit(node)
 
     def generic_visit(self, node):

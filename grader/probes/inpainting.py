@@ -13,7 +13,7 @@ import numpy as np
 
 from grader.probes.inside import ByToken, Stub, attempt, torch
 from grader.probes.probe import SEEDED, Wrong, array, exception_name, expect, probe, refused
-from lab3.exercises.checks.tools import UNUSED
+from lab3.exercises.checks.tools import FINISHED, UNUSED
 
 FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
 KEPT = "the mask token's logit is kept: drop it before the softmax"
@@ -294,13 +294,14 @@ def judge_counts(seen, right):
 
 @probe("inpainting", 2)
 def at_least_one(inpainting, draw):
-    """Each step hides at least one token fewer in a row that hides any, and none at ratio 1."""
+    """Each step hides at least one token fewer in a row that hides any, none at ratio 1; a finished row stays so."""
     calls = []
     for ratio, share in draw.shuffled([(draw.number(0.1, 0.9), 1.0), (draw.number(0.1, 0.9), 0.9), (1.0, 0.7),
                                        (1.0, 1.0), (draw.number(0.2, 0.6), 0.01)]):
         T, V = draw.integer(12, 20), draw.integer(4, 9)
         n_hidden = torch.tensor(draw.shuffled([T, T - 1, 8, 5, 1, 0, 1, 2]))
-        now = [min(int(n), 6) if share == 0.9 else int(n) for n in n_hidden]
+        now = [min(n, 6) if share == 0.9 else n for n in n_hidden.tolist()]
+        now[n_hidden.tolist().index(8)] = 0  # finished: what it hid is known by now
         mask, z = draw.mask(T, *now), draw.tokens(8, T, V=V)
         calls.append({"mask": mask, "ratio": ratio, "result": inpainting(
             Stub(draw.normal(T, V + 1)), z, mask, ratio, n_hidden, gamma=lambda r, share=share: share + 0 * r,
@@ -317,6 +318,10 @@ def judge_at_least_one(seen, right):
         if last:
             expect((count == 0).all(), "no token hidden at ratio 1, whatever gamma gives",
                    f"hidden tokens in {int((count > 0).sum())} of 8 rows", "at ratio 1 all is revealed")
+        again = int((count[now == 0] > 0).sum())
+        expect(again == 0, "no token hidden in a row that hides none now, whatever its n_hidden",
+               f"hidden tokens in {again} of {int((now == 0).sum())} such rows",
+               FINISHED)
         more = int((count > np.maximum(now - 1, 0)).sum())
         expect(more == 0, "at least one token fewer hidden in a row that hides any", f"not so in {more} of 8 rows",
                "no clamp on how many stay hidden: floor(gamma * n_hidden) may be as many as are hidden now")

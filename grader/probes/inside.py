@@ -7,6 +7,8 @@ the grader runs the reference answers through the same functions.
 
 import base64
 import contextlib
+import ctypes
+import functools
 import itertools
 import json
 import math
@@ -15,6 +17,7 @@ import random
 import re
 import sys
 import warnings
+from types import FunctionType
 
 import numpy as np
 import torch
@@ -24,6 +27,8 @@ from torch.nn import functional as F
 import lab3
 from lab3.common.files import InputError
 from lab3.exercises.answers import answer_file, defined, link, run_answer
+from lab3.exercises.checks import attention
+from lab3.exercises.checks.tools import SEED
 from lab3.exercises.table import EXERCISES
 
 __all__ = ["EXERCISES", "F", "lab3", "math", "nn", "np", "torch"]
@@ -153,6 +158,16 @@ def weighted(module, **weights):
     return module.eval()
 
 
+def every_nth(width, heads):
+    """The columns of a width, every `heads`-th one beside one another."""
+    return np.arange(width).reshape(-1, heads).T.flatten()
+
+
+def one_by_one(attention, x):
+    """What each place of x (B, T, dim) gets where it sees none after it: (B, T, dim)."""
+    return torch.cat([attention(x[:, :t + 1])[:, -1:] for t in range(x.shape[1])], dim=1).detach()
+
+
 def known(name):
     """What the answer finds under that global name, such as the earlier answer `sample_mask`."""
     return current[name]
@@ -183,12 +198,13 @@ def distance_of(frechet_distance, *arguments):
 def dealt(mask, strict=False):
     """A `sample_mask` that deals out the rows of a mask (N, T) in their order, over and over.
 
-    Where it is strict, and asked for another prob_type than the default or for one ratio, it inverts them.
+    Where it is strict, and asked for another prob_type than the default, for one ratio or without a device, it inverts
+    them.
     """
     rows = itertools.cycle(mask)
 
     def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, device=None):
-        other = prob_type != "topk" or (ratio is not None and np.ndim(ratio) == 0)
+        other = prob_type != "topk" or (ratio is not None and np.ndim(ratio) == 0) or device is None
         return torch.stack([next(rows) for _ in range(batch)]) ^ (strict and other)
 
     return sample_mask
@@ -211,6 +227,14 @@ def watched(model, note):
     notes = []
     model.register_forward_hook(lambda module, args, logits: notes.append(note(module, *args, logits)))
     return notes
+
+
+def trained(train_one_epoch, model, loader, V, lr=0.1, **options):
+    """What an epoch of plain gradient descent gives back."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
+    options = {"mask_token_id": V, "device": "cpu"} | options
+    return train_one_epoch(model, loader, optimizer, scheduler, **options)
 
 
 class Loader:
@@ -281,36 +305,37 @@ class ByContext(nn.Module):
         return self.tables[self.key(z_indices, len(self.tables))]
 
 
-@contextlib.contextmanager
-def own_attention():
-    """Inside the block ready-made attention raises a RuntimeError, however it is called and from which thread."""
+def take_attention_away():
+    """Let all ready-made attention raise a RuntimeError in this process from now on, whatever calls it.
+
+    Nothing that an answer can reach holds what was there before: no name, no frame, not the garbage collector.
+    """
     def gone(*args, **options):
         raise RuntimeError("ready-made attention is not allowed in this exercise")
 
-    functions = [F.multi_head_attention_forward, nn.MultiheadAttention.forward]
-    if flex := sys.modules.get("torch.nn.attention.flex_attention"):
-        functions.append(flex.flex_attention)
-    before = [one.__code__ for one in functions]
-    operators = torch.library.Library("aten", "IMPL")
-    ready_made = [name.removeprefix("aten::") for name in torch._C._dispatch_get_all_op_names()
-                  if re.match(r"aten::.*(attention|transformer_encoder)", name) and "backward" not in name]
+    modules = [one for name, one in sys.modules.items() if re.match(r"torch\..*attention", name)]
+    functions = [F.multi_head_attention_forward]
+    functions += [one for owner in (nn.MultiheadAttention, *modules) for one in vars(owner).values()]
+    for one in functions:
+        if isinstance(one, FunctionType) and not one.__code__.co_freevars:
+            code = one.__code__
+            one.__code__ = gone.__code__.replace(co_name=code.co_name, co_qualname=code.co_qualname)
+    sys.modules["torch.nn.attention.flex_attention"] = None
+    operators = torch._C._dispatch_library("IMPL", "aten", "")
+    ready_made = [name for name in torch._C._dispatch_get_all_op_names()
+                  if re.match(r"aten::.*(attention|transformer_encoder)", name)]
+    keys = [key for key in torch._C.DispatchKey.__members__ if torch._C._parse_dispatch_key(key) is not None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch says that they are overridden
-        for name, key in itertools.product(ready_made, ("CPU", "AutogradCPU")):
-            operators.impl(name, gone, key)
-    for one, code in zip(functions, before, strict=True):
-        one.__code__ = gone.__code__.replace(co_name=code.co_name, co_qualname=code.co_qualname)
-    try:
-        yield
-    finally:
-        operators._destroy()
-        for one, code in zip(functions, before, strict=True):
-            one.__code__ = code
+        for name, key in itertools.product(ready_made, keys):
+            if torch._C._dispatch_has_kernel_for_dispatch_key(name, key):
+                operators.impl(name.removeprefix("aten::"), key, gone, False)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(operators))  # else they would come back with its end
 
 
-def rules_of(exercise):
-    """A block in which what an exercise does not allow cannot be had."""
-    return own_attention() if exercise == "multi_head_attention" else contextlib.nullcontext()
+def eager(model=None, **options):
+    """`torch.compile` where there is no compiler: what it is given, as it is."""
+    return functools.partial(eager, **options) if model is None else model
 
 
 def load(exercise, text):
@@ -320,9 +345,11 @@ def load(exercise, text):
     """
     global observed
     observed = exercise
+    if exercise == "multi_head_attention":
+        attention.formulas(SEED)  # of the public checks
+        take_attention_away()
     try:
-        with rules_of(exercise):
-            namespaces[exercise] = run_answer(exercise, answer_file(text), f"{exercise}.py", defined(namespaces))
+        namespaces[exercise] = run_answer(exercise, answer_file(text), f"{exercise}.py", defined(namespaces))
     except InputError as error:
         raise error.__cause__ or error from None
     link(namespaces)
@@ -345,7 +372,7 @@ def observe(look, exercise, seed, given=None):
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
-    with warnings.catch_warnings(), rules_of(exercise):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = attempt(look, current[EXERCISES[exercise].defines], Draw(seed))
     return {"seen": result["value"]} if "value" in result else result
@@ -392,12 +419,19 @@ def load_ipython_extension(shell):
 
     from lab3.exercises import checks
 
+    torch.compile = eager
     for magic in (answer, probe, check):
         shell.register_magic_function(magic, "cell")
+
+
+@functools.cache
+def nowhere():
+    """Where goes what an answer prints; it stays open, since an answer may keep it: `def log(text, out=sys.stdout)`."""
+    return open(os.devnull, "w", encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
 def quiet():
     """What an answer prints costs nothing: it goes nowhere."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with contextlib.redirect_stdout(nowhere()), contextlib.redirect_stderr(nowhere()):
         yield

@@ -23,7 +23,7 @@ from grader.probes.probe import (
     refusals,
     unchanged,
 )
-from lab3.exercises.checks.tools import FLAT, INVERTED
+from lab3.exercises.checks.tools import FLAT, INVERTED, SAME_SHARE
 
 OWN = "places are drawn once for the whole batch: each row has its own"
 
@@ -133,7 +133,9 @@ def judge_a_ratio_drawn_for_each_row(seen, right):
         hidden = np.stack([_mask(one, (32, 64)).sum(axis=1) for one, _ in each(seen[prob_type], right[prob_type])])
         apart = abs(hidden[:, ::2] - hidden[:, 1::2]) > 6  # a row and its neighbour
         expect(apart.mean() > 0.5, f"rows of a batch that hide different shares, with {prob_type}",
-               "rows that hide nearly the same share", "one ratio was drawn for the whole batch: draw one for each row")
+               "rows that hide nearly the same share",
+               "one ratio was drawn for the whole batch: draw one for each row" if hidden.mean(axis=1).std() > 6 else
+               SAME_SHARE)
         for rows, most, text in ((hidden.ravel(), 0.08, "all rows"), (hidden[:, 0], 0.45, "the first row of each call"),
                                  (hidden[:, -1], 0.45, "the last row of each call")):
             found = (rows[:, None] <= levels).mean(axis=0)
@@ -247,7 +249,7 @@ def refuses(sample_mask, draw):
 # masked_forward
 
 
-@probe("masked_forward", weight=3)
+@probe("masked_forward", weight=8)
 def hides(masked_forward, draw):
     """The transformer sees mask_token_id where the mask is True, and the real tokens elsewhere."""
     found = []
@@ -303,7 +305,7 @@ def judge_codes_logits(seen, right):
         "a softmax or log-softmax was taken: logits are wanted" if softmax else "", rtol=1e-4)
 
 
-@probe("masked_forward", weight=2, guessable=True)
+@probe("masked_forward", weight=1, guessable=True)
 def real_targets(masked_forward, draw):
     """The targets are the real tokens, also at hidden places."""
     B, T, V = draw.integer(2, 4), draw.integer(5, 7), draw.integer(8, 10)
@@ -332,7 +334,7 @@ def forward_inputs(masked_forward, draw):
     return {"z_indices": z_indices, "mask": mask}
 
 
-@probe("masked_forward", weight=3)
+@probe("masked_forward", weight=2)
 def gradients(masked_forward, draw):
     """Gradients go through the logits to the transformer."""
     B, T, V = 2, draw.integer(4, 6), draw.integer(5, 8)

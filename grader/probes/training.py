@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from grader.probes.inside import ByToken, Loader, attempt, dealt, known, loaders, sloped, using, watched
+from grader.probes.inside import ByToken, Loader, attempt, dealt, known, loaders, sloped, trained, using, watched
 from grader.probes.probe import REMADE, array, expect, likely, loss, numbers, probe, refused
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.model.transformer import BidirectionalTransformer
@@ -76,7 +76,7 @@ def judge_validation_loss(seen, right):
            f"one that is {hidden - best:.1f} nats higher", reason)
 
 
-@probe("train_one_epoch", weight=4)
+@probe("train_one_epoch", weight=8)
 def hidden_tokens(train_one_epoch, draw):
     """A step follows the loss on the hidden tokens and no others, without smoothing."""
     B, T, V, lr = 5, 12, 7, 2.0
@@ -86,10 +86,8 @@ def hidden_tokens(train_one_epoch, draw):
     for name, counted, smoothing in (("all", None, 0.0), ("known", ~mask, 0.0), ("smooth", mask, 0.1)):
         logits, targets = known("masked_forward")(model, z, mask, V)
         parts[name], = torch.autograd.grad(known("mvtm_loss")(logits, targets, counted, smoothing), model.table)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
     with using(sample_mask=dealt(mask)):
-        train_one_epoch(model, [z], optimizer, scheduler, mask_token_id=V, device="cpu", generator=draw.generator())
+        trained(train_one_epoch, model, [z], V, lr, generator=draw.generator())
     return {"gradient": (start - model.table) / lr, "parts": parts, "tokens": torch.equal(z, before)}
 
 
@@ -120,11 +118,8 @@ def own_gradients(train_one_epoch, draw):
         if case == "left":
             for one in model.parameters():
                 one.grad = torch.full_like(one, draw.number(100, 900))
-        optimizer = torch.optim.SGD(model.parameters(), lr=1 / scale)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
         with using(mvtm_loss=sloped([scale * slope for slope in slopes])):
-            train_one_epoch(model, [torch.full((draw.integer(1, 4), T), n) for n in range(V)], optimizer, scheduler,
-                            mask_token_id=V, device="cpu")
+            trained(train_one_epoch, model, [torch.full((draw.integer(1, 4), T), n) for n in range(V)], V, 1 / scale)
         found[case] = [-model[0].table.detach().double().sum().item(), *model.unused.tolist()]
     return {"found": found, "slopes": slopes}
 
@@ -248,14 +243,11 @@ def train_mode(train_one_epoch, draw):
     model = nn.Sequential(ByToken(draw.normal(V + 1, V + 1)), nn.Dropout(0.3),
                           nn.Sequential(nn.BatchNorm1d(T), nn.Dropout(0.2)))
     passes = watched(model, lambda module, z_indices, logits: [one.training for one in module.modules()])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
     for start in draw.shuffled(["eval", "train", "part"]):
         model.train(start == "train")
         if start == "part":
             model[2].train()
-        train_one_epoch(model, [draw.tokens(B, T, V=V) for B in (3, 2)], optimizer, scheduler, mask_token_id=V,
-                        device="cpu")
+        trained(train_one_epoch, model, [draw.tokens(B, T, V=V) for B in (3, 2)], V)
     return passes
 
 
@@ -286,11 +278,9 @@ def autocast(train_one_epoch, draw):
     for case in draw.shuffled(["fast", "slow"]):
         model = ByToken(draw.normal(V + 1, V + 1))
         passes = watched(model, lambda module, z_indices, logits: (ones @ ones).dtype == torch.bfloat16)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
         with patch.object(machine, "bfloat16_pays", lambda kind, case=case: case == "fast"):
-            train_one_epoch(model, [draw.tokens(B, T, V=V) for B in (3, 2)], optimizer, scheduler, mask_token_id=V,
-                            device=draw.one_of(["cpu", torch.device("cpu")]))
+            trained(train_one_epoch, model, [draw.tokens(B, T, V=V) for B in (3, 2)], V,
+                    device=draw.one_of(["cpu", torch.device("cpu")]))
         found[case] = passes
     return found
 
@@ -308,19 +298,15 @@ def judge_autocast(seen, right):
 
 @probe("train_one_epoch", weight=2)
 def masks(train_one_epoch, draw):
-    """The masks come from sample_mask with its defaults: each row has a ratio of its own."""
+    """The masks come from sample_mask with its defaults, the generator and the device: each row has its own ratio."""
     V, T, B, batches = 5, 64, 256, 4
     mask, model = draw.mask(T, *(draw.integer(1, T) for _ in range(12))), ByToken(torch.zeros(V + 1, V + 1))
     passes = watched(model, lambda module, z_indices, logits: z_indices == V)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
     with using(sample_mask=dealt(mask, strict=True)):
-        train_one_epoch(model, [draw.tokens(n, T, V=V) for n in (5, 4, 3)], optimizer, scheduler, mask_token_id=V,
-                        device="cpu", generator=draw.generator())
+        trained(train_one_epoch, model, [draw.tokens(n, T, V=V) for n in (5, 4, 3)], V, generator=draw.generator())
     given = torch.cat(passes)
     passes.clear()
-    train_one_epoch(model, [draw.tokens(B, T, V=V) for _ in range(batches)], optimizer, scheduler, mask_token_id=V,
-                    device="cpu", generator=draw.generator())
+    trained(train_one_epoch, model, [draw.tokens(B, T, V=V) for _ in range(batches)], V, generator=draw.generator())
     return {"given": given, "mask": mask, "counts": [one.sum(dim=1) for one in passes]}
 
 
@@ -342,7 +328,8 @@ def judge_masks(seen, right):
            "ratios of another distribution", "sample_mask is called with its own defaults, without a ratio")
     given = array(seen["given"], right["given"].shape, "bool", "the mask tokens that the transformer saw")
     expect(np.array_equal(given, right["mask"]), "mask tokens where sample_mask hides", "mask tokens elsewhere",
-           "the mask is inverted" if np.array_equal(given, ~right["mask"]) else
+           "the mask is inverted, or sample_mask is not called with its defaults, the generator and the device"
+           if np.array_equal(given, ~right["mask"]) else
            "sample_mask is found by its name and called with its defaults: no masks from elsewhere")
 
 
@@ -353,10 +340,8 @@ def generator(train_one_epoch, draw):
     batches, table = [draw.tokens(B, T, V=V) for _ in range(2)], draw.normal(V + 1, V + 1)
     for one in (*draw.generators(), None, None):
         model = ByToken(table.clone())
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
         torch.manual_seed(draw.integer(0, 10**6))
-        train_one_epoch(model, batches, optimizer, scheduler, mask_token_id=V, device="cpu", generator=one)
+        trained(train_one_epoch, model, batches, V, 0.5, generator=one)
         found.append(model.table)
     return {"tables": found, "start": table}
 
@@ -427,11 +412,8 @@ def names(train_one_epoch, draw):
     def mvtm_loss(logits, targets, mask=None, label_smoothing=0.0):
         return mvtm(logits, targets, mask, label_smoothing) ** power
 
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
     with using(sample_mask=dealt(mask), masked_forward=masked_forward, mvtm_loss=mvtm_loss):
-        train_one_epoch(model, [draw.tokens(B, T, V=V)], optimizer, scheduler, mask_token_id=V, device="cpu",
-                        generator=draw.generator())
+        trained(train_one_epoch, model, [draw.tokens(B, T, V=V)], V, 0.5, generator=draw.generator())
     return model.table
 
 
@@ -449,10 +431,7 @@ def empty_loader(train_one_epoch, draw):
     for case, loader in loaders(draw, V, 6):
         model = ByToken(draw.normal(V + 1, V + 1))
         passes = watched(model, lambda module, z_indices, logits: len(z_indices))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1.0)
-        result = attempt(train_one_epoch, model, loader, optimizer, scheduler, mask_token_id=V, device="cpu",
-                         generator=draw.generator())
+        result = attempt(trained, train_one_epoch, model, loader, V, generator=draw.generator())
         results.append({"case": case, "rows": passes, "result": result})
     return results
 

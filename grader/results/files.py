@@ -27,6 +27,7 @@ DECISIVE = "decisive: while this fails, the exercise gives no points"
 
 _STEERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # turn the direction of what follows
 _ADVICE = ("The public checks of the notebook say it too: ", "Likely: ")  # how such notes begin
+LOOK = "Your instructor may review this code, because it does not show all that it calls"
 _QUIET = re.compile("It uses other cells |.* counts: ")
 _SHAPE = re.compile(r"shape \(([0-9, ]*)\)")
 

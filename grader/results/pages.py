@@ -13,6 +13,7 @@ import jinja2
 from grader.results.files import (
     COLUMNS,
     DECISIVE,
+    LOOK,
     UNWRITTEN,
     distance,
     in_force,
@@ -86,6 +87,8 @@ def write_class_page(results, path):
         stopped=[(one, [exercise.exercise for exercise in one.exercises if exercise.status == "stopped"])
                  for one in graded if any(exercise.status == "stopped" for exercise in one.exercises)],
         sandboxes=Counter(in_force(one.sandbox) for one in results).most_common(),
+        looks=[(one, note) for one in graded for exercise in one.exercises for note in exercise.notes
+               if note.startswith(LOOK)],
         seeds=sorted({one.seed for one in results}), distances=_distances(graded),
         table=[(one, {exercise.exercise: exercise for exercise in one.exercises}) for one in results],
         address=lambda name: f"{quote(name.encode('utf-8', 'replace'), safe='')}/{FEEDBACK}",

@@ -121,7 +121,8 @@ def observe_reference(seed, exercises=tuple(EXERCISES)):
     rights = {}
     for exercise in exercises:
         for one in PROBES.get(exercise, ()):
-            found = inside.observe(one.look, exercise, seed_of(seed, exercise, one.name), answers)
+            with inside.quiet():
+                found = inside.observe(one.look, exercise, seed_of(seed, exercise, one.name), answers)
             if "seen" not in found:
                 raise RuntimeError(f"{exercise}/{one.name}: the reference answer fails: {found['error']}")
             rights[exercise, one.name] = decode(inside.encode(found["seen"]))

@@ -16,6 +16,7 @@ from grader.kernels.graded_notebook import GradedNotebook, Outcome, run_notebook
 from grader.probes import PROBES
 from grader.probes.attention import ready_made
 from grader.probes.filling import FILLING
+from grader.results.files import LOOK
 from grader.results.result import ExerciseResult, ProbeResult, Result
 from grader.run import distances
 from grader.run.context import reference_texts, seed_of
@@ -93,27 +94,28 @@ def _marks(graded, answer, most):
     """Points of an exercise.
 
     A probe that an answer which computes nothing could pass counts only beside one that passed and is not of that
-    kind; where a decisive probe fails, nothing counts.
+    kind; where a decisive probe fails, nothing counts. What could hide ready-made attention is named for a person to
+    look at, and costs nothing.
     """
     outcomes = {one.name: graded.outcomes[f"probe-{one.name}"] for one in graded.probes}
-    forbidden = ready_made(answer.text) if graded.exercise == "multi_head_attention" else []
+    forbidden, hidden = ready_made(answer.text) if graded.exercise == "multi_head_attention" else ([], [])
     solid = any(outcomes[one.name].passed and not one.guessable for one in graded.probes)
     likely = public_advice(graded.exercise, graded.outcomes.get("check"))
+    runs = all(one.passed for name, one in graded.outcomes.items() if name.startswith("answer-"))
     rows, counted, decided = [], 0, False
     for one in graded.probes:
         found = outcomes[one.name]
         passed = found.passed and (solid or not one.guessable)
         row = ProbeResult(one.name, one.title, one.weight, passed, found.expected, found.got, found.likely, found.place,
-                          found.seconds, one.decisive)
+                          found.seconds, one.decisive and runs)
         if one.decisive and forbidden:
             passed, row = False, ProbeResult(one.name, one.title, one.weight, False, "attention of your own",
                                              f"{', '.join(forbidden)} in the code", "ready-made attention",
                                              decisive=True)
         elif found.passed and not passed:
-            row = ProbeResult(one.name, one.title, one.weight, False, "some right result beside it", "none",
-                              "an answer that computes nothing could pass this: it counts beside others only",
-                              decisive=one.decisive)
-        decided |= one.decisive and not passed
+            row = ProbeResult(one.name, one.title, one.weight, False, "at least one right result", "none yet",
+                              "this check passes, and counts once a check of the results passes, too")
+        decided |= row.decisive and not passed
         counted += one.weight * passed
         rows.append(row)
     total = sum(one.weight for one in graded.probes)
@@ -122,7 +124,8 @@ def _marks(graded, answer, most):
     status = "stopped" if stopped else "passed" if counted == total else "partly" if points else "failed"
     if not points and all(one.likely == "not written yet" for one in outcomes.values()):
         status = "not written"
-    return ExerciseResult(graded.exercise, points, most, status, tuple(rows), (*answer.notes, *likely), None,
+    looks = [f"{LOOK}: it uses {', '.join(hidden)}."] if hidden else []
+    return ExerciseResult(graded.exercise, points, most, status, tuple(rows), (*answer.notes, *looks, *likely), None,
                           round(sum(one.seconds for one in graded.outcomes.values()), 2))
 
 
@@ -135,7 +138,7 @@ def _no_answer(answer, most):
 @cache
 def _known_texts():
     """The texts that public checks may say: their titles and likely reasons."""
-    topics = (*checks.TOPICS, checks.tools, checks.errors)
+    topics = (*checks.TOPICS, checks.tools, checks.errors, checks.portability)
     return {node.value for topic in topics for node in ast.walk(ast.parse(inspect.getsource(topic)))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 

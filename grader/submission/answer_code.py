@@ -10,6 +10,8 @@ The rule, for a definition in a cell:
   alone; otherwise from the cells before it; otherwise from those after it.
 * What the lab gives anyway, `IMPORTS` of `lab3.exercises.table` and Python's own names, is looked for in the answer's
   own cell only; the other exercises' names nowhere: the grader gives these.
+* Where the answer looks names up in `globals()` or runs a text, what its own cell binds is kept, and every function and
+  class of the other cells.
 * Dropped: all else, such as calls that try something out, prints, plots, asserts and magics, and whatever needs the
   notebook's `lab` to be there.
 """
@@ -19,6 +21,7 @@ import bisect
 import builtins
 import re
 import symtable
+import sys
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
@@ -276,6 +279,9 @@ def given_names():
 
 GIVEN = given_names()
 
+# What a newer Python may accept and this one not: quotes and backslashes inside an f-string, `type` and `def f[T]`.
+NEWER = re.compile(r"\b[fF][rR]?[\"']|\b[rR][fF][\"']|^\s*type \w+|^\s*(?:def|class) \w+\[", re.MULTILINE)
+
 # A line at which IPython, not Python, is asked for something.
 MAGIC = re.compile(r"[%!?]|[\w.*]+\?\??$|\w[\w., \t\[\]\"']*=[ \t]*[%!]")
 TOKEN = re.compile(r"\"\"\"|'''|[\"'#\n()\[\]{}]|\\[^\n]|\\\n")
@@ -352,7 +358,9 @@ def read_cell(number, source):
     except SyntaxError as error:
         where = f" in line {error.lineno}" if error.lineno else ""
         shown = lines[error.lineno - 1].strip()[:100] if 0 < (error.lineno or 0) <= len(lines) else ""
-        raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}") from None
+        newer = "; Python 3.12 or newer may accept it, but answers are graded with {}.{}".format(*sys.version_info)
+        raise Broken(f"syntax error{where}{f' ({shown})' if shown else ''}: {error.msg}"
+                     f"{newer if NEWER.search(text) else ''}") from None
     except (RecursionError, MemoryError):
         raise Broken("it is too deeply nested to be read") from None
     except ValueError as error:  # of characters that no text has
@@ -525,8 +533,15 @@ class _Excerpt:
                     statements += self.waiting.pop(one, ())
             elif (name := names.pop()) not in self.needed:
                 self.needed.add(name)
+                if name in ("globals", "eval", "exec"):  # names that no statement shows
+                    statements += filter(self._own, self.notebook.statements)
                 statements += self._homes(name)
                 statements += self._altering(name)
+
+    def _own(self, one):
+        """Whether a statement can be what an answer looks up by a name that it makes."""
+        own = one.cell == self.answer.cell or isinstance(one.nodes[0], (*FUNCTIONS, ast.ClassDef))
+        return own and not (one.does.reads & ANSWERS or one in self.notebook.of_lab) and one.does.binds - ANSWERS
 
     def _altering(self, name):
         """The statements that change what a needed name stands for."""

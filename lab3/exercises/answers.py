@@ -5,8 +5,9 @@ In: a folder of answers, `work/` or `solutions/work/`: one file an exercise. Out
 
 import linecache
 import re
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 from lab3.common.files import InputError
 from lab3.exercises.table import EXERCISES, IMPORTS, MARK, MARKER, NBGRADER
@@ -61,7 +62,11 @@ def run_answer(name, text, path, given=None):
     exercise = EXERCISES[name]
     # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
     linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    namespace = {"__name__": f"lab3_answers.{name}", **(given or {})}
+    module = ModuleType(f"lab3_answers.{name}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and inspect.getsource look the classes' module up there
+    namespace = vars(module)
+    namespace.update(given or {})
     namespace.pop(exercise.defines, None)
     try:
         exec(compile(text, str(path), "exec"), namespace)

@@ -54,6 +54,9 @@ MARK = "#| exercise:"
 MARKER = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*exercise[ \t]*:[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
 NBGRADER = ("### BEGIN SOLUTION", "### END SOLUTION")
 
+# What an answer may import, besides Python's own modules.
+PACKAGES = ("lab3", "matplotlib", "numpy", "PIL", "scipy", "torch", "torchvision", "tqdm")
+
 # What every notebook imports in its first cell, so that an answer's cell can count on it.
 IMPORTS = """\
 import math

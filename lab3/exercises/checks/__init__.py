@@ -18,11 +18,12 @@ import torch
 from lab3.common.files import InputError
 from lab3.exercises.checks import attention, decoding, distance, masking, tools, training
 from lab3.exercises.checks.errors import not_written, raised
+from lab3.exercises.checks.portability import portable
 from lab3.exercises.checks.tools import CheckFailed
 from lab3.exercises.table import EXERCISES
 
 TOPICS = (attention, masking, training, decoding, distance)
-CHECKS = {exercise: checks for topic in TOPICS for exercise, checks in topic.CHECKS.items()}
+CHECKS = {exercise: (portable, *checks) for topic in TOPICS for exercise, checks in topic.CHECKS.items()}
 
 
 @dataclass(frozen=True)

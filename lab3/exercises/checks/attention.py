@@ -5,6 +5,7 @@ with that of nn.MultiheadAttention, right and with typical mistakes.
 """
 
 import contextlib
+import functools
 import sys
 from unittest.mock import patch
 
@@ -12,17 +13,33 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lab3.exercises.checks.tools import CheckFailed, expect, is_tensor, refuses, rng, suspect, takes, untouched
+from lab3.exercises.checks import tools
+from lab3.exercises.checks.tools import (
+    RESIDUAL,
+    SPLIT,
+    CheckFailed,
+    expect,
+    is_tensor,
+    refuses,
+    rng,
+    suspect,
+    takes,
+    untouched,
+)
 
 LAYERS = ("query", "key", "value", "output")
 READY_MADE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 def _attention(Attention, attn_drop=0.0):
-    attention = Attention(12, 3, attn_drop)
-    for name, one in attention.named_parameters():
-        nn.init.normal_(one, std=0.5 if name.endswith("weight") else 0.1, generator=rng(len(name)))
-    return attention.eval()
+    return _drawn(Attention(12, 3, attn_drop)).eval()
+
+
+def _drawn(module):
+    """The module with weights that depend on their names alone."""
+    for name, one in module.named_parameters():
+        nn.init.normal_(one, std=0.5 if name.endswith("weight") else 0.1, generator=rng(sum(name.encode())))
+    return module
 
 
 def _set(layer, weight, bias=0.0):
@@ -83,10 +100,11 @@ def attention_averages(Attention):
     for name, weight in (("query", 0), ("key", 0), ("value", 1), ("output", 1)):
         _set(getattr(attention, name), weight)
     found, mean = attention(x), x.mean(dim=1, keepdim=True).expand(2, 5, 12)
-    so_far = x.cumsum(dim=1) / torch.arange(1, 6)[:, None]
+    so_far, order = x.cumsum(dim=1) / torch.arange(1, 6)[:, None], torch.arange(12).view(4, 3).T.flatten()
     reason = suspect(found.detach(), [
         (mean * 0, "without a softmax the weights are the scores themselves"),
         (so_far, "a causal mask: here each place may look at all places"),
+        (mean[..., order], SPLIT), (mean[..., order.argsort()], SPLIT),
     ], "the heads get mixed up with the places: after the cut into heads, the axes of heads and places must change "
        "order, and change back before the heads are joined")
     expect(torch.allclose(found, mean, atol=1e-5), "the average over the places", "something else", reason)
@@ -97,36 +115,44 @@ def attention_weights_sum(Attention):
     attention = _attention(Attention)
     _set(attention.value, 0, bias=1)
     _set(attention.output, 1)
-    found = attention(2 * torch.randn(2, 5, 12))
+    x = 2 * torch.randn(2, 5, 12)
+    found = attention(x)
+    _set(attention.value, 0, bias=2)
     reason = "the weights are not a softmax over the keys, the last axis"
-    for axis, mean, name in ((1, 1.0, "queries"), (2, 5 / 3, "heads")):  # 5 places, 3 heads
+    if torch.allclose(found, attention(x)):
+        reason = "the layer value is not used: the values are made by another layer"
+    elif torch.allclose(found - x, torch.ones(2, 5, 12), atol=1e-4):
+        reason = RESIDUAL
+    for axis, mean, text in (  # 5 places, 3 heads
+            (1, 1.0, "the softmax runs over the queries: it belongs on the keys, the last axis"),
+            (2, 5 / 3, "the softmax runs over the heads: it belongs on the keys, the last axis")):
         if torch.allclose(found.mean(dim=axis), torch.tensor(mean), atol=1e-4):
-            reason = f"the softmax runs over the {name}: it belongs on the keys, the last axis"
+            reason = text
     expect(torch.allclose(found, torch.ones(2, 5, 12), atol=1e-4), "output 1 where all values are 1",
            f"{found.min():.3g} to {found.max():.3g}", reason)
 
 
-def _torch_attention(attention, x, heads=3, query=1.0, key="key", value="value", output="output"):
-    """nn.MultiheadAttention with the answer's weights, the queries times `query`."""
+def _torch_attention(layers, x, heads=3, query=1.0, key="key", value="value", output="output"):
+    """nn.MultiheadAttention with the weights of some layers, the queries times `query`."""
     judge = nn.MultiheadAttention(x.shape[-1], heads, batch_first=True).eval()
-    first, *others = (getattr(attention, name) for name in ("query", key, value))
+    first, *others = (layers[name] for name in ("query", key, value))
     with torch.no_grad():
         judge.in_proj_weight.copy_(torch.cat([query * first.weight, *(one.weight for one in others)]))
         judge.in_proj_bias.copy_(torch.cat([query * first.bias, *(one.bias for one in others)]))
-        judge.out_proj.load_state_dict(getattr(attention, output).state_dict())
+        judge.out_proj.load_state_dict(layers[output].state_dict())
         return judge(x, x, x, need_weights=False)[0]
 
 
-def attention_formula(Attention):
-    """It gives what nn.MultiheadAttention gives with the same weights, in eval mode."""
-    attention, x = _attention(Attention, attn_drop=0.5), torch.randn(2, 5, 12)
-    with torch.no_grad():
-        found, again = attention(x), attention(x)
-    expect(torch.equal(found, again), "the same output twice in eval mode", "two outputs",
-           "dropout acts in eval mode too: use the layer attn_drop, which knows the mode")
-    expected = _torch_attention(attention, x)
-    attention.nothing = nn.Linear(12, 12)
-    _set(attention.nothing, 1)
+@functools.cache
+def formulas(seed):
+    """An input, what PyTorch's attention gives for it, and (what a mistake gives, its reason), with `_drawn` weights.
+
+    The grader takes PyTorch's attention away before an answer runs, and calls this first.
+    """
+    layers = _drawn(nn.ModuleDict({name: nn.Linear(12, 12) for name in LAYERS}))
+    x = torch.randn(2, 5, 12, generator=rng(100))
+    layers["nothing"] = nn.Linear(12, 12)
+    _set(layers["nothing"], 1)
     mistakes = (  # heads have width 4, its root is 2: so much too large or too small are the scores
         (dict(query=2), "the scores are not divided by the root of the head's width"),
         (dict(query=3**-0.5), "the scores are divided by the root of dim: the width of one head is dim / num_heads"),
@@ -141,7 +167,18 @@ def attention_formula(Attention):
         (dict(value="key"), "the values are made by the layer key"),
         (dict(value="query"), "the values are made by the layer query"),
     )
-    reason = suspect(found, [(_torch_attention(attention, x, **options), text) for options, text in mistakes],
+    wrong = [(_torch_attention(layers, x, **options), text) for options, text in mistakes]
+    return x, _torch_attention(layers, x), wrong
+
+
+def attention_formula(Attention):
+    """It gives what nn.MultiheadAttention gives with the same weights, in eval mode."""
+    attention, (x, expected, mistakes) = _attention(Attention, attn_drop=0.5), formulas(tools.SEED)
+    with torch.no_grad():
+        found, again = attention(x.clone()), attention(x.clone())
+    expect(torch.equal(found, again), "the same output twice in eval mode", "two outputs",
+           "dropout acts in eval mode too: use the layer attn_drop, which knows the mode")
+    reason = suspect(found, mistakes,
                      "a head takes neighbouring columns, the first head the first dim / num_heads: does yours?")
     expect(torch.allclose(found, expected, rtol=1e-3, atol=1e-4), "the output of nn.MultiheadAttention",
            f"one that differs by up to {(found - expected).abs().max():.2g}", reason)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lab3.exercises.checks.tools import (
+    FINISHED,
     FLAT,
     INVERTED,
     NEAR,
@@ -214,6 +215,9 @@ def step_clamp(inpainting):
                   "a row of a single hidden token must come to 0, and one of none must stay at 0")
         expect(found == right, f"{as_text(right)} hidden, of 5, 1, 0, 8, where gamma gives 1 and ratio is {ratio:g}",
                as_text(found), reason)
+    _, next_mask = _step(inpainting, stub, z, row_mask(8, 5, 0, 0, 8), n_hidden=[5, 6, 0, 8], gamma=lambda r: 1.0)
+    expect(not next_mask[1].any(), "nothing hidden in a row whose 6 hidden tokens are all revealed",
+           f"{int(next_mask[1].sum())}", FINISHED)
 
 
 def step_least_sure(inpainting):

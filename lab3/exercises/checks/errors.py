@@ -8,10 +8,15 @@ import dis
 import linecache
 import re
 
-from lab3.exercises.checks.tools import CheckFailed
+from lab3.exercises.checks.tools import NO_GPU, NO_INPUT, NO_PACKAGE, CheckFailed
 from lab3.exercises.table import EXERCISES, MARK
 
 HINTS = (  # (type and text of the exception, likely reason), the first that fits
+    (r"ModuleNotFoundError", NO_PACKAGE),
+    (r"not compiled with CUDA|NVIDIA driver|No CUDA GPUs|CUDA-capable", NO_GPU),
+    (r"does not support input requests|reading from stdin|EOF when reading", NO_INPUT),
+    (r"expected scalar type|same dtype|same data type|expected m1 and m2|dtypes match",
+     "two tensors have different dtypes, such as float32 and bfloat16 under autocast: convert one, .to(other.dtype)"),
     (r"cannot assign .* before Module.__init__|has no attribute '_(modules|parameters)'",
      "the class sets its layers before the constructor of nn.Module has run"),
     (r"missing the required \"forward\"", "the class has no forward: look at its name and its indentation"),

@@ -21,6 +21,15 @@ ROWS, NEAR = 4096, 0.06  # a share over so many rows strays this far by chance o
 FLAT = "top-k over the flattened batch: each row must rank its own tokens"
 INVERTED = "the mask is inverted: True means hidden"
 UNUSED = "the given generator is not used, or is re-seeded at each call"
+RESIDUAL = "the input is added to the output: the residual connection is outside this class"
+SPLIT = ("heads are split one way and joined another: split dim into (num_heads, dim / num_heads), "
+         "and join in the same order")
+SAME_SHARE = "the share is always the same: without a ratio, draw one for each row, and hide that share"
+FINISHED = "a row with nothing left to hide hides tokens again: known tokens stay known"
+NO_GPU = "answers are graded without a GPU: create new tensors on the input's device, such as x.device"
+NO_INPUT = "nobody can answer input() when answers are graded: set a variable instead"
+NO_PACKAGE = ("answers are graded with the packages of the course alone, and without files of your own: "
+              "put helpers into cells of the notebook")
 
 
 class CheckFailed(AssertionError):
@@ -112,11 +121,10 @@ def refuses(word, value, call, *args, **options):
         named = any(re.search(one if len(one) > 2 else rf"(?<![a-z]){one}(?![a-z])", str(error))
                     for one in word.split(" or "))
         expect(named, expected, f"ValueError: {str(error)[:100]}", f"the message does not name {word}")
-    except NotImplementedError:
-        raise
     except Exception as error:
         raise CheckFailed(expected, f"{type(error).__name__}: {str(error)[:100]}",
-                          "the value is used unlooked-at") from None
+                          "NotImplementedError means that code is missing: raise a ValueError"
+                          if isinstance(error, NotImplementedError) else "the value is not checked") from None
     else:
         raise CheckFailed(expected, "no error", f"{word} is used without a look at its value")
 

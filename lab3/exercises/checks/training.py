@@ -156,7 +156,8 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
     def sample_mask(batch, tokens, prob_type="topk", ratio=None, *, generator=None, device=None):
         mask = torch.arange(tokens).expand(batch, -1) == len(log.sampled)
         log.sampled.append(SimpleNamespace(
-            shape=(int(batch), int(tokens)), prob_type=prob_type, ratio=ratio, generator=generator, mask=mask))
+            shape=(int(batch), int(tokens)), prob_type=prob_type, ratio=ratio, generator=generator, device=device,
+            mask=mask))
         return mask
 
     def masked_forward(transformer, z_indices, mask, mask_token_id):
@@ -204,12 +205,15 @@ def _calls(log, trains=True):
                f"{name} is found by its name and called: no copy of it" if not calls else "")
     for batch, drawn in zip(log.batches, log.sampled, strict=True):
         expect(drawn.shape == tuple(batch.shape), f"sample_mask for {tuple(batch.shape)}", f"for {drawn.shape}",
+               "one mask for all rows: each row has its own" if drawn.shape[0] == 1 else
                "the last batch may be smaller: take the shape from the batch")
         expect(drawn.ratio is None, "sample_mask without a ratio", f"ratio {drawn.ratio}",
                "one ratio for the whole batch: left alone, sample_mask draws a ratio for each row")
         expect(drawn.prob_type == "topk", "sample_mask with its default prob_type", repr(drawn.prob_type))
         expect(drawn.generator is log.generator, "the generator handed on to sample_mask", str(drawn.generator),
                "without it the masks cannot be repeated")
+        expect(drawn.device is not None, "the device handed on to sample_mask", "no device",
+               "without it the masks lie on the CPU, also where the model is on a GPU")
     for batch, drawn, forward in zip(log.batches, log.sampled, log.forwarded):
         expect(torch.equal(forward.z, batch), "masked_forward with the tokens of the batch", "other tokens")
         expect(forward.id == V, "masked_forward with mask_token_id", str(forward.id))
