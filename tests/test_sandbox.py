@@ -251,8 +251,9 @@ def test_a_cell_without_end_is_stopped(start, level):
         run(start(level), "while True:\n    try:\n        while True: pass\n    except BaseException: pass", seconds=1)
 
 
-def test_waiting_costs_less_than_computing(start, level):
+def test_waiting_costs_less_than_computing(start, level, monkeypatch):
     """A limit of processor seconds: who waits, as on a busy machine, has longer by the clock."""
+    monkeypatch.setattr("grader.kernels.kernel.PATIENCE", 30)  # this machine may be busy
     kernel = start(level, Limits(cell=1))
     assert run(kernel, "import time; time.sleep(1.5); print('done')") == "done"
     with pytest.raises(Stopped, match="after 1 s of a processor's time"):
