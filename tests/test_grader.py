@@ -197,7 +197,7 @@ def test_a_dry_run_says_what_is_there_and_what_looks_wrong(tmp_path, capsys):
                  "    notebooks: adalovelace_11_91_lab-1.ipynb, adalovelace_11_90_lab.ipynb; answers: gamma_func; ",
                  "cell 2: exercise 'perplexity' does not exist", "  ! Same student as Ada_Lovelace.",
                  "  ! masked_forward: lab.ipynb, cell 1: syntax error", "  ! bob_12_93_lab.zip: it is no zip",
-                 "stranger_19_canvas: stranger_19_92_lab.ipynb", "  ! No student of the roster",
+                 "stranger_19_canvas: stranger_19_92_lab.ipynb", "  ! Not on the roster.",
                  "nothing handed in: Dahl, Dan", "Submissions that would be graded: 4. Things that look wrong: 8."):
         assert line in said, said
     assert "Points Possible" not in said and not (tmp_path / "out").exists()

@@ -50,7 +50,7 @@ def dry_run(paths, out=None, only=(), roster=None, say=print):
         if owners.get(name):
             rivals[id(owners[name])].append(name)
         elif roster is not None:
-            wrong[name].append("No student of the roster: a column `submission` in the roster says whose it is.")
+            wrong[name].append("Not on the roster. Add a column `submission` to the roster that says whose it is.")
     for names, what in [*((group, "Same content as") for group in same.values()),
                         *((group, "Same student as") for group in rivals.values())]:
         for name in names:

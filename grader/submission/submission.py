@@ -488,7 +488,7 @@ class _Page:
         for number, room, what in ((len(cells), shelf.cells, f"{MAX_CELLS:,} cells"),
                                    (written, shelf.code, f"{MAX_ALL_CODE:,} characters of code")):
             if number > room:
-                raise Unusable(f"brings the submission to more than {what}. Remove what is no code of yours")
+                raise Unusable(f"brings the submission to more than {what}. Remove what is not your own work")
         for number, (code, source) in enumerate(cells, 1):
             marks = tuple(dict.fromkeys(MARKER.findall(source[:MAX_CODE])))
             for mark in (one for one in marks if one not in EXERCISES):
@@ -498,7 +498,7 @@ class _Page:
                 self.cells.append(_read(number, code, source, marks))
                 statements += len(self.cells[-1].statements)
             if statements > MAX_STATEMENTS:
-                raise Unusable(f"holds more than {MAX_STATEMENTS} statements. Remove what is no code of yours")
+                raise Unusable(f"holds more than {MAX_STATEMENTS} statements. Remove what is not your own work")
         shelf.cells, shelf.code = shelf.cells - len(cells), shelf.code - written
 
     def rank(self, number):
