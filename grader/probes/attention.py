@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from grader.probes.inside import attempt, every_nth, nn, one_by_one, torch, weighted
+from grader.probes.inside import attempt, every_nth, heard, nn, one_by_one, torch, weighted
 from grader.probes.probe import array, case, every, expect, near, probe, refusals, unchanged
 from lab3.exercises.checks.tools import RESIDUAL, SPLIT
 from lab3.exercises.table import PACKAGES
@@ -124,7 +124,7 @@ def one_head(MultiHeadAttention, draw):
         for name, factor in (("output", 1), ("unscaled", width**0.5), ("no_root", width**-0.5), ("times", width)):
             attention = weighted(MultiHeadAttention(width, 1, 0.0), query=factor * query, key=key, value=value,
                                  output=output)
-            found[name] = attention(x)
+            found[name] = heard(attention, x)
     found["causal"] = one_by_one(weighted(attention, query=query), x)
     layers = {"key": (query, query, value, output), "key for value": (query, key, key, output),
               "last": (query, key, value, torch.eye(width))}
@@ -152,7 +152,7 @@ def several_heads(MultiHeadAttention, draw):
         for name, factor in (("output", 1), ("unscaled", heads**0.5), ("of_dim", heads**-0.5)):
             attention = weighted(MultiHeadAttention(width, heads, 0.0), query=factor * query, key=key, value=value,
                                  output=output)
-            found[name] = attention(x)
+            found[name] = heard(attention, x)
         alone = MultiHeadAttention(width, 1, 0.0)
         found["alone"] = weighted(alone, query=query, key=key, value=value, output=output)(x)
         found["uncut"] = weighted(alone, query=heads**0.5 * query, key=key, value=value, output=output)(x)
@@ -489,7 +489,7 @@ class _Names(ast.NodeVisitor):
         self.called.add(node.func)
         if name == "getattr" and _root(node.args[0] if node.args else None) not in ("self", "cls") and (
                 not any(_text(one) is not None for one in node.args[1:2])) or name in ("attrgetter", "methodcaller"):
-            self.hidden.append(f"{ast.unparse(node)[:40]}, which hides a name,")
+            self.hidden.append(ast.unparse(node)[:40])
         if name in ("eval", "exec", "compile") and node.args:
             self.found += ready_made(_text(node.args[0]) or "")[0]
         self.generic_visit(node)

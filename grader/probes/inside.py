@@ -158,6 +158,14 @@ def weighted(module, **weights):
     return module.eval()
 
 
+def heard(attention, x):
+    """An attention's output less that for values of 0: what else is added to it, such as x, is another probe's question."""
+    whole, weight = attention(x.clone()), attention.value.weight.clone()
+    nothing = weighted(attention, value=0 * weight)(x.clone())
+    weighted(attention, value=weight)
+    return whole - nothing
+
+
 def every_nth(width, heads):
     """The columns of a width, every `heads`-th one beside one another."""
     return np.arange(width).reshape(-1, heads).T.flatten()
