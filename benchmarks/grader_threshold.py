@@ -77,6 +77,11 @@ def measure(name, score, seeds):
     return row
 
 
+def model(path, seed):
+    """The distance of a model, or why it is refused."""
+    return distances.model_score(path, seed)[0]
+
+
 def make():
     """Write `grader/run/right.safetensors`: tokens of whole pictures that the reference decoding made."""
     batches = {}
@@ -103,11 +108,9 @@ def main():
     if options.make:
         make()
         return
-    distances.prepare()
     if options.model:
-        rows = [measure(str(path), partial(_or_refusal, distances.model_score, path), range(options.seeds))
-                | {"likeness": distances.likeness(path)} for path in options.model]
-        print(*(f"{row['name']}: likeness {row['likeness']:.3f}" for row in rows), sep="\n")
+        rows = [measure(str(path), partial(_or_refusal, model, path), range(options.seeds)) for path in options.model]
+        rows += compared(options.model)
     else:
         rows = [measure(case, partial(decoding, case), range(options.seeds) if case == "right" else
                         range(100, 100 + options.wrong_seeds)) for case in options.only]

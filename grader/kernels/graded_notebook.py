@@ -23,7 +23,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 from grader.kernels.kernel import BoxedKernel, GraderError, Stopped
 from grader.kernels.sandbox import Limits, box
 from grader.probes.inside import MIME
-from grader.probes.probe import Wrong, decode, exception_name
+from grader.probes.probe import NUMBER, Wrong, decode, exception_name
 from lab3.exercises.answers import answer_file
 from lab3.exercises.checks.errors import HINTS
 
@@ -219,6 +219,8 @@ class GradedCell(IPyNbCell):
             except Exception as error:  # something in what the kernel sent that nobody foresaw
                 self.outcome = Outcome(False, "a result", f"none that can be read ({type(error).__name__})")
                 self.parent.lose()
+        if len(graded.texts) > 1:
+            self.outcome = limited(self.outcome, graded.outcomes.values())
         graded.outcomes[name] = replace(self.outcome, seconds=round(time.perf_counter() - began, 3))
         assert graded.outcomes[name].passed, graded.outcomes[name].got
 
@@ -291,6 +293,23 @@ def explain(error, text, *, loading=False, alone=True):
         got += f": {name[1]} is not defined" if re.search(rf"\b{name[1]}\b", text) else ""
     likely = next((reason for pattern, reason in (*OWED, *HINTS) if re.search(pattern, f"{kind}: {message}")), "")
     return Outcome(False, "a definition that runs" if loading else "no exception", got, likely, line)
+
+
+DETAIL = re.compile(r"\d|: ")
+
+
+def limited(outcome, earlier):
+    """An outcome as feedback tells it where the kernel holds other answers: lines and numbers could spell their code.
+
+    One line and one text with numbers or names are told for an exercise, as often as they come.
+    """
+    if outcome.stopped:
+        return outcome
+    places = {one.place for one in earlier if one.place}
+    details = {one.got for one in earlier if DETAIL.search(one.got) and not one.stopped}
+    place = outcome.place if outcome.place in places or not places else ""
+    got = outcome.got if outcome.got in details or not details else NUMBER.sub("…", outcome.got.partition(": ")[0])
+    return replace(outcome, got=got, place=place)
 
 
 def _line(error, text):

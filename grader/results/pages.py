@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
+import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from grader.results.files import (
     COLUMNS,
@@ -28,6 +30,7 @@ FEEDBACK, CLASS = "feedback.html", "class.html"
 BINS = 10
 SHOWN = 20  # notes and details of an exercise, probes in the table of those that fail most
 SLOWEST = 5
+SAME_MODEL = 0.8  # of the codes drawn: two trainings agree on at most 0.0, noise of a tenth of the weights leaves 0.0
 TITLES = {"fid_decoding": "your decoding, on given weights and fresh holes", "fid_model": "the model you trained"}
 SIGNS = {"passed": "✓", "partly": "◐", "failed": "✗", "stopped": "■", "not written": "○", "missing": "○"}
 SANDBOXES = {"bubblewrap": "a process without network that sees its own files only",
@@ -88,7 +91,7 @@ def write_class_page(results, path):
         stopped=[(one, [exercise.exercise for exercise in one.exercises if exercise.status == "stopped"])
                  for one in graded if any(exercise.status == "stopped" for exercise in one.exercises)],
         sandboxes=Counter(one.sandbox for one in results).most_common(),
-        seeds=sorted({one.seed for one in results}), distances=_distances(graded),
+        seeds=sorted({one.seed for one in results}), distances=_distances(graded), models=_same_models(graded),
         table=[(one, {exercise.exercise: exercise for exercise in one.exercises}) for one in results],
         address=lambda name: f"{quote(name.encode('utf-8', 'replace'), safe='')}/{FEEDBACK}",
         share=_share)
@@ -137,6 +140,17 @@ def _distances(results):
                 found[one.exercise].append(value)
     return [{"id": name, "count": len(values), "mean": statistics.fmean(values), "best": min(values),
              "worst": max(values)} for name, values in found.items()]
+
+
+def _same_models(results):
+    """Groups of results whose models draw nearly the same codes, the largest first."""
+    made = [(one, exercise.fingerprint) for one in results for exercise in one.exercises if exercise.fingerprint]
+    if not made:
+        return []
+    codes = np.array([np.frombuffer(text.encode(), "S4") for _, text in made])
+    groups = connected_components([(codes == one).mean(axis=1) >= SAME_MODEL for one in codes], directed=False)[1]
+    found = [[made[place][0] for place in np.flatnonzero(groups == group)] for group in np.unique(groups)]
+    return sorted((group for group in found if len(group) > 1), key=len, reverse=True)[:SHOWN]
 
 
 def _most_failed(results):
