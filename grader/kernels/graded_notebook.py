@@ -27,6 +27,7 @@ from grader.probes.probe import NUMBER, Wrong, decode, exception_name
 from lab3.exercises.answers import answer_file
 from lab3.exercises.checks.errors import HINTS
 
+NO_EXCEPTION = "no exception"
 LOSSES = 1  # so many kernels of a notebook are replaced; after that the rest of it counts as failed
 LINES_BEFORE = answer_file("x").count("\n", 0, answer_file("x").index("x\n", -2))  # the imports before an answer
 
@@ -292,24 +293,28 @@ def explain(error, text, *, loading=False, alone=True):
     if kind == "NameError" and (name := re.match(r"name '(\w{1,60})' is not defined", message)):
         got += f": {name[1]} is not defined" if re.search(rf"\b{name[1]}\b", text) else ""
     likely = next((reason for pattern, reason in (*OWED, *HINTS) if re.search(pattern, f"{kind}: {message}")), "")
-    return Outcome(False, "a definition that runs" if loading else "no exception", got, likely, line)
-
-
-DETAIL = re.compile(r"\d|: ")
+    return Outcome(False, "a definition that runs" if loading else NO_EXCEPTION, got, likely, line)
 
 
 def limited(outcome, earlier):
-    """An outcome as feedback tells it where the kernel holds other answers: lines and numbers could spell their code.
+    """An outcome as feedback tells it where the kernel holds other answers, whose code details could spell.
 
-    One line and one text with numbers or names are told for an exercise, as often as they come.
+    The first failure with a line, a number or an exception is told in full, and so are those that say the same. Of
+    later ones numbers, lines and what kind of exception it was are left out.
     """
-    if outcome.stopped:
+    first = next(filter(_detailed, earlier), None)
+    if first is None or not _detailed(outcome):
         return outcome
-    places = {one.place for one in earlier if one.place}
-    details = {one.got for one in earlier if DETAIL.search(one.got) and not one.stopped}
-    place = outcome.place if outcome.place in places or not places else ""
-    got = outcome.got if outcome.got in details or not details else NUMBER.sub("…", outcome.got.partition(": ")[0])
-    return replace(outcome, got=got, place=place)
+    if (outcome.got, outcome.likely, outcome.place) == (first.got, first.likely, first.place):
+        return outcome
+    if outcome.expected == NO_EXCEPTION:
+        return replace(outcome, got="another exception", likely="", place="")
+    return replace(outcome, got=NUMBER.sub("…", outcome.got), place="")
+
+
+def _detailed(outcome):
+    return not outcome.stopped and bool(
+        outcome.place or outcome.expected == NO_EXCEPTION or NUMBER.search(outcome.got))
 
 
 def _line(error, text):

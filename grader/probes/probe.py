@@ -26,7 +26,7 @@ TYPES = ("bool", "int", "float", "complex", "str", "list", "tuple", "dict", "set
          "Tensor", "Parameter", "ndarray", "generator")
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 MAX_ELEMENTS = 20_000_000
-LARGEST, MOST_NUMBERS = 10_000, 4  # of the numbers in a message
+LARGEST, MOST_NUMBERS = 10_000, 3  # of what came, in a message
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 

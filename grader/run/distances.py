@@ -18,10 +18,11 @@ import math
 import operator
 import stat
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lab3.common.files import InputError, load_tensors, sha256
@@ -170,14 +171,14 @@ def decode_score(z_final, scene, against=None):
 
     Returns:
         The mean of the batches' distances, their measured rows alone. Where no row is hidden whole, the distance of
-        all rows to the test pictures.
+        all rows to the test pictures, the first of them as fresh as those filled.
 
     Raises:
         InputError: the tokens cannot be those of a filled scene.
     """
     check_tokens(z_final, scene)
     if not scene.setting.whole:
-        return distance(features(tokenizer().decode(z_final), extractor()), test_features())
+        return distance(features(tokenizer().decode(z_final), extractor()), fresh_features(len(z_final), scene.seed))
     size, found = scene.setting.batch_size, []
     for z, measured, right in zip(z_final.split(size), scene.measured.split(size), against or right_features(),
                                   strict=True):
@@ -195,14 +196,21 @@ def right_features():
 
 @cache
 def test_features():
-    """Features of the test pictures, from the cache that the lab uses too."""
+    """Features of the test pictures, from the lab's own cache."""
     return cached_features(Cats().test, extractor(), cache_folder(), f"{Cats().key}-{len(Cats().test)}")
+
+
+@cache
+def fresh_features(n, seed):
+    """Features of n fresh pictures and of the test pictures after the first n."""
+    found, test = features(compose(fresh(n, seed)), extractor()), test_features()
+    return replace(test, values=np.concatenate([found.values, test.values[n:]]))
 
 
 def prepare(seed):
     """Fill the caches once before a batch of submissions; every call after that takes no time."""
     right_features()
-    test_features()
+    fresh_features(len(MODEL.batches) * MODEL.batch_size, seed)
     _shipped(seed)
     _held_out()
 

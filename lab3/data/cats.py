@@ -75,19 +75,6 @@ def compose(choices):
 
 
 @cache
-def _cats():
-    """All cats in the order of the splits: (to train on, with a pair kept out of training), each (N, 6) long."""
-    sizes = [len(stack) for stack in layers()]
-    generator = torch.Generator().manual_seed(SEED)
-    order = torch.randperm(int(np.prod(sizes)), generator=generator)
-    cats = torch.stack(torch.unravel_index(order, sizes), dim=1)
-    kept_out = torch.isin((cats[:, 0] + cats[:, 1]) % 9, torch.tensor([0, 4]))
-    backgrounds = torch.randint(len(BACKGROUNDS), (len(cats), 1), generator=generator)
-    cats = torch.cat([cats, backgrounds], dim=1)
-    return cats[~kept_out], cats[kept_out]
-
-
-@cache
 def choices(split):
     """What the cats of a split are made of: (N, 6) long, columns as in `compose`.
 
@@ -98,17 +85,29 @@ def choices(split):
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    seen, kept_out = _cats()
+    sizes = [len(stack) for stack in layers()]
+    generator = torch.Generator().manual_seed(SEED)
+    order = torch.randperm(int(np.prod(sizes)), generator=generator)
+    cats = torch.stack(torch.unravel_index(order, sizes), dim=1)
+    kept_out = torch.isin((cats[:, 0] + cats[:, 1]) % 9, torch.tensor([0, 4]))
+    backgrounds = torch.randint(len(BACKGROUNDS), (len(cats), 1), generator=generator)
+    cats = torch.cat([cats, backgrounds], dim=1)
     if split == "train":
-        return seen[:SPLITS["train"]]
+        return cats[~kept_out][:SPLITS["train"]]
     start = 0 if split == "test" else SPLITS["test"]
-    return kept_out[start:start + SPLITS[split]]
+    return cats[kept_out][start:start + SPLITS[split]]
 
 
 def fresh(n, seed):
-    """Choices of n cats of the kind of `test` that no split holds: (n, 6) long, other ones for another seed."""
-    rest = _cats()[1][SPLITS["test"] + SPLITS["val"]:]
-    return rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:n]]
+    """Choices of n new cats of the kind of `test`: (n, 6) long, other ones for another seed.
+
+    The first n cats of `test`, to which all but body and fur are dealt out anew: as many of each as in these, so
+    distances of other seeds' cats compare, and furs that no training cat of that body wears.
+    """
+    cats, generator = choices("test")[:n].clone(), torch.Generator().manual_seed(seed)
+    for column in range(2, cats.shape[1]):
+        cats[:, column] = cats[torch.randperm(n, generator=generator), column]
+    return cats
 
 
 def pictures(split):
