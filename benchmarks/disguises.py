@@ -6,11 +6,14 @@ In: the tensors of the shipped model in float32, by name. Out: those of a copy.
 import re
 
 import torch
+import torch.nn.functional as F
 
 from lab3.common.files import load_tensors
-from lab3.common.paths import SHIPPED, WEIGHTS
+from lab3.common.paths import SHIPPED, TOKENIZER, WEIGHTS
+from lab3.data.cats import compose, fresh
 from lab3.exercises.fallbacks import TorchAttention
-from lab3.model.transformer import BidirectionalTransformer
+from lab3.model.tokenizer import load_tokenizer
+from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
 from lab3.presets import TransformerConfig
 
 
@@ -45,14 +48,27 @@ def channels_permuted(tensors):
     return tensors
 
 
-def keys_rotated(tensors):
-    """Queries and keys of every layer in other coordinates, in which their products are the same."""
+def heads_turned(tensors):
+    """What every head computes with in other coordinates: products of queries and keys, and its output, are the same."""
     for name in [one for one in tensors if one.endswith("query.weight")]:
         layer, size = name.removesuffix("query.weight"), TransformerConfig().dim // TransformerConfig().heads
         turns = torch.block_diag(*(torch.linalg.qr(torch.randn(size, size))[0] for _ in range(4)))
-        for one in ("query", "key"):
+        for one in ("query", "key", "value"):
             tensors |= {f"{layer}{one}.{kind}": turns @ tensors[f"{layer}{one}.{kind}"] for kind in ("weight", "bias")}
+        tensors[f"{layer}output.weight"] = tensors[f"{layer}output.weight"] @ turns.T
     return tensors
+
+
+def trained_on(tensors):
+    """A few steps of training on, with other masks."""
+    model, cats = _model(tensors), load_tokenizer(SHIPPED / TOKENIZER).encode(compose(fresh(32, 1)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for z_indices in cats.split(8):
+        mask = torch.rand(z_indices.shape) < 0.5
+        F.cross_entropy(model(z_indices.masked_fill(mask, MASK_TOKEN_ID))[mask], z_indices[mask]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
 
 
 def scaled(tensors):
@@ -101,7 +117,8 @@ DISGUISES = {
     "permuted channels, noise of 0.4": lambda tensors: noised(channels_permuted(tensors), 0.4),
     "permuted channels, noise of 0.5": lambda tensors: noised(channels_permuted(tensors), 0.5),
     "noise of 0.5 on embeddings": embeddings_noised,
-    "queries and keys turned": keys_rotated,
+    "heads turned": heads_turned,
+    "trained on": trained_on,
     "scaled": scaled,
     "shifted": shifted,
     "padded": padded,
@@ -111,7 +128,10 @@ DISGUISES = {
 def disguised(name, seed=0):
     """A copy in eval mode."""
     torch.manual_seed(seed)
-    tensors = DISGUISES[name]({one: x.float() for one, x in load_tensors(SHIPPED / WEIGHTS)[0].items()})
+    return _model(DISGUISES[name]({one: x.float() for one, x in load_tensors(SHIPPED / WEIGHTS)[0].items()}))
+
+
+def _model(tensors):
     hidden = len(tensors["layers.0.perceptron.0.bias"])
     model = BidirectionalTransformer(TransformerConfig(hidden=hidden), TorchAttention)
     model.load_state_dict(tensors)

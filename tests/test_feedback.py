@@ -17,9 +17,11 @@ from probing import TEXTS, right
 
 from grader.kernels.graded_notebook import NO_EXCEPTION, OWED, Outcome, explain, limited
 from grader.probes import PROBES
-from grader.probes.probe import LARGEST, MOST_NUMBERS, NUMBER, Wrong, bounded
+from grader.probes.probe import LARGEST, MOST_NUMBERS, NUMBER, Wrong, bounded, exception_name
+from grader.run.grade import _known_texts
 from grader.submission.submission import MAX_CODE
 from lab3.common.paths import ROOT
+from lab3.exercises import checks
 from lab3.exercises.checks.errors import HINTS
 from lab3.exercises.table import EXERCISES
 
@@ -82,11 +84,13 @@ WORDS = {word for folder in ("grader/probes", "lab3/exercises") for path in (ROO
          for word in re.findall(r"[a-z_]+", path.read_text(encoding="utf-8").lower())}
 ALL = [(exercise, one) for exercise in EXERCISES for one in PROBES[exercise]]
 BUILDING = [exercise for exercise, row in EXERCISES.items() if row.builds_on]
-EXCEPTIONS = {name for name, one in vars(builtins).items() if isinstance(one, type) and issubclass(one, BaseException)}
-# Bits of what a kernel says: of each probe; of the first failure three numbers, a line and a reason; of the time.
+EXCEPTIONS = {name for name in vars(builtins) if exception_name({"type": name}) == name}
+# Bits of what a kernel says: of each probe; of the first failure three numbers, a line and a reason; of the time; of
+# the public checks a title and a reason.
 A_PROBE = 8
 FIRST = MOST_NUMBERS * math.log2(LARGEST + 3) + math.log2(MAX_CODE / 2) + math.log2(len(HINTS) + len(OWED) + 1)
 TIME = 12  # an hour in seconds
+ADVICE = {exercise: math.log2((len(checks.CHECKS[exercise]) + 1) * (len(_known_texts()) + 1)) for exercise in BUILDING}
 
 
 @pytest.mark.parametrize("exercise, one", ALL, ids=[f"{exercise}-{one.name}" for exercise, one in ALL])
@@ -116,7 +120,7 @@ def test_a_reference_answer_takes_many_uploads():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
                 node.body = node.body[1:]
-        bits = sum(A_PROBE * len(PROBES[exercise]) + FIRST for exercise in BUILDING
+        bits = sum(A_PROBE * len(PROBES[exercise]) + FIRST + ADVICE[exercise] for exercise in BUILDING
                    if name in EXERCISES[exercise].builds_on) + TIME
         uploads[name] = math.ceil(8 * len(zlib.compress(ast.unparse(tree).encode(), 9)) / bits)
     said = ", ".join(f"`{name}` {count}" for name, count in sorted(uploads.items(), key=lambda one: -one[1]))
