@@ -49,7 +49,7 @@ def channels_permuted(tensors):
 
 
 def heads_turned(tensors):
-    """What every head computes with in other coordinates: products of queries and keys, and its output, are the same."""
+    """What every head computes with in other coordinates: products and outputs are the same."""
     for name in [one for one in tensors if one.endswith("query.weight")]:
         layer, size = name.removesuffix("query.weight"), TransformerConfig().dim // TransformerConfig().heads
         turns = torch.block_diag(*(torch.linalg.qr(torch.randn(size, size))[0] for _ in range(4)))

@@ -89,7 +89,7 @@ def test_the_pictures_are_other_ones_for_another_seed():
     """An attack: a model trained on the pictures that are measured, for a fifth of the time, got points."""
     known = {bytes(one) for one in choices("test")[:, :5].numpy()}
     cats = [[bytes(one) for one in fresh(128, seed)[:, :5].numpy()] for seed in (0, 0, 1)]
-    assert cats[0] == cats[1] and len({*cats[0]} & {*cats[2]}) < 5 and len(known & {*cats[0], *cats[2]}) < 5
+    assert cats[0] == cats[1] and len({*cats[0]} & {*cats[2]}) < 10 and len(known & {*cats[0], *cats[2]}) < 10
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,8 @@ def _same_models(results):
     if not made:
         return []
     codes = np.array([np.frombuffer(text.encode(), "S4") for _, text in made])
-    groups = connected_components([(codes == one).mean(axis=1) >= SAME_MODEL for one in codes], directed=False)[1]
+    same = np.array([(codes == one).mean(axis=1) >= SAME_MODEL for one in codes])
+    groups = connected_components(same, directed=False)[1]
     found = [[made[place][0] for place in np.flatnonzero(groups == group)] for group in np.unique(groups)]
     return sorted((group for group in found if len(group) > 1), key=len, reverse=True)[:SHOWN]
 
