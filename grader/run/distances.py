@@ -326,8 +326,8 @@ def fingerprint(log_p, seed):
 def check_record(record, loss):
     """Raise `InputError` unless a record of a training, as `lab3.training.record` writes it, fits the model's loss."""
     if record is None:
-        raise InputError("holds no record of its training. Run the cell lab.train() of notebook 03 again: it adds the "
-                         "record without training again. Then hand in work/maskgit.safetensors.")
+        raise InputError("holds no record of its training. Run the cell lab.train() of notebook 03 again, then hand in "
+                         "work/maskgit.safetensors: where the training is still in work/, this adds the record alone.")
     try:
         steps, _ = zip(*record["curve"], strict=True)
         percent, held_out = zip(*record["held_out"], strict=True)

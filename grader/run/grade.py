@@ -184,7 +184,8 @@ def _fid_model(path, context):
         found, fingerprint = distances.model_score(path, context.seed)
     except InputError as error:
         return _distance_marks("fid_model", most, Outcome(False, "a model that you trained", str(error)))
-    return replace(_tier("fid_model", found, context, round(time.perf_counter() - began, 2)), fingerprint=fingerprint)
+    marks = _tier("fid_model", found, context, round(time.perf_counter() - began, 2))
+    return replace(marks, fingerprint=fingerprint if marks.points else "")  # models that learned little are all alike
 
 
 def _tier(column, found, context, seconds):
