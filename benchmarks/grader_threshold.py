@@ -88,7 +88,7 @@ def compare(name, model, seeds):
     """Print how alike a model and the shipped one are by the measures of `grader.run.distances`, for several seeds."""
     found = []
     for seed in seeds:
-        pictures, log_q = distances._pictures(distances.COMPARED, seed), distances._shipped(seed)[1]
+        pictures, log_q = distances.fresh_tokens(distances.COMPARED, seed), distances.shipped_model(seed)[1]
         log_p, targets = distances.predict(model, pictures, seed)
         drawn = [distances.fingerprint(one, seed) for one in (log_p, log_q)]
         found.append((distances.likeness(model, seed), distances.overlap(log_p, log_q),

@@ -160,7 +160,7 @@ def test_copies_of_one_model_draw_the_same_codes_and_trainings_do_not(honest):
     models = [disguised("none"), disguised("permuted channels, noise of 0.1"), load_transformer(honest, TorchAttention)]
     prints = []
     for model in models:
-        log_p = distances.predict(model, distances._pictures(distances.COMPARED, 3), 3)[0]
+        log_p = distances.predict(model, distances.fresh_tokens(distances.COMPARED, 3), 3)[0]
         prints.append(np.frombuffer(distances.fingerprint(log_p, 3).encode(), "S4"))
     same = [(one == prints[0]).mean() for one in prints]
     assert same[1] > SAME_MODEL and same[2] < 0.3
@@ -257,7 +257,7 @@ def test_files_that_are_refused(tmp_path, shipped, name):
     spoilt(name, shipped, path)
     with pytest.raises(InputError) as error:
         distances.model_score(path, 3, FEW)
-    assert str(error.value).startswith("maskgit.safetensors: ") and "weights that come with" not in str(error.value)
+    assert str(error.value).startswith("maskgit.safetensors: ") and "model that comes with" not in str(error.value)
 
 
 def test_shares_follow_the_tiers():

@@ -96,7 +96,7 @@ def extractor():
 
 
 @cache
-def _pictures(n, seed):
+def fresh_tokens(n, seed):
     """The tokens of n cats that no split holds, others for another seed: (n, 256) long."""
     return tokenizer().encode(compose(fresh(n, seed)))
 
@@ -120,7 +120,7 @@ def scene(seed, setting=DECODING):
     n = len(setting.batches) * setting.batch_size
     mask = hidden_tokens(random_holes(n, seed))
     mask |= (torch.arange(n) % setting.batch_size >= setting.batch_size - setting.whole)[:, None]
-    return Scene(_pictures(n, seed).masked_fill(mask, 0), mask, setting, seed)
+    return Scene(fresh_tokens(n, seed).masked_fill(mask, 0), mask, setting, seed)
 
 
 @torch.no_grad()
@@ -212,7 +212,7 @@ def prepare(seed):
     """Fill the caches once before a batch of submissions; every call after that takes no time."""
     right_features()
     fresh_features(len(MODEL.batches) * MODEL.batch_size, seed)
-    _shipped(seed)
+    shipped_model(seed)
     _held_out()
 
 
@@ -276,10 +276,10 @@ def check_model(path):
 
 
 @cache
-def _shipped(seed):
+def shipped_model(seed):
     """The shipped model, and the logarithms of what it predicts on a run's pictures."""
     model = load_transformer(SHIPPED / WEIGHTS, TorchAttention)
-    return model, predict(model, _pictures(COMPARED, seed), seed)[0]
+    return model, predict(model, fresh_tokens(COMPARED, seed), seed)[0]
 
 
 def likeness(model, seed):
@@ -290,10 +290,10 @@ def likeness(model, seed):
         permuted, whose weights are scaled or whose other weights are trained anew. Pairs that the shipped model holds
         for very alike or unlike are left out: such pairs every training finds.
     """
-    codes = _pictures(COMPARED, seed).flatten().bincount(minlength=CODES).argsort(descending=True)[:FREQUENT]
+    codes = fresh_tokens(COMPARED, seed).flatten().bincount(minlength=CODES).argsort(descending=True)[:FREQUENT]
     rows, columns = torch.triu_indices(FREQUENT, FREQUENT, 1)
     cosines = []
-    for one in (model, _shipped(seed)[0]):
+    for one in (model, shipped_model(seed)[0]):
         embedding = one.token_embedding.weight.detach()[codes]
         embedding = embedding - embedding.mean(dim=0)  # what all codes share moves no probability
         embedding = F.normalize(embedding - embedding.mean(dim=1, keepdim=True))  # a norm takes each one's mean off
@@ -371,10 +371,10 @@ def model_score(path, seed, setting=MODEL):
         model = load_transformer(path, TorchAttention)
     except InputError as error:
         raise InputError(str(error).replace(str(path), name)) from None
-    log_p = predict(model, _pictures(COMPARED, seed), seed)[0]
+    log_p = predict(model, fresh_tokens(COMPARED, seed), seed)[0]
     if not log_p.isfinite().all():
         raise InputError(f"{name}: the model gives no finite numbers. Train it again.")
-    if likeness(model, seed) > LARGEST_LIKENESS or overlap(log_p, _shipped(seed)[1]) > LARGEST_OVERLAP:
+    if likeness(model, seed) > LARGEST_LIKENESS or overlap(log_p, shipped_model(seed)[1]) > LARGEST_OVERLAP:
         raise InputError(f"{name}: this is the model that comes with the lab, or nearly so. Hand in the model that you "
                          "trained with lab.train() in notebook 03.")
     try:
