@@ -1,12 +1,13 @@
 """What the grader's distances come to: right decodings, each mistake, models trained for shorter and longer.
 
     OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold [--seeds 20] [--wrong-seeds 3] [--only CASE ...]
-                                                            [--model FILE ...] [--json FILE]
+                                                            [--model FILE ...] [--compare] [--json FILE]
     OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold --make
 
 Mistakes are those of `benchmarks.threshold`. A decoding whose tokens are refused gets no distance and no points.
---model measures files of weights instead of decodings. --make writes `grader/run/right.safetensors` again, with seeds
-that no run has; all thresholds have to be measured again after that.
+--model measures files of weights instead of decodings. --compare says how alike the shipped model they and copies of it
+in disguise are: likeness, overlap, the share of codes drawn alike, and the loss. --make writes
+`grader/run/right.safetensors` again, with seeds that no run has; all thresholds have to be measured again after that.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.disguises import DISGUISES, disguised
 from benchmarks.threshold import CASES, answers_with
 from grader.run import distances
 from lab3.common.files import InputError, save_tensors, write_json
@@ -77,6 +79,27 @@ def measure(name, score, seeds):
     return row
 
 
+def model(path, seed):
+    """The distance of a model, or why it is refused."""
+    return distances.model_score(path, seed)[0]
+
+
+def compare(name, model, seeds):
+    """Print how alike a model and the shipped one are by the measures of `grader.run.distances`, for several seeds."""
+    found = []
+    for seed in seeds:
+        pictures, log_q = distances.fresh_tokens(distances.COMPARED, seed), distances.shipped_model(seed)[1]
+        log_p, targets = distances.predict(model, pictures, seed)
+        drawn = [distances.fingerprint(one, seed) for one in (log_p, log_q)]
+        found.append((distances.likeness(model, seed), distances.overlap(log_p, log_q),
+                      statistics.mean(drawn[0][i:i + 4] == drawn[1][i:i + 4] for i in range(0, len(drawn[0]), 4)),
+                      torch.nn.functional.nll_loss(log_p, targets).item()))
+    row = {"name": name} | dict(zip(("likeness", "overlap", "drawn", "loss"), map(list, zip(*found)), strict=True))
+    print(f"{name:42s}" + "".join(f"  {key} {min(row[key]):.3f} to {max(row[key]):.3f}" for key in list(row)[1:]),
+          flush=True)
+    return row
+
+
 def make():
     """Write `grader/run/right.safetensors`: tokens of whole pictures that the reference decoding made."""
     batches = {}
@@ -96,6 +119,7 @@ def main():
     parser.add_argument("--wrong-seeds", type=int, default=3, help="how many for the others; at least 2")
     parser.add_argument("--only", nargs="+", choices=CHOSEN, default=CHOSEN, metavar="CASE", help=", ".join(CHOSEN))
     parser.add_argument("--model", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--compare", action="store_true")
     parser.add_argument("--make", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -103,11 +127,12 @@ def main():
     if options.make:
         make()
         return
-    distances.prepare()
-    if options.model:
-        rows = [measure(str(path), partial(_or_refusal, distances.model_score, path), range(options.seeds))
-                | {"likeness": distances.likeness(path)} for path in options.model]
-        print(*(f"{row['name']}: likeness {row['likeness']:.3f}" for row in rows), sep="\n")
+    if options.compare:
+        models = {str(path): lambda path=path: load_transformer(path, TorchAttention) for path in options.model or ()}
+        rows = [compare(name, make(), range(options.wrong_seeds)) for name, make in
+                (models | {name: partial(disguised, name) for name in DISGUISES}).items()]
+    elif options.model:
+        rows = [measure(str(path), partial(_or_refusal, model, path), range(options.seeds)) for path in options.model]
     else:
         rows = [measure(case, partial(decoding, case), range(options.seeds) if case == "right" else
                         range(100, 100 + options.wrong_seeds)) for case in options.only]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lab3.data import cats as module
-from lab3.data.cats import SPLITS, choices, compose, layers, pictures
+from lab3.data.cats import SPLITS, choices, compose, fresh, layers, pictures
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,9 @@ def test_masked_pictures_are_grey_in_their_holes_and_untouched_elsewhere(cats):
 def test_an_unknown_split_is_named():
     with pytest.raises(ValueError, match="'dev'"):
         choices("dev")
+
+
+def test_fresh_cats_are_made_of_as_many_parts_of_each_kind_as_the_first_of_test():
+    test, made = choices("test")[:50], fresh(50, 3)
+    assert made.shape == (50, 6) and not torch.equal(made, test) and torch.equal(made[:, :2], test[:, :2])
+    assert torch.equal(made.sort(dim=0).values, test.sort(dim=0).values)

@@ -252,7 +252,11 @@ def test_training_is_kept_and_goes_on(shell, work, capsys):
     (work / "mvtm_loss.py").write_text(reference("mvtm_loss") + "# another thought\n")
     again.train()
     assert "Your answers have changed" in capsys.readouterr().out
+    record = load_tensors(work / "maskgit.safetensors")[1]["record"]
+    assert record["curve"][-1][0] == steps and [percent for percent, _ in record["held_out"]] == [20, 50, 100]
+    seed = read_json(lab.run / "maskgit.json")["training"]["seed"]
     again.train(fresh=True)
+    assert seed != read_json(lab.run / "maskgit.json")["training"]["seed"], "other answers train another model"
     assert "Your answers have changed" not in capsys.readouterr().out
     assert [path for path in work.glob("run-smoke-until-*") if (path / "maskgit.safetensors").is_file()]
     assert again.trained().config == lab.preset.transformer

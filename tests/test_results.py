@@ -456,6 +456,20 @@ def test_distances_of_a_class(tmp_path):
     assert "Distances" not in class_page(tmp_path, [one("c", "", "")])
 
 
+def test_models_that_draw_the_same_codes_are_named_together(tmp_path):
+    """An attack: one model for several students, with noise on its weights."""
+    def one(name, codes):
+        text = "".join(f"{code:04d}" for code in codes)
+        return replace(marks(name), exercises=(ExerciseResult("fid_model", 8, 8, "passed", fingerprint=text),))
+
+    mine, others = list(range(512)), list(range(511, -1, -1))
+    nearly = [*mine[:480], *others[480:]]
+    page = class_page(tmp_path, [one("a", mine), one("b", others), one("c", nearly), one("d", [7] * 512), marks("e")])
+    assert_sound(page)
+    assert "conclude. a, c What most get wrong" in page
+    assert "Models that" not in class_page(tmp_path, [one("a", mine), one("b", others)])
+
+
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from([0, 50, 100.0])), max_size=40))
 def test_the_histogram_counts_everybody_once(scores):
     found = [Result("a", score, most, "graded", "limits", 1, 1, "") for score, most in scores]

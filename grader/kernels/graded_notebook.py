@@ -23,10 +23,11 @@ from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 from grader.kernels.kernel import BoxedKernel, GraderError, Stopped
 from grader.kernels.sandbox import Limits, box
 from grader.probes.inside import MIME
-from grader.probes.probe import Wrong, decode, exception_name
+from grader.probes.probe import NUMBER, Wrong, decode, exception_name
 from lab3.exercises.answers import answer_file
 from lab3.exercises.checks.errors import HINTS
 
+NO_EXCEPTION = "no exception"
 LOSSES = 1  # so many kernels of a notebook are replaced; after that the rest of it counts as failed
 LINES_BEFORE = answer_file("x").count("\n", 0, answer_file("x").index("x\n", -2))  # the imports before an answer
 
@@ -234,6 +235,8 @@ class GradedCell(IPyNbCell):
             except Exception as error:  # something in what the kernel sent that nobody foresaw
                 self.outcome = Outcome(False, "a result", f"none that can be read ({type(error).__name__})")
                 self.parent.lose()
+        if len(graded.texts) > 1:
+            self.outcome = limited(self.outcome, graded.outcomes.values())
         graded.outcomes[name] = replace(self.outcome, seconds=round(time.perf_counter() - began, 3))
         assert graded.outcomes[name].passed, graded.outcomes[name].got
 
@@ -307,7 +310,28 @@ def explain(error, text, *, loading=False, alone=True):
     if kind == "ModuleNotFoundError" and (name := re.match(r"No module named '(\w{1,60})", message)):
         got += f": {name[1]} is not there" if re.search(rf"\b{name[1]}\b", text) else ""
     likely = next((reason for pattern, reason in (*OWED, *HINTS) if re.search(pattern, f"{kind}: {message}")), "")
-    return Outcome(False, "a definition that runs" if loading else "no exception", got, likely, line)
+    return Outcome(False, "a definition that runs" if loading else NO_EXCEPTION, got, likely, line)
+
+
+def limited(outcome, earlier):
+    """An outcome as feedback tells it where the kernel holds other answers, whose code details could spell.
+
+    The first failure with a line, a number or an exception is told in full, and so are those that say the same. Of
+    later ones numbers, lines and what kind of exception it was are left out.
+    """
+    first = next(filter(_detailed, earlier), None)
+    if first is None or not _detailed(outcome):
+        return outcome
+    if (outcome.got, outcome.likely, outcome.place) == (first.got, first.likely, first.place):
+        return outcome
+    if outcome.expected == NO_EXCEPTION:
+        return replace(outcome, got="another exception", likely="", place="")
+    return replace(outcome, got=NUMBER.sub("…", outcome.got), place="")
+
+
+def _detailed(outcome):
+    return not outcome.stopped and bool(
+        outcome.place or outcome.expected == NO_EXCEPTION or NUMBER.search(outcome.got))
 
 
 def _line(error, text):

@@ -44,7 +44,7 @@ def judge_adamw(seen, right):
            "model.parameters() holds them all, those of no layer too")
     reason = "" if seen["adamw"] is True else "the optimizer is another than AdamW"
     if not reason and seen["betas"] != right["betas"]:
-        reason = f"betas are {', '.join(map(str, numbers(seen['betas'], 2, 'betas')))}"
+        reason = f"betas are {', '.join(f'{one:.3g}' for one in numbers(seen['betas'], 2, 'betas'))}"
     expect(np.allclose(moves, right["moves"], rtol=1e-3, atol=1e-4),
            "the steps of AdamW with betas (0.9, 0.95)", "other steps", reason)
 

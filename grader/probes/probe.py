@@ -10,8 +10,10 @@ A probe says what it asks: its verdicts are `case` (a value, and the wrong formu
 import base64
 import builtins
 import inspect
+import itertools
 import json
 import math
+import re
 import textwrap
 from dataclasses import dataclass
 
@@ -24,14 +26,33 @@ TYPES = ("bool", "int", "float", "complex", "str", "list", "tuple", "dict", "set
          "Tensor", "Parameter", "ndarray", "generator")
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 MAX_ELEMENTS = 20_000_000
+LARGEST, MOST_NUMBERS = 10_000, 3  # of what came, in a message
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 class Wrong(AssertionError):
-    """What was expected and what came, in words and shapes: never a hidden input or a right value."""
+    """What was expected and what came, in words and shapes: never a hidden input or a right value.
+
+    Numbers of what came are `bounded`: an answer could spell in them what its kernel holds.
+    """
 
     def __init__(self, expected, got, likely=""):
-        super().__init__(f"expected {expected}, got {got}. {likely}")
-        self.expected, self.got, self.likely = expected, got, likely
+        self.expected, self.got, self.likely = expected, bounded(got), likely
+        super().__init__(f"expected {expected}, got {self.got}. {likely}")
+
+
+def bounded(text):
+    """A text with at most `MOST_NUMBERS` numbers: whole ones up to `LARGEST`, of others two digits."""
+    count = itertools.count()
+
+    def number(found):
+        if next(count) >= MOST_NUMBERS:
+            return "…"
+        if not abs(float(found[0])) <= LARGEST:
+            return "a long axis" if "shape (" in text[:found.start()] else "a large number"
+        return found[0] if found[0].isdigit() else f"{float(found[0]):.2g}"
+
+    return NUMBER.sub(number, text)
 
 
 @dataclass

@@ -32,6 +32,7 @@ class ExerciseResult:
             processes was reached, or the kernel died).
         notes: which cell counted and why, what was left out; for the student.
         details: numbers such as a distance, name -> text.
+        fingerprint: of a model, for staff: what it draws, four digits a code; two of one run can be compared.
     """
 
     exercise: str
@@ -42,6 +43,7 @@ class ExerciseResult:
     notes: tuple = ()
     details: dict = None
     seconds: float = 0.0
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,18 @@ def choices(split):
     return cats[kept_out][start:start + SPLITS[split]]
 
 
+def fresh(n, seed):
+    """Choices of n new cats of the kind of `test`: (n, 6) long, other ones for another seed.
+
+    The first n cats of `test`, to which all but body and fur are dealt out anew: as many of each as in these, so
+    distances of other seeds' cats compare, and furs that no training cat of that body wears.
+    """
+    cats, generator = choices("test")[:n].clone(), torch.Generator().manual_seed(seed)
+    for column in range(2, cats.shape[1]):
+        cats[:, column] = cats[torch.randperm(n, generator=generator), column]
+    return cats
+
+
 def pictures(split):
     """The cats of `train` (12,000), `val` (3,000) or `test` (747): (N, 3, 64, 64) uint8."""
     return compose(choices(split))

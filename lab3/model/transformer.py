@@ -84,10 +84,10 @@ def _init(module):
         nn.init.zeros_(module.bias)
 
 
-def save_transformer(path, transformer, *, half=False):
-    """Save the weights with their configuration. Raises `SaveError`."""
+def save_transformer(path, transformer, *, half=False, record=None):
+    """Save the weights with their configuration and, where given, the record of their training. Raises `SaveError`."""
     tensors = {name: tensor.half() if half else tensor for name, tensor in transformer.state_dict().items()}
-    save_tensors(path, tensors, {"kind": "transformer", "config": asdict(transformer.config)})
+    save_tensors(path, tensors, {"kind": "transformer", "config": asdict(transformer.config), "record": record})
 
 
 def load_transformer(path, attention):

@@ -7,11 +7,12 @@ an exercise's cell is checked and saved as soon as it has run.
 import os
 import sys
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab3.common.files import InputError, SaveError, read_json, write_text
+from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
 from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
@@ -26,7 +27,7 @@ from lab3.model.transformer import load_transformer, save_transformer
 from lab3.notebook.environment import print_environment, print_expected_time
 from lab3.presets import preset
 from lab3.training.fit import fit
-from lab3.training.runs import WRITTEN_WITH, milestone_file, read_metrics
+from lab3.training.runs import CHECKPOINT, WRITTEN_WITH, milestone_file, read_metrics
 
 _watching = None
 
@@ -121,8 +122,9 @@ class Lab:
     def train(self, fresh=False):
         """Train a transformer with the notebook's answers, or go on where a training stopped.
 
-        Draws the loss as it falls. The weights are kept in `work/maskgit.safetensors`. Where an answer that training
-        needs is missing, says so and gives the kit's own checkpoint.
+        Draws the loss as it falls. The weights and the record of their training are kept in `work/maskgit.safetensors`.
+        The seed comes from the answers' text: other answers train another model. Where an answer that training needs
+        is missing, says so and gives the kit's own checkpoint.
 
         Args:
             fresh: train anew; the folder of the earlier training is kept under another name.
@@ -142,9 +144,18 @@ class Lab:
         draw = _curve(self._shell)
         if read_metrics(self.run):
             draw(self.run)
-        transformer = fit(*tokens, self.preset, self.answers, self.run, resume=True, about=about, on_part=draw)
-        save_transformer(self.work / WEIGHTS, transformer, half=True)
+        settings = replace(self.preset, training=replace(self.preset.training, seed=self._seed()))
+        transformer = fit(*tokens, settings, self.answers, self.run, resume=True, about=about, on_part=draw)
+        record = load_tensors(self.run / WEIGHTS)[1]["record"]
+        save_transformer(self.work / WEIGHTS, transformer, half=True, record=record)
         return transformer
+
+    def _seed(self):
+        """The seed of the training in `run`, or of a new one."""
+        checkpoint = self.run / CHECKPOINT
+        if checkpoint.is_file():
+            return load_tensors(checkpoint)[1]["identity"]["training"]["seed"]
+        return int(training_key(self.work)[:8], 16)
 
     def metrics(self):
         """The rows of the training's metrics, for `plots.training_curve`; those of the kit's checkpoint without one."""

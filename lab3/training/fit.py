@@ -19,6 +19,7 @@ from lab3.common.paths import SUMMARY, WEIGHTS
 from lab3.common.progress import progress_bar
 from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, save_transformer
 from lab3.training.distributed import on_first, rank, shared
+from lab3.training.record import training_record
 from lab3.training.runs import (
     CHECKPOINT,
     Metrics,
@@ -126,7 +127,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
                 on_part(run)
 
             on_first(save)
-    on_first(lambda: _finish(state, run))
+    on_first(lambda: _finish(state, run, answers, val_tokens, config.milestones))
     return transformer.eval()
 
 
@@ -174,7 +175,8 @@ def _save(state, run, milestones):
         "scheduler": state.scheduler.state_dict(), "identity": state.identity})
 
 
-def _finish(state, run):
-    save_transformer(run / WEIGHTS, state.transformer)
+def _finish(state, run, answers, val_tokens, milestones):
+    record = training_record(run, state.transformer, answers.MultiHeadAttention, val_tokens, milestones)
+    save_transformer(run / WEIGHTS, state.transformer, record=record)
     write_json(run / SUMMARY, state.identity | {"steps": state.step, "train_seconds": round(state.seconds, 1),
                                                 "weights_sha256": sha256(run / WEIGHTS)})

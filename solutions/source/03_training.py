@@ -516,6 +516,10 @@ if ready():
 #   was. The same holds if the machine or the notebook is shut down.
 # * When it is done, the cell takes a second: it finds the trained model. `lab.train(fresh=True)` trains anew, after you
 #   have changed an answer for example, and keeps the earlier run under another name.
+# * Hand in `work/maskgit.safetensors`. Beside your model it holds the record of its training: the curve, and the loss after
+#   20 %, 50 % and 100 % of it. The grader computes the last loss again; a file without a record, or with that of another
+#   model, gets no points. If yours has none, run the cell again: it adds the record without training again.
+# * The training's seed comes from the text of your answers, so nobody else's training gives your model.
 
 # %%
 transformer = lab.train()
