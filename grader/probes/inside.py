@@ -159,7 +159,7 @@ def weighted(module, **weights):
 
 
 def heard(attention, x):
-    """An attention's output less that for values of 0: what else is added to it, such as x, is another probe's question."""
+    """An attention's output less that for values of 0: what else is added, such as x, is another probe's question."""
     whole, weight = attention(x.clone()), attention.value.weight.clone()
     nothing = weighted(attention, value=0 * weight)(x.clone())
     weighted(attention, value=weight)

@@ -112,8 +112,9 @@ class Probe:
         except Wrong:
             raise
         except Exception as error:  # data of a shape that the verdict does not expect
+            kind = exception_name({"type": type(error).__name__})
             raise Wrong("a result of the type and shape that the contract names", "another one",
-                        f"({type(error).__name__} when it was read)") from error
+                        f"({kind} when it was read)") from error
 
 
 PROBES = []
