@@ -173,7 +173,7 @@ def test_without_namespaces_the_level_is_recorded_and_answers_stay_unread(image,
 
 
 @boxed
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_grader_that_breaks_down_says_so_and_shows_the_traceback_to_staff_alone(image, tmp_path):
     found, printed = graded(image, tmp_path, {"gamma_func": TEXTS["gamma_func"]}, namespaces=True,
                             **{"source/solutions/work/gamma_func.py": "{ broken"})
@@ -183,7 +183,7 @@ def test_a_grader_that_breaks_down_says_so_and_shows_the_traceback_to_staff_alon
 
 
 @boxed
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_python_there_is_a_result_too(image, tmp_path):
     root = shutil.copytree(image, tmp_path / "copy", symlinks=True)
     for path in (root / "venv" / "bin").glob("python*"):
