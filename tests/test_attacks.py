@@ -246,7 +246,8 @@ def test_no_answer_and_no_hidden_input_comes_out(attacked):
         assert not found, (name, found[:3])
 
 
-def test_the_grader_stays_small(attacked):
+def test_the_grader_stays_small(attacked, record_property):
+    record_property("bytes", attacked.largest)  # for --junitxml
     assert attacked.largest < MAX_GRADER, f"{attacked.largest / 1e9:.1f} GB"
 
 

@@ -2,9 +2,13 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -373,6 +377,29 @@ def test_without_a_sandbox_nothing_is_graded(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="bubblewrap"):
         run([tmp_path / "ada"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = ("from grader.run.context import scratch_folder\nwith scratch_folder() as folder:\n"
+            "    print(folder, flush=True)\n    input()")
+    runs = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
+                             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    killed, alive = (Path(run.stdout.readline().strip()) for run in runs)
+    runs[0].kill()
+    runs[0].wait()
+    assert killed.is_dir() and alive.is_dir()
+    with context.scratch_folder() as own:
+        assert {*tmp_path.iterdir()} == {alive, Path(own)}
+    runs[1].communicate("\n")
+    assert runs[1].returncode == 0 and not any(tmp_path.iterdir())
+
+
+def test_a_job_takes_no_more_memory_than_it_may():
+    code = ("from grader.run.pool import limit_memory\nlimit_memory(200 << 20)\nkept = bytearray(100 << 20)\n"
+            "try: more = bytearray(200 << 20)\nexcept MemoryError: print('refused')")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "refused", done.stderr
 
 
 def test_the_self_check_of_a_notebook(tmp_path, capsys):

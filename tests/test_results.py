@@ -1,6 +1,7 @@
 """What grading writes: files that others read, pages that people read, whatever a submission puts into them."""
 
 import csv
+import html
 import json
 import math
 import random
@@ -15,6 +16,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from grader.kernels.sandbox import IN_FORCE
 from grader.results import files, pages
 from grader.results.result import ExerciseResult, ProbeResult, Result
 from lab3.common.files import InputError
@@ -519,3 +521,13 @@ def test_pages_fit_a_telephone(tmp_path):
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
         browser.close()
     assert said == []
+
+
+@pytest.mark.parametrize("level", IN_FORCE)
+def test_what_walls_student_code_has_is_said_in_every_result_and_on_the_pages(tmp_path, level):
+    one = Result("ada", 1.0, 2.0, "graded", level, 1.0, 1, "")
+    pages.write_feedback(one, tmp_path)
+    files.write_result(one, tmp_path)
+    pages.write_class_page([one], tmp_path / "class.html")
+    for name in ("feedback.html", "results.json", "class.html"):
+        assert IN_FORCE[level] in html.unescape((tmp_path / name).read_text()), name
