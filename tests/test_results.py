@@ -525,7 +525,7 @@ def test_pages_fit_a_telephone(tmp_path):
 
 @pytest.mark.parametrize("level", IN_FORCE)
 def test_what_walls_student_code_has_is_said_in_every_result_and_on_the_pages(tmp_path, level):
-    one = Result("ada", 1.0, 2.0, "graded", level, 1.0, 1, "")
+    one = Result("ada", 1.0, 4.0, "graded", level, 1.0, 1, "", (ExerciseResult("gamma_func", 1.0, 4.0, "partly"),))
     pages.write_feedback(one, tmp_path)
     files.write_result(one, tmp_path)
     pages.write_class_page([one], tmp_path / "class.html")
