@@ -4,8 +4,14 @@ In: what is iterated over, or a total. Out: a tqdm bar.
 """
 
 import sys
+import threading
 
 from tqdm import tqdm
+
+# tqdm's own lock is shared with forked processes: one that is killed while it holds the lock stops all others. And no
+# thread of tqdm's may run where processes fork.
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 
 
 def in_notebook():
