@@ -150,7 +150,7 @@ def test_an_error_in_one_process_alone_is_said(tmp_path):
     failing = "    import os\n    assert os.environ['RANK'] == '0', 'mine'\n    transformer.train()\n"
     (tmp_path / "work" / "train_one_epoch.py").write_text(answer.replace("    transformer.train()\n", failing))
     status, _, err = finished(torchrun(
-        "-m", "lab3", "train", "--preset", "smoke", "--work", tmp_path / "work", "--trust-code", PLAIN[0], "--out",
+        "-m", "lab3", "train", "--preset", "smoke", "--work", tmp_path / "work", PLAIN[0], "--trust-code", "--out",
         tmp_path / "run"))
     assert status != 0
     assert err.count("lab3 train: ") == 1 and "failed: AssertionError: mine" in err
