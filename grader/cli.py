@@ -32,7 +32,7 @@ def make_parser():
                        help="numbers of notebooks, such as 01, or exercises")
     walls = grade.add_mutually_exclusive_group()
     walls.add_argument("--allow-no-sandbox", action="store_true",
-                       help="grade where there is no bubblewrap, too: for submissions that you trust")
+                       help="grade without bubblewrap, too: for submissions that you trust")
     walls.add_argument("--require-sandbox", action="store_true",
                        help="refuse to grade without bubblewrap (the default)")
     grade.add_argument("--dry-run", action="store_true",

@@ -311,7 +311,7 @@ def require(allow_no_sandbox=False):
     """The best level that works here.
 
     Raises:
-        InputError: it is no sandbox, and that was not allowed; or kernels would be root. With what to do.
+        InputError: the level is not a sandbox and that was not allowed, or kernels would be root.
     """
     level = best_level()
     if level != "bubblewrap" and not allow_no_sandbox:

@@ -295,10 +295,10 @@ def _same_shape(seen, right):
     array(seen, right.shape, "float", "the output")
 
 
-@probe("multi_head_attention", 1, refusals({"dim or num_heads": "a dim that is no multiple of num_heads"}, _same_shape),
+@probe("multi_head_attention", 1, refusals({"dim or num_heads": "a dim that num_heads does not divide"}, _same_shape),
        guessable=True)
 def refuses_heads(MultiHeadAttention, draw):
-    """A dim that is no multiple of num_heads is a ValueError, and any other is not."""
+    """A dim that num_heads does not divide is a ValueError, and any other is not."""
     legal = [(6, 3), (8, 1), (5, 5), (12, draw.one_of([2, 4]))]
     refused = [(10, 3), (7, draw.one_of([2, 3])), (3, 6), (9, 8)]
 
