@@ -5,17 +5,14 @@ line. Every command is a few calls of the modules beside this one.
 """
 
 import argparse
+import os
 import shlex
 import sys
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lab3.common.files import InputError, SaveError, clean, read_json, write_json
-from lab3.common.paths import ANSWERS, ROOT, SHIPPED
-from lab3.data.photos import open_data
-from lab3.training.distributed import claim_device, joined, on_first, processes
-from lab3.training.runs import keep_tokenizer, tokenizer_of
+from lab3.common.paths import ANSWERS, ROOT, SHIPPED  # no other module: PyTorch takes seconds, and help needs none
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -103,12 +100,19 @@ def make_parser():
 
 def main(arguments=None):
     """Run one command; returns the exit status."""
+    if "WORLD_SIZE" not in os.environ:  # torchrun's processes say one after the other what is wrong
+        make_parser().parse_args(arguments)
+    from lab3.training.distributed import joined
+
     with joined() as tell:
         return _run(arguments, tell)
 
 
 def _run(arguments, tell):
     """Run one command, and say what is wrong with `tell`; returns the exit status."""
+    from lab3.common.files import InputError, SaveError
+    from lab3.training.distributed import processes
+
     options = make_parser().parse_args(arguments)
     options.line = shlex.join(["python", "-m", "lab3", *(sys.argv[1:] if arguments is None else arguments)])
     try:
@@ -136,6 +140,7 @@ def run_demo(options):
 
 
 def run_data(options):
+    from lab3.common.files import write_json
     from lab3.data.audit import audit, format_audit
     from lab3.data.photo_import import import_photos
 
@@ -167,7 +172,9 @@ def run_train(options):
     from lab3.common.paths import WEIGHTS
     from lab3.exercises.answers import load_answers
     from lab3.model.tokens import tokenizer_key, training_tokens
+    from lab3.training.distributed import claim_device, on_first
     from lab3.training.fit import fit
+    from lab3.training.runs import keep_tokenizer, tokenizer_of
 
     claim_device()
     preset, data = _preset(options), _data(options)
@@ -183,6 +190,7 @@ def run_train(options):
 
 
 def run_inpaint(options):
+    from lab3.common.files import InputError, write_json
     from lab3.decoding.inpaint import fill, save_pictures
     from lab3.exercises.answers import load_answers
     from lab3.presets import preset
@@ -237,6 +245,7 @@ def run_sweep(options):
 
 
 def run_check(options):
+    from lab3.common.files import InputError, clean
     from lab3.exercises.examine import examine
     from lab3.exercises.table import EXERCISES
 
@@ -252,6 +261,7 @@ def run_check(options):
 
 
 def run_fid(options):
+    from lab3.common.files import write_json
     from lab3.metrics.distance import fid_folders
 
     result = fid_folders(*options.folders, options.features, weights=options.weights)
@@ -281,6 +291,8 @@ def _add_work(parser, default=None):
 
 def _check_trust(options):
     """Refuse to run code of somebody else's. Raises InputError."""
+    from lab3.common.files import InputError
+
     work = getattr(options, "work", [])
     own = {path.resolve() for path in (Path("work"), ROOT / "work", *ANSWERS)}
     for folder in work if isinstance(work, list) else [work]:
@@ -305,15 +317,19 @@ def _decoding(options):
 
 
 def _data(options):
+    from lab3.data.photos import open_data
+
     return open_data(options.data, skip_unreadable=options.skip_unreadable)
 
 
 def _models(options, data, answers):
     """The tokenizer and the transformer of a run."""
+    from lab3.common.files import InputError, read_json
     from lab3.common.machine import best_device
     from lab3.common.paths import SUMMARY, WEIGHTS
     from lab3.model.tokens import tokenizer_key
     from lab3.model.transformer import load_transformer
+    from lab3.training.runs import tokenizer_of
 
     transformer = load_transformer(options.run / WEIGHTS, answers.MultiHeadAttention).to(best_device())
     tokenizer = tokenizer_of(options.run, data).to(best_device())

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import lab3
+from conftest import ROOT, lab3
 from PIL import Image
 
 from lab3 import cli
@@ -291,3 +293,10 @@ def test_work_that_fails_is_status_1_and_debug_shows_where(capsys, tmp_path):
 def test_a_command_is_a_module_too():
     done = lab3("--help")
     assert done.returncode == 0 and "train-tokenizer" in done.stdout
+
+
+def test_help_needs_no_pytorch():
+    code = "import sys\nfrom lab3 import cli\ntry: cli.main(['train', '--help'])\nexcept SystemExit: pass\n" \
+           "assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "--resume" in done.stdout, done.stderr
