@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from lab3.common.paths import cache_folder
+from lab3.model import tokens as tokens_module
 from lab3.model.tokenizer import Tokenizer
-from lab3.model.tokens import tokens
+from lab3.model.tokens import tokens, training_tokens
 from lab3.presets import PRESETS
 
 
@@ -75,3 +76,29 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("LAB3_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "lab3"
+
+
+def test_the_shipped_tokens_are_what_the_tokenizer_gives(cats, tokenizer):
+    """Encoded elsewhere: rounding may give a latent between two codes the other one."""
+    shipped = training_tokens(cats, tokenizer, PRESETS["cpu"].training, progress=False)
+    assert [len(one) for one in shipped] == [12000, 747]
+    some = torch.arange(0, 12000, 100)
+    for encoded, pictures in ((shipped[0][some], cats.train[some]), (shipped[1][:40], cats.val[:40])):
+        assert (encoded == tokenizer.encode(pictures)).double().mean() > 0.9995
+
+
+def test_the_shipped_tokens_are_taken_before_the_cache(cats, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(tokenizer), "encode", None)
+    training_tokens(cats, tokenizer, PRESETS["cpu"].training, folder=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_shipped_tokens_are_encoded_again(counting, pictures, tmp_path, monkeypatch):
+    expected = tokens(pictures, counting, folder=tmp_path, progress=False).clone()
+    [cached] = tmp_path.iterdir()
+    monkeypatch.setattr(tokens_module, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / f"{cached.name}.xz").write_bytes(b"\xfd7zXZ damaged")
+    cached.unlink()
+    assert torch.equal(tokens(pictures, counting, folder=tmp_path, progress=False), expected)
+    assert counting.encoded == 40

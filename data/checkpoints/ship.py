@@ -1,7 +1,7 @@
 """Turn a run's folder into the weights that ship: half precision, and beside each a JSON that says how it was made.
 
-In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskgit, .safetensors and .json, beside this
-file.
+In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskgit, .safetensors and .json, and the
+cats' tokens, beside this file.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped
     python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
@@ -14,9 +14,12 @@ from pathlib import Path
 
 from lab3.common.files import read_json, sha256, write_json
 from lab3.common.paths import SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.data.photos import open_data
 from lab3.exercises.answers import load_answers
 from lab3.model.tokenizer import load_tokenizer, save_tokenizer
+from lab3.model.tokens import ship_tokens
 from lab3.model.transformer import load_transformer, save_transformer
+from lab3.presets import preset
 from lab3.training.runs import read_metrics
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +41,7 @@ def main(run, machine):
              for row in read_metrics(run / "tokenizer")][::4]
     provenance(HERE / TOKENIZER, f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
                "--out runs/shipped", about, curve, machine)
+    ship_tokens(open_data(None), load_tokenizer(HERE / TOKENIZER), preset("cpu").training, HERE)
 
     transformer = load_transformer(run / WEIGHTS, load_answers(SOLUTIONS).MultiHeadAttention)
     save_transformer(HERE / WEIGHTS, transformer, half=True)

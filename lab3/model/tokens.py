@@ -1,10 +1,12 @@
-"""The data set as tokens: encoded once, cached on disk, memory-mapped.
+"""The data set as tokens: encoded once, cached on disk, memory-mapped; those of the embedded cats ship with the kit.
 
 In: pictures and a tokenizer. Out: a (N, 256) int16 tensor, the same whether it was just encoded or read again.
 """
 
 import hashlib
+import lzma
 import mmap
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 
 from lab3.common.files import SaveError, atomic_path, content_key
-from lab3.common.paths import cache_folder
+from lab3.common.paths import SHIPPED, cache_folder
 from lab3.common.progress import progress_bar
 from lab3.presets import CODES, TOKENS
 
@@ -27,9 +29,9 @@ def tokenizer_key(tokenizer):
 
 
 def tokens(pictures, tokenizer, *, folder=None, progress=True):
-    """Tokens of pictures, from the cache where it has them.
+    """Tokens of pictures, from the shipped ones or the cache where these have them.
 
-    The cache's key covers the pixels and the tokenizer's weights, so a stale cache is never read; a damaged file is
+    The key covers the pixels and the tokenizer's weights, so a stale cache is never read; a damaged file is
     found by its checksum and made again.
 
     Args:
@@ -41,23 +43,35 @@ def tokens(pictures, tokenizer, *, folder=None, progress=True):
         (N, 256) int16, not to be written to; memory-mapped where they come from the cache.
     """
     folder = cache_folder() if folder is None else Path(folder)
-    path = folder / f"tokens-{content_key([pictures.contiguous().numpy().tobytes()])}-{tokenizer_key(tokenizer)}.bin"
-    found = _read(path, len(pictures))
+    name = f"tokens-{content_key([pictures.contiguous().numpy().tobytes()])}-{tokenizer_key(tokenizer)}.bin"
+    found = _read(SHIPPED / f"{name}.xz", len(pictures))
+    if found is None:
+        found = _read(folder / name, len(pictures))
     if found is None:
         bar = progress_bar(pictures.split(128), desc="encoding", unit="batch", disable=not progress)
         encoded = torch.cat([tokenizer.encode(batch) for batch in bar]).to(torch.int16).numpy()
         try:
-            _write(path, encoded)
+            _write(folder / name, encoded)
         except SaveError as error:
             warnings.warn(f"{error} LAB3_CACHE names one. Pictures are encoded again next time.", stacklevel=2)
         found = torch.from_numpy(encoded)
     return found
 
 
-def training_tokens(data, tokenizer, training, *, progress=True):
+def training_tokens(data, tokenizer, training, *, folder=None, progress=True):
     """The tokens to train on and to validate on, as many as a `TrainingConfig` says: a pair of (N, 256) int16."""
     wanted = (data.train[:training.train_pictures], data.val[:training.val_pictures])
-    return tuple(tokens(pictures, tokenizer, progress=progress) for pictures in wanted)
+    return tuple(tokens(pictures, tokenizer, folder=folder, progress=progress) for pictures in wanted)
+
+
+def ship_tokens(data, tokenizer, training, folder):
+    """Write what `training_tokens` gives into `folder`, compressed, in place of all that was shipped there before."""
+    for old in folder.glob("tokens-*.bin.xz"):
+        old.unlink()
+    with tempfile.TemporaryDirectory() as encoded:
+        training_tokens(data, tokenizer, training, folder=Path(encoded))
+        for path in sorted(Path(encoded).glob("tokens-*.bin")):
+            (folder / f"{path.name}.xz").write_bytes(lzma.compress(path.read_bytes(), preset=9))
 
 
 def _write(path, encoded):
@@ -74,8 +88,9 @@ def _read(path, n):
     """The cached tokens, or None where the file is missing, damaged or of another length."""
     try:
         with open(path, "rb") as file:
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError):
+            view = bytearray(lzma.decompress(file.read())) if path.suffix == ".xz" else \
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError, lzma.LZMAError, EOFError):
         return None
     body = memoryview(view)[HEADER:]
     if view[:8] != MAGIC or view[8:24] != f"{n:16d}".encode() or len(body) != n * TOKENS * 2:
