@@ -6,12 +6,13 @@ What a run before left there, the training and the scores, is used again where i
 """
 
 import time
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lab3.common import plots
 from lab3.common.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
-from lab3.common.machine import best_device, machine_kind
+from lab3.common.machine import best_device, machine_kind, peak_memory
 from lab3.common.paths import ANSWERS, SHIPPED, SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill, save_pictures
@@ -22,12 +23,39 @@ from lab3.model.tokens import tokenizer_key, training_tokens
 from lab3.model.transformer import load_transformer
 from lab3.presets import SCHEDULES
 from lab3.report.pages import Heading, Table, Text, Title, figure, html
+from lab3.training.expected_time import as_words, training_seconds
 from lab3.training.fit import fit
 from lab3.training.runs import keep_tokenizer, read_metrics, tokenizer_of
 from lab3.training.tokenizer_training import train_tokenizer
 
 FEATURES = "lite0"
 SHOWN = 10  # pictures in a figure
+
+
+@dataclass
+class Stages:
+    """Says what begins and how long it may take, and keeps the seconds that each stage took."""
+
+    seconds: dict = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def stage(self, name, line=""):
+        """Time what runs inside as the stage `name`, after printing `line` with the time that has passed."""
+        if line:
+            self.say(line)
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 1)
+
+    def say(self, line):
+        """Print a line with the time that has passed since the start, in minutes and seconds."""
+        minutes, seconds = divmod(int(self.total()), 60)
+        print(f"[{minutes:2d}:{seconds:02d}] {line}", flush=True)
+
+    def total(self):
+        """Seconds since the start."""
+        return time.perf_counter() - self.began
 
 
 def demo(preset, data, out, progress=True):
@@ -45,7 +73,7 @@ def demo(preset, data, out, progress=True):
     Raises:
         InputError: something in `out` or in the data does not fit; the message says what.
     """
-    began, out, device = time.perf_counter(), Path(out), best_device()
+    stages, out, device = Stages(), Path(out), best_device()
     if not SOLUTIONS.is_dir():
         raise InputError("the demo trains with the reference answers, which a student's copy does not hold. "
                          "Begin with notebook 00: make lab.")
@@ -56,32 +84,43 @@ def demo(preset, data, out, progress=True):
     test, holes, masked = (x[:decoding.test_pictures] for x in shown)
     if len(test) < 2:
         raise InputError(f"{data.name}: {len(test)} test picture is too few for a distance. Give more pictures.")
-    tokenizer, models = _tokenizer(preset, data, run, progress).to(device), {}
+    with stages.stage("tokenizer", "" if isinstance(data, Cats) else "Training a tokenizer on your pictures."):
+        tokenizer, models = _tokenizer(preset, data, run, progress).to(device), {}
     if isinstance(data, Cats):
-        models["shipped"] = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
-        _first_look(test[:SHOWN], holes[:SHOWN], masked[:SHOWN], tokenizer, models["shipped"], answers, decoding, out)
+        with stages.stage("first look", "Filling the first holes with the shipped model."):
+            models["shipped"] = load_transformer(SHIPPED / WEIGHTS, answers.MultiHeadAttention).to(device)
+            _first_look(test[:SHOWN], holes[:SHOWN], masked[:SHOWN], tokenizer, models["shipped"], answers, decoding,
+                        out)
+        stages.say(f"The shipped model has filled {min(SHOWN, len(test))} holes: {out / 'first.png'}.")
 
-    _say(f"Training a transformer, preset {preset.name}: {preset.training.epochs} epochs.")
-    about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
-    models = {"trained": fit(
-        *training_tokens(data, tokenizer, preset.training, progress=progress), preset, answers, run, resume=True,
-        progress=progress, about=about)} | models
-    keep_tokenizer(run, tokenizer)
+    expected = training_seconds(preset, device, len(data.train))
+    with stages.stage("training", f"Training a transformer, preset {preset.name}, {preset.training.epochs} passes over "
+                                  f"the pictures: about {as_words(expected)} in all."):
+        about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
+        models = {"trained": fit(
+            *training_tokens(data, tokenizer, preset.training, progress=progress), preset, answers, run, resume=True,
+            progress=progress, about=about)} | models
+        keep_tokenizer(run, tokenizer)
 
-    anchors = reference(test, holes, masked, tokenizer, load_extractor(FEATURES), f"{data.key}-{len(test)}")
-    results, filled = {}, {}
-    for name, model in models.items():
-        _say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds.")
-        weights = (SHIPPED if name == "shipped" else run) / WEIGHTS
-        results[name], filled[name] = _fill_and_score(
-            out, name, _score_key(weights, decoding, about, anchors), anchors,
-            (masked, holes, tokenizer, model, answers, decoding), progress)
+    with stages.stage("filling"):
+        anchors = reference(test, holes, masked, tokenizer, load_extractor(FEATURES), f"{data.key}-{len(test)}")
+        results, filled, left = {}, {}, len(models) * len(decoding.seeds)
+        for name, model in models.items():
+            seconds = next(iter(results.values()))["seconds"] if results else None
+            each = f", about {as_words(seconds * len(decoding.seeds))}" if seconds else ""
+            stages.say(f"Filling {len(test)} pictures with the {name} model, {len(decoding.seeds)} seeds{each}; "
+                       f"{left} fillings are left.")
+            weights = (SHIPPED if name == "shipped" else run) / WEIGHTS
+            results[name], filled[name] = _fill_and_score(
+                out, name, _score_key(weights, decoding, about, anchors), anchors,
+                (masked, holes, tokenizer, model, answers, decoding), progress)
+            left -= len(decoding.seeds)
 
-    _say("Drawing the figures.")
-    figures = _figures(masked, tokenizer, models, answers, decoding, anchors, results, filled, run)
-    for name, _, page, _ in figures:
-        _save(page, out / "figures" / f"{name}.png")
-    summary = _summary(preset, anchors, results, run, began)
+    with stages.stage("figures", "Drawing the figures."):
+        figures = _figures(masked, tokenizer, models, answers, decoding, anchors, results, filled, run)
+        for name, _, page, _ in figures:
+            _save(page, out / "figures" / f"{name}.png")
+    summary = _summary(preset, anchors, results, run, stages)
     blocks = _blocks(summary, figures, preset, data)
     write_text(out / "report.html", html(blocks, "lab3: filled holes and their distance"))
     write_json(out / "summary.json", summary)
@@ -93,7 +132,6 @@ def _tokenizer(preset, data, run, progress):
     """The shipped tokenizer for the embedded cats; for other pictures one that is trained on them."""
     if isinstance(data, Cats):
         return tokenizer_of(run, data, SHIPPED / TOKENIZER)
-    _say("A tokenizer for your pictures.")
     train_tokenizer(data.train, preset.tokenizer, run / "tokenizer", resume=True, progress=progress,
                     about={"data": data.name, "data_key": data.key})
     return tokenizer_of(run, data)  # as it was saved, in half precision
@@ -103,7 +141,6 @@ def _first_look(test, holes, masked, tokenizer, shipped, answers, decoding, out)
     """Fill some holes with the shipped model, before the training begins."""
     look = fill(masked, holes, tokenizer, shipped, answers, decoding, decoding.seeds[0], progress=False)
     _save(plots.comparison({"masked": masked, "shipped\nmodel": look.pasted, "original": test}, ""), out / "first.png")
-    _say(f"The shipped model has filled {len(look.pasted)} holes: {out / 'first.png'}.")
 
 
 def _fill_and_score(out, name, key, anchors, filling, progress):
@@ -121,7 +158,7 @@ def _score_key(weights, decoding, about, anchors):
         sha256(weights), asdict(decoding), about, len(anchors.originals), anchors.extractor.key, answered))
 
 
-def _summary(preset, anchors, results, run, began):
+def _summary(preset, anchors, results, run, stages):
     """What `summary.json` holds."""
     means = {name: spread(result["scores"]) for name, result in results.items()}
     trained, shipped = means["trained"], means.get("shipped")
@@ -129,7 +166,8 @@ def _summary(preset, anchors, results, run, began):
         "features": FEATURES, "protocol": "course", "n": len(anchors.originals), **trained["mean"],
         "distance_floor": anchors.distance_floor, "distance_holes": anchors.distance_holes,
         "train_seconds": read_json(run / SUMMARY)["train_seconds"],
-        "inpaint_seconds": results["trained"]["seconds"], "seconds": round(time.perf_counter() - began, 1),
+        "inpaint_seconds": results["trained"]["seconds"], "seconds": round(stages.total(), 1),
+        "stage_seconds": stages.seconds, "peak_memory_gb": peak_memory(),
         "preset": preset.name, "seeds": list(preset.decoding.seeds), "sd": trained["sd"],
         **({"shipped": shipped["mean"] | {"sd": shipped["sd"]}} if shipped else {}),
     }
@@ -138,17 +176,16 @@ def _summary(preset, anchors, results, run, began):
 def _tell(summary, out):
     """Print the distances, and where the rest is."""
     n, seeds = summary["n"], len(summary["seeds"])
-    _say(f"{NAMES[FEATURES]} of {n} pictures, whole decoded pictures, mean of {seeds} seeds:")
+    spent = ", ".join(f"{name} {as_words(seconds)}" for name, seconds in summary["stage_seconds"].items())
+    peak = f" Peak memory: {summary['peak_memory_gb']:.1f} GB." if summary["peak_memory_gb"] else ""
+    print(f"Time: {as_words(summary['seconds'])} ({spent}).{peak}")
+    print(f"{NAMES[FEATURES]} of {n} pictures, whole decoded pictures, mean of {seeds} seeds:")
     models = [(f"{name} model", row["distance"])
               for name, row in (("shipped", summary.get("shipped")), ("trained", summary)) if row]
     for label, value in [("tokenizer alone (floor)", summary["distance_floor"]), *models,
                          ("holes unfilled", summary["distance_holes"])]:
-        _say(f"  {label:26s}{value:8.2f}")
-    _say(f"Look at {out / 'report.html'}; the numbers are in {out / 'summary.json'}.")
-
-
-def _say(line):
-    print(line, flush=True)
+        print(f"  {label:26s}{value:8.2f}")
+    print(f"Look at {out / 'report.html'}; the numbers are in {out / 'summary.json'}.", flush=True)
 
 
 def _save(page, path):

@@ -45,6 +45,16 @@ def machine_kind():
     return f"{name}, {cores} {'core' if cores == 1 else 'cores'}{gpu}, {platform.system()}"
 
 
+def peak_memory():
+    """The most memory that this process has held at once, in GB (10^9 bytes); None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024  # macOS counts in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 def keep_memory():
     """Let this process keep what tensors leave behind, for the next ones.
 

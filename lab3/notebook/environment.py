@@ -7,15 +7,12 @@ import os
 import platform
 import shutil
 import sys
-import time
 
 import torch
 
-from lab3.common.machine import autocast, bfloat16_pays
+from lab3.common.machine import bfloat16_pays
 from lab3.common.paths import ROOT, SHIPPED, TOKENIZER, WEIGHTS
-from lab3.exercises.fallbacks import TorchAttention
-from lab3.model.transformer import BidirectionalTransformer
-from lab3.presets import CODES, TOKENS
+from lab3.training.expected_time import as_words, decoding_seconds, training_seconds
 
 
 def print_environment(notebook, preset, device, work):
@@ -39,40 +36,14 @@ def print_environment(notebook, preset, device, work):
 
 def print_expected_time(notebook, preset, device, data):
     """Print how long this notebook's long cells take here, if it has any."""
-    training, decoding = preset.training, preset.decoding
     if notebook == "03":
-        steps = training.epochs * -(-len(data.train[:training.train_pictures]) // training.batch_size)
-        seconds = _seconds_a_batch(preset, device, training=True)
-        print(f"       Expected here: training takes about {_minutes(steps * seconds)}.")
+        seconds = training_seconds(preset, device, len(data.train))
+        print(f"       Expected here: training takes about {as_words(seconds)}.")
     elif notebook == "06":
-        pictures = len(data.test[:decoding.test_pictures])
-        passes = -(-pictures // decoding.batch_size) * decoding.total_iter
-        seconds = _seconds_a_batch(preset, device, training=False)
-        print(f"       Expected here: filling {pictures} pictures once takes about {_minutes(passes * seconds)}.")
+        pictures = len(data.test[:preset.decoding.test_pictures])
+        seconds = decoding_seconds(preset, device, pictures)
+        print(f"       Expected here: filling {pictures} pictures once takes about {as_words(seconds)}.")
 
 
 def _line(good, text, remedy=""):
     print(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
-
-
-def _minutes(seconds):
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _seconds_a_batch(preset, device, training):
-    """Seconds for one batch of training, or for one forward pass of decoding, on this machine."""
-    transformer = BidirectionalTransformer(preset.transformer, TorchAttention).to(device)
-    z_indices = torch.randint(CODES, (preset.training.batch_size, TOKENS), device=device)
-
-    def timed():
-        begin = time.perf_counter()
-        with torch.set_grad_enabled(training), autocast(device):
-            loss = transformer(z_indices).float().logsumexp(dim=-1).mean()
-        if training:
-            loss.backward()
-        loss.item()  # waits for a GPU
-        return time.perf_counter() - begin
-
-    with torch.random.fork_rng(devices=[]):
-        timed()  # the first one also allocates
-        return min(timed(), timed())
