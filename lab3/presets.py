@@ -45,6 +45,8 @@ class TransformerConfig:
     heads: int = 4
     attn_drop: float = 0.0
     dropout: float = 0.0
+    norm: str = "pre"  # "post", after each sum, is MaskGIT's
+    conv: bool = True  # a 3x3 convolution over the places in each layer
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class DecodingConfig:
     sampling: str = "categorical"
     test_pictures: int | None = None  # None: all of them
     batch_size: int = 32  # larger ones outgrow a processor's cache and take longer
+    exact: bool = False  # compute every token in every step, known ones too (see `lab3.decoding.cached`)
     seeds: tuple = (0, 1, 2, 3, 4)
 
     def drawn(self):
@@ -124,7 +127,8 @@ PRESETS = {
                 encoder=((128, 128), (128, 256), (256, 512)), decoder=((512, 256), (256, 128), (128,)),
                 stem=128, disc_width=64, epochs=50, batch_size=64, lr=2e-4,
             ),
-            transformer=TransformerConfig(dim=768, layers=15, hidden=1536, heads=16, attn_drop=0.1, dropout=0.1),
+            transformer=TransformerConfig(dim=768, layers=15, hidden=1536, heads=16, attn_drop=0.1, dropout=0.1,
+                                          norm="post", conv=False),
             training=TrainingConfig(
                 epochs=100, batch_size=150, lr=5e-5, warmup_epochs=10, eta_min=1e-6, part_steps=80, val_pictures=None,
             ),

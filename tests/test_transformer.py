@@ -53,8 +53,17 @@ def test_any_attention_of_the_contract_will_do():
     assert BidirectionalTransformer(PRESETS["smoke"].transformer, Mean)(torch.zeros(1, 256).long()).isfinite().all()
 
 
+def test_an_untrained_layer_gives_its_input(answers):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention).eval()
+    x = torch.randn(2, 256, 64)
+    for layer in transformer.layers:
+        assert torch.equal(layer(x), x)
+
+
 def test_every_place_sees_every_other(answers):
     transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention).eval()
+    for weights in transformer.parameters():
+        weights.data += 0.05 * torch.randn(weights.shape)
     z_indices = torch.randint(0, 1024, (1, 256))
     changed = z_indices.clone()
     changed[0, 255] = (changed[0, 255] + 1) % 1024

@@ -13,6 +13,7 @@ from lab3.common.files import SaveError
 from lab3.common.machine import autocast
 from lab3.common.progress import progress_bar
 from lab3.data.masks import hidden_tokens, paste
+from lab3.decoding.cached import CachedTransformer, can_cache
 from lab3.model.transformer import MASK_TOKEN_ID
 
 
@@ -57,9 +58,10 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, prog
     batches = list(zip(masked.split(decoding.batch_size), mask.split(decoding.batch_size)))
     for pictures, hidden in progress_bar(batches, desc="filling", unit="batch", disable=not progress):
         z_indices, hidden = tokenizer.encode(pictures).to(device), hidden.to(device)
+        model = transformer if decoding.exact or not can_cache(transformer) else CachedTransformer(transformer)
         with torch.no_grad(), autocast(device):
             z_final, history = answers.iterative_decode(
-                transformer, z_indices, hidden, gamma=gamma, total_iter=decoding.total_iter,
+                model, z_indices, hidden, gamma=gamma, total_iter=decoding.total_iter,
                 sweet_spot=decoding.sweet_spot, choice_temperature=decoding.choice_temperature,
                 mask_token_id=MASK_TOKEN_ID, sampling=decoding.sampling, generator=generator)
         tokens.append(z_final.cpu())

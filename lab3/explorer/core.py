@@ -19,6 +19,7 @@ from lab3.common.machine import autocast
 from lab3.common.paths import SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.common.plots import COLOURS, bare, figure, half_frame, mask_picture, show
 from lab3.data.masks import hidden_tokens, paint, paste
+from lab3.decoding.cached import CachedTransformer
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.exercises.table import DECODING
@@ -139,6 +140,7 @@ class Setting:
     model: str = KITS
     formula: str = ""
     heights: tuple = ()
+    exact: bool = False  # every token computed in every step (see `lab3.decoding.cached`)
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,8 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False):
         hidden = hidden_after(gamma, setting.total_iter, setting.sweet_spot, int(mask.sum()))
         return Trace(picture, masked[0], masks_after(mask[0], hidden, setting.seed))
     device = choices.tokenizer.codebook.device
-    watched = _Watched(choices.models[setting.model](), unwanted, [])
+    model = choices.models[setting.model]()
+    watched = _Watched(model if setting.exact else CachedTransformer(model), unwanted, [])
     z_indices = choices.tokenizer.encode(masked).to(device)  # in float32, as `fill` encodes
     with torch.no_grad(), autocast(device):
         z_final, history = choices.decodings[setting.decoding].iterative_decode(

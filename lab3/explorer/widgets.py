@@ -48,7 +48,7 @@ WORKING = "<span class='l3' role='status'><span style='display: inline-block; an
           "</span> decoding<style>@keyframes l3 { to { transform: rotate(360deg) } }</style></span>"
 LABELS = {"schedule": "schedule", "formula": "formula", "total_iter": "total_iter", "sweet_spot": "sweet_spot",
           "choice_temperature": "temperature", "sampling": "sampling", "seed": "seed", "decoding": "decoding",
-          "model": "model"}
+          "model": "model", "exact": "exact"}
 
 
 class Chart(anywidget.AnyWidget):
@@ -336,6 +336,7 @@ def _panel(name, choices, first):
     seed = widgets.BoundedIntText(description="seed", min=0, max=9999, **_WIDE)
     decoding = widgets.Dropdown(description="decoding", options=list(choices.decodings) or [KITS], **_WIDE)
     model = widgets.Dropdown(description="model", options=list(choices.models), **_WIDE)
+    exact = widgets.Checkbox(description="compute every token in every step (exact, slower)", indent=False, **_WIDE)
     note = widgets.HTML()
     for control, options in ((decoding, choices.decodings), (model, choices.models)):
         control.layout.display = "" if len(options) > 1 else "none"
@@ -345,7 +346,7 @@ def _panel(name, choices, first):
         typed, dragged = schedule.value == TYPED, schedule.value == DRAWN
         return Setting(schedule.value, total_iter.value, min(sweet_spot.value, total_iter.value), temperature.value,
                        sampling.value, seed.value, decoding.value, model.value, formula.value if typed else "",
-                       tuple(heights) if dragged else ())
+                       tuple(heights) if dragged else (), exact.value)
 
     def wrong(error):
         """Say beside the field what is wrong with the schedule, or nothing."""
@@ -371,7 +372,8 @@ def _panel(name, choices, first):
     schedule.observe(choose, "value")
     total_iter.observe(follow, "value")
     choose()
-    controls = [schedule, formula, total_iter, sweet_spot, temperature, sampling, seed, decoding, model]
+    controls = [schedule, formula, total_iter, sweet_spot, temperature, sampling, seed, decoding, model,
+                exact]
     box = widgets.VBox([widgets.HTML(f"<b>Setting {name}</b>"), schedule, formula, note, *controls[2:]])
     return SimpleNamespace(name=name, box=box, controls=controls, setting=setting, wrong=wrong, schedule=schedule)
 

@@ -4,6 +4,7 @@ In: token indices (B, 256), an attention class (the student's). Out: logits (B, 
 The shape is that of MaskGIT (Chang et al., 2022), which is BERT's: post-norm, the output tied to the token embedding.
 """
 
+import math
 from dataclasses import asdict
 
 import torch
@@ -17,20 +18,38 @@ MASK_TOKEN_ID = CODES
 
 
 class Layer(nn.Module):
-    """Attention and a two-layer perceptron, each added to its input and normalised after, (B, T, D) -> (B, T, D)."""
+    """A convolution, attention and a two-layer perceptron, each added to its input, (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config, attention):
         super().__init__()
+        self.pre = config.norm == "pre"
         self.attention = attention(config.dim, config.heads, config.attn_drop)
         self.norm1 = nn.LayerNorm(config.dim)
+        self.conv = None
+        if config.conv:
+            self.conv = nn.Conv2d(config.dim, config.dim, 3, padding=1, groups=config.dim, bias=False)
         self.perceptron = nn.Sequential(
             nn.Linear(config.dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.dim))
         self.norm2 = nn.LayerNorm(config.dim)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x):
-        x = self.norm1(x + self.drop(self.attention(x)))
+        return self.apply_to(x, self.neighbours, self.attention)
+
+    def apply_to(self, x, neighbours, attention):
+        """The layer for the tokens in x (..., D), given functions that mix tokens: (..., D) -> (..., D)."""
+        if self.conv is not None:
+            x = x + neighbours(x)
+        if self.pre:
+            x = x + self.drop(attention(self.norm1(x)))
+            return x + self.drop(self.perceptron(self.norm2(x)))
+        x = self.norm1(x + self.drop(attention(x)))
         return self.norm2(x + self.drop(self.perceptron(x)))
+
+    def neighbours(self, x):
+        """The convolution over the square of places, (B, T, D) -> (B, T, D)."""
+        side = math.isqrt(x.shape[1])
+        return self.conv(x.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
 
 
 class BidirectionalTransformer(nn.Module):
@@ -50,10 +69,16 @@ class BidirectionalTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.drop = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.layers))
+        self.last_norm = nn.LayerNorm(config.dim) if config.norm == "pre" else nn.Identity()
         self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
         self.bias = nn.Parameter(torch.zeros(TOKENS, CODES + 1))
         self.apply(_init)
         nn.init.trunc_normal_(self.place_embedding, std=0.02)
+        if config.norm == "pre":  # each layer begins as the identity
+            for layer in self.layers:
+                for last in (getattr(layer.attention, "output", None), layer.perceptron[2], layer.conv):
+                    if last is not None:
+                        nn.init.zeros_(last.weight)
 
     def forward(self, z_indices, where=None):
         """Logits for every place, or for some.
@@ -65,16 +90,21 @@ class BidirectionalTransformer(nn.Module):
         Returns:
             (B, T, 1025), or (n, 1025) for the n places of `where`, row by row.
         """
-        x = self.token_embedding(z_indices) + self.place_embedding
-        x = self.drop(self.norm(x))  # (B, T, D)
+        x = self.embed(z_indices)
         for layer in self.layers:
             x = layer(x)
-        bias = self.bias
-        if where is not None:  # the head is computed for these alone
-            wanted = where.flatten().nonzero()[:, 0]
-            x = x.flatten(0, 1).index_select(0, wanted)  # (n, D)
-            bias = F.embedding(wanted % where.shape[1], bias)  # (n, V + 1)
-        return self.head(x) @ self.token_embedding.weight.T + bias
+        if where is None:
+            return self.logits(x, self.bias)
+        wanted = where.flatten().nonzero()[:, 0]  # the head is computed for these alone
+        return self.logits(x.flatten(0, 1).index_select(0, wanted), F.embedding(wanted % where.shape[1], self.bias))
+
+    def embed(self, z_indices):
+        """Tokens with their places, (B, T) -> (B, T, D)."""
+        return self.drop(self.norm(self.token_embedding(z_indices) + self.place_embedding))
+
+    def logits(self, x, bias):
+        """The head: what the layers give, (..., D), and the places' bias, (..., V + 1) -> (..., V + 1)."""
+        return self.head(self.last_norm(x)) @ self.token_embedding.weight.T + bias
 
 
 def _init(module):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lab3
+from lab3.decoding.cached import CachedTransformer
 from lab3.model.transformer import BidirectionalTransformer
 
 
@@ -39,7 +40,7 @@ def inpainting(transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_t
     if sampling not in ("categorical", "argmax"):
         raise ValueError(f"sampling must be 'categorical' or 'argmax', not {sampling!r}")
     shown = z_indices.masked_fill(mask, mask_token_id)
-    if isinstance(transformer, BidirectionalTransformer):  # its head for hidden tokens alone
+    if isinstance(transformer, (BidirectionalTransformer, CachedTransformer)):  # its head for hidden tokens alone
         logits = transformer(shown, mask)
     else:
         logits = transformer(shown)[mask]
