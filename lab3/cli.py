@@ -208,7 +208,8 @@ def run_inpaint(options):
         save_pictures(data.test, options.out / "original")
     write_json(options.out / "inpaint.json", {
         "schedule": decoding.schedule, "total_iter": decoding.total_iter, "sweet_spot": decoding.sweet_spot,
-        "choice_temperature": decoding.choice_temperature, "sampling": decoding.sampling, "seed": options.seed,
+        "choice_temperature": decoding.choice_temperature, "sampling": decoding.sampling, "exact": decoding.exact,
+        "seed": options.seed,
         "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name, "n": len(data.masked)})
     print(f"{options.out / 'decoded'} (whole decoded pictures) and {options.out / 'pasted'} (known pixels put back) "
           f"hold {len(data.masked)} pictures.")
@@ -307,11 +308,13 @@ def _add_decoding(parser, sampling):
     parser.add_argument("--sweet-spot", type=int, help="after how many to stop; default: total-iter")
     parser.add_argument("--temperature", dest="choice_temperature", type=float, help="choice temperature; default: 4.5")
     parser.add_argument("--sampling", help=f"categorical or argmax; default: {sampling}")
+    parser.add_argument("--exact", action="store_const", const=True,
+                        help="compute every token in every step; default: those that were hidden before it")
 
 
 def _decoding(options):
     """The settings of the decoding that were named: a dict by the fields of `DecodingConfig`."""
-    names = ("schedule", "total_iter", "sweet_spot", "choice_temperature", "sampling")
+    names = ("schedule", "total_iter", "sweet_spot", "choice_temperature", "sampling", "exact")
     named = {name: value for name in names if (value := getattr(options, name)) is not None}
     return {"sweet_spot": named["total_iter"]} | named if "total_iter" in named else named
 

@@ -67,7 +67,7 @@ def test_inpaint_and_fid(capsys, smoke_run, few_cats, tmp_path):
     counts = {folder.name: len(list(folder.iterdir())) for folder in out.iterdir() if folder.is_dir()}
     assert set(counts) == {"masked", "decoded", "pasted", "original"} and len(set(counts.values())) == 1
     settings = json.loads((out / "inpaint.json").read_text())
-    assert settings["sweet_spot"] == 2 and settings["sampling"] == "argmax"
+    assert settings["sweet_spot"] == 2 and settings["sampling"] == "argmax" and not settings["exact"]
     status, said = run(capsys, "fid", out / "decoded", out / "original", "--features", "lite0", "--json",
                        tmp_path / "fid.json")
     assert status == 0, said

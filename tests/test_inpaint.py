@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lab3.common.files import InputError
-from lab3.common.paths import SHIPPED
+from lab3.common.paths import ANSWERS, SHIPPED
 from lab3.data.masks import hidden_tokens
 from lab3.decoding.inpaint import fill
+from lab3.exercises.answers import load_answers
 from lab3.metrics.distance import load_extractor
 from lab3.metrics.score import Score, reference, score, spread
 from lab3.model.transformer import load_transformer
@@ -47,6 +48,20 @@ def test_the_pasted_protocol_puts_known_pixels_back_and_nothing_else(filled, cat
     holes = cats.holes[:20, None].expand_as(filled.pasted)
     assert torch.equal(filled.pasted[~holes], cats.test[:20][~holes])
     assert torch.equal(filled.pasted[holes], filled.decoded[holes])
+
+
+def test_known_keys_are_kept_unless_decoding_is_exact(cats, tokenizer, answers):
+    """The first step computes every token either way."""
+    fast = load_answers(ANSWERS)
+    transformer = load_transformer(SHIPPED / "maskgit.safetensors", fast.MultiHeadAttention)
+    cached, exact = (fill(cats.masked[:20], cats.holes[:20], tokenizer, transformer, fast,
+                          replace(DECODING, sampling="argmax", exact=exact), 0, progress=False)
+                     for exact in (False, True))
+    assert torch.equal(cached.predictions[:, 0], exact.predictions[:, 0])
+    assert torch.equal(cached.masks.sum(2), exact.masks.sum(2))
+    hidden = exact.masks[:, 0]
+    agreeing = (cached.tokens == exact.tokens)[hidden].double().mean()
+    assert 0.8 < agreeing < 1
 
 
 def test_a_seed_fixes_the_result(filled, cats, tokenizer, transformer, answers):

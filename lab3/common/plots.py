@@ -119,7 +119,7 @@ def decoding_steps(schedules, originals, caption):
 
 
 def training_curve(metrics, caption):
-    """Training loss by part, validation loss by epoch, and, where it is known, the learning rate: a run's metrics."""
+    """Training loss by part, validation loss, and, where it is known, the learning rate: a run's metrics."""
     page = figure(7.0, 3.2, caption)
     loss, rate = page.subplots(1, 2, width_ratios=(3, 2))
     loss.plot([row["epoch"] for row in metrics], [row["train_loss"] for row in metrics],

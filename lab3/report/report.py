@@ -300,8 +300,8 @@ def epochs(material):
     if written_with.is_file() and written_with.read_text() != training_key(material.work):
         blocks.append(Text("The answers that training uses have changed since this training began."))
     last = next((row for row in reversed(rows) if "val_loss" in row), None)
-    blocks.append(figure(plots.training_curve(rows, ""), "Training loss by part, validation loss by epoch, and the "
-                         "learning rate." + (f" The last validation loss is {last['val_loss']:.3f} nats after "
+    blocks.append(figure(plots.training_curve(rows, ""), "Training loss by part, validation loss and the learning "
+                         "rate." + (f" The last validation loss is {last['val_loss']:.3f} nats after "
                                              f"{last['epoch']:g} epochs." if last else "")))
     stages = {f"{percent} %": material.run / milestone_file(percent) for percent in material.preset.training.milestones}
     models = {label: load_transformer(path, material.answers.MultiHeadAttention).to(best_device())

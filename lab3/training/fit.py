@@ -31,6 +31,9 @@ from lab3.training.runs import (
 )
 
 
+VALIDATIONS = 5  # of a training at least; one an epoch where it has more of them
+
+
 class Batches:
     """The loader that training functions see: yields (B, 256) long tokens in the given order.
 
@@ -115,8 +118,10 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
             row = _train_part(state, trained, train_tokens, answers, config, bar.update)
             if state.step % steps_an_epoch == 0:
                 row["epoch_loss"] = sum(value * n for value, n in state.epoch_losses) / steps_an_epoch
-                row["val_loss"] = _validate(trained, val_tokens, answers, config)
                 state.epoch_losses = []
+            looks = max(VALIDATIONS, config.epochs)
+            if before * looks // total < state.step * looks // total:
+                row["val_loss"] = _validate(trained, val_tokens, answers, config)
             state.seconds += time.perf_counter() - began
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
             reached = [percent for percent in config.milestones if before * 100 < percent * total <= state.step * 100]
