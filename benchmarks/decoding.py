@@ -2,6 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.decoding [--preset cpu] [--pictures 747] [--report-pictures 8] [--batch N]
                                                     [--repeats N] [--json FILE]
+    python -m benchmarks.decoding --distance [--pictures 256] [--json FILE]
+
+The fast answers decode with cached keys and values, and exactly. `--distance` measures what the cache costs: the
+distance of both with five seeds, on the embedded holes and on ones that leave a margin of four pixels alone.
 
 The embedded test pictures, T = 8, cosine, temperature 4.5, turn by turn. The report's loop fills one picture at a time,
 decodes it to pixels at every step and encodes it again at the next; it is timed on a few pictures, and its rate is
@@ -21,14 +25,17 @@ from lab3.common.files import write_json
 from lab3.common.machine import best_device
 from lab3.common.paths import FAST, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
-from lab3.data.masks import hidden_tokens
+from lab3.data.masks import hidden_tokens, paint
 from lab3.decoding.inpaint import fill
 from lab3.exercises.answers import load_answers
+from lab3.metrics.distance import load_extractor
+from lab3.metrics.score import reference, score, spread
 from lab3.model.tokenizer import Tokenizer, load_tokenizer
 from lab3.model.transformer import BidirectionalTransformer, load_transformer
-from lab3.presets import preset
+from lab3.presets import SAMPLINGS, preset
 
-REPORT, PLAIN, QUICK = "the report's loop", "reference answers", "fast answers"
+REPORT, PLAIN, EXACT, QUICK = "the report's loop", "reference answers", "fast answers, exact", "fast answers, cached"
+MARGIN = 4  # pixels that a large hole leaves
 
 
 def models(settings, device):
@@ -56,13 +63,15 @@ def measure(name, pictures, report_pictures, batch=None, repeats=3):
                           total_iter=decoding.total_iter, choice_temperature=decoding.choice_temperature,
                           generator=generator)
 
-    def filled(answers):
+    def filled(answers, exact):
         transformer = transformer_with(answers.MultiHeadAttention)
-        return lambda: fill(masked, holes, tokenizer, transformer, answers, decoding, 0, progress=False)
+        how = replace(decoding, exact=exact)
+        return lambda: fill(masked, holes, tokenizer, transformer, answers, how, 0, progress=False)
 
     all_ways[REPORT] = one_by_one
-    for way, folders in ((PLAIN, SOLUTIONS), (QUICK, [FAST, SOLUTIONS])):
-        all_ways[way], counts[way] = filled(load_answers(folders)), len(masked)
+    for way, folders, exact in ((PLAIN, SOLUTIONS, True), (EXACT, [FAST, SOLUTIONS], True),
+                                (QUICK, [FAST, SOLUTIONS], False)):
+        all_ways[way], counts[way] = filled(load_answers(folders), exact), len(masked)
     rounds = alternate(all_ways, repeats, warm_up=len(masked) < 100)
     each = {way: [one / counts[way] for one in seconds] for way, seconds in rounds.items()}
     z_indices = tokenizer.encode(masked)
@@ -88,6 +97,27 @@ def show(found):
     print(f"\n{QUICK}, a picture: " + ", ".join(f"{name} {1e3 * value:.0f} ms" for name, value in parts.items()))
 
 
+def cost(pictures, seeds=range(5)):
+    """The distance with cached keys and without: rows of hole, sampling, way, and both protocols' mean and sd."""
+    data, answers, device = Cats(), load_answers([FAST, SOLUTIONS]), best_device()
+    tokenizer, transformer_with = models(preset("cpu"), device)
+    transformer, test, rows = transformer_with(answers.MultiHeadAttention), data.test[:pictures], []
+    large = torch.zeros_like(data.holes[:pictures])
+    large[:, MARGIN:-MARGIN, MARGIN:-MARGIN] = True
+    for name, holes in (("the embedded holes", data.holes[:pictures]), ("large holes", large)):
+        masked = paint(test, holes)
+        compared = reference(test, holes, masked, tokenizer, load_extractor("lite0"), f"{data.key}-{name}-{pictures}")
+        for sampling in SAMPLINGS:
+            for way, exact in ((EXACT, True), (QUICK, False)):
+                how = replace(preset("cpu").decoding, sampling=sampling, exact=exact)
+                scores = spread([score(fill(masked, holes, tokenizer, transformer, answers, how, seed, progress=False),
+                                       compared) for seed in seeds])
+                rows.append((name, sampling, way, *(
+                    f"{scores['mean'][one]:.2f} ± {scores['sd'][one]:.2f}" for one in ("distance", "distance_pasted"))))
+                print(*rows[-1], sep=", ", flush=True)
+    return rows
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="cpu", help="cpu (default) or report")
@@ -95,8 +125,15 @@ if __name__ == "__main__":
     parser.add_argument("--report-pictures", type=int, default=8, help="how many of them by the report's loop")
     parser.add_argument("--batch", type=int, help="default: the preset's")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way")
+    parser.add_argument("--distance", action="store_true", help="the distance with cached keys and values, and exactly")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.distance:
+        found = cost(options.pictures)
+        print(f"{machine()}\n{table(('holes', 'sampling', 'decoding', 'course', 'pasted'), found)}")
+        if options.json:
+            write_json(options.json, found)
+        raise SystemExit
     result = measure(options.preset, options.pictures, options.report_pictures, options.batch, options.repeats)
     show(result)
     if options.json:

@@ -40,7 +40,7 @@ class TransformerConfig:
     """The bidirectional transformer: tokens in, one logit a code and one for the mask token out."""
 
     dim: int = 192
-    layers: int = 6
+    layers: int = 4
     hidden: int = 384
     heads: int = 4
     attn_drop: float = 0.0
@@ -53,12 +53,12 @@ class TransformerConfig:
 class TrainingConfig:
     """How the transformer is trained. An epoch is cut in parts of `part_steps` batches, saved after each."""
 
-    epochs: int = 2
-    batch_size: int = 32
-    lr: float = 8e-4
-    warmup_epochs: float = 0.25
+    epochs: int = 1
+    batch_size: int = 8  # small ones learn more from as many pictures, and a processor does not need large ones
+    lr: float = 4e-3
+    warmup_epochs: float = 0.1
     eta_min: float = 0.01  # the learning rate at the end, as a factor of lr
-    part_steps: int = 25
+    part_steps: int = 100
     milestones: tuple = (20, 50)  # per cent of the training after which a copy of the weights is kept
     train_pictures: int | None = None  # None: all of them
     val_pictures: int | None = 747
@@ -117,7 +117,7 @@ PRESETS = {
                 encoder=((), (), (16,)), decoder=((16,), (), ()), stem=8, disc_width=8, epochs=1,
             ),
             transformer=TransformerConfig(dim=64, layers=2, hidden=128, heads=4),
-            training=TrainingConfig(epochs=2, batch_size=32, part_steps=4, train_pictures=256, val_pictures=64),
+            training=TrainingConfig(epochs=2, batch_size=32, lr=2e-3, part_steps=4, train_pictures=256, val_pictures=64),
             decoding=DecodingConfig(total_iter=4, sweet_spot=4, test_pictures=32, seeds=(0, 1)),
         ),
         Preset("cpu", decoding=DecodingConfig(sampling="argmax")),  # closer to the originals than drawn codes

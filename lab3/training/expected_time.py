@@ -17,13 +17,13 @@ def training_seconds(preset, device, pictures):
     """Seconds for a preset's training on so many pictures."""
     training = preset.training
     batches = -(-min(pictures, training.train_pictures or pictures) // training.batch_size)
-    return training.epochs * batches * _seconds_a_batch(preset, device, training=True)
+    return training.epochs * batches * _seconds_a_batch(preset, device, training.batch_size, training=True)
 
 
 def decoding_seconds(preset, device, pictures):
     """Seconds for filling so many pictures once, every token computed in every step."""
     passes = -(-pictures // preset.decoding.batch_size) * preset.decoding.total_iter
-    return passes * _seconds_a_batch(preset, device, training=False)
+    return passes * _seconds_a_batch(preset, device, preset.decoding.batch_size, training=False)
 
 
 def as_words(seconds):
@@ -31,10 +31,10 @@ def as_words(seconds):
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _seconds_a_batch(preset, device, training):
-    """Seconds for one batch of training, or for one forward pass of decoding."""
+def _seconds_a_batch(preset, device, rows, training):
+    """Seconds for a batch of so many rows in training, or for one forward pass of decoding."""
     transformer = BidirectionalTransformer(preset.transformer, TorchAttention).to(device)
-    z_indices = torch.randint(CODES, (preset.training.batch_size, TOKENS), device=device)
+    z_indices = torch.randint(CODES, (rows, TOKENS), device=device)
 
     def timed():
         begin = time.perf_counter()
