@@ -45,7 +45,7 @@ from lab3.presets import CODES, DecodingConfig, TransformerConfig
 from lab3.training.fit import Batches
 from lab3.training.runs import part_generator
 
-SMALL = TransformerConfig(dim=64, layers=4, hidden=128, heads=2)
+SMALL = TransformerConfig(dim=64, layers=4, hidden=128, heads=2, norm="post", conv=False)
 EPOCHS, PICTURES, BATCH, LR, WARM_UP = 20, 600, 8, 1.5e-3, 1  # pictures of an epoch of one pass; epochs of warm-up
 EMA = 0.99  # a step
 STOPS = (1, 2, 4, 8, 16)  # sweet spots

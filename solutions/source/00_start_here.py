@@ -36,7 +36,7 @@ lab = lab3.start("00")
 #
 # | preset | for | transformer | how to choose it |
 # |---|---|---|---|
-# | `cpu` | a laptop; the default | 6 layers, width 192 | nothing to do |
+# | `cpu` | a laptop; the default | 4 layers, width 192 | nothing to do |
 # | `smoke` | a quick look whether all runs; its pictures are poor | 2 layers, width 64 | `lab3.start("00", "smoke")` |
 # | `report` | the size of the original course, on a GPU | 15 layers, width 768 | `lab3.start("00", "report")` |
 #

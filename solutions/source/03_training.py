@@ -22,8 +22,8 @@ lab = lab3.start("03")
 # %% [markdown]
 # The last lines above say which of your answers were found, and how long the training will take on this machine.
 #
-# The next cell turns the pictures into tokens. The tokenizer never changes, so this is done once: the first time it takes a
-# minute or two, from then on the tokens come from a cache. It also defines `ready`, which later cells ask whether 02's
+# The next cell turns the pictures into tokens. The tokenizer never changes, so this is done once: the tokens of the
+# cats come with the kit, those of other pictures from a cache after the first time. It also defines `ready`, which later cells ask whether 02's
 # answers are there.
 
 # %%
@@ -165,23 +165,23 @@ print([round(factor, 3) for factor in factors(8, total_steps=6, warmup_steps=2, 
 # <details><summary>What you should have seen</summary>
 #
 # 0, 0.5, 1: the first batch is trained with a learning rate of 0 and changes nothing, the third is the first to get all of
-# it. One batch of 750 is no loss. But remember that 0; it comes back at the end of this notebook. At the last batch the
+# it. One batch of 1,500 is no loss. But remember that 0; it comes back at the end of this notebook. At the last batch the
 # factor is 0.232, and it would be `eta_min` at the next.
 #
 # </details>
 #
-# And a whole training of 750 batches, which is what the preset `cpu` has: two epochs of 375. Its warm-up is a quarter of an
-# epoch.
+# And a whole training of 1,500 batches of eight pictures, which is what the preset `cpu` has: one epoch. A tenth of it is
+# warm-up.
 
 # %%
 from lab3.common import plots
 
 lines = {}
-for warmup_steps in (0, 94, 375):
-    heights = factors(850, total_steps=750, warmup_steps=warmup_steps, eta_min=0.01)
-    lines[f"warmup_steps = {warmup_steps}"] = (range(850), heights)
+for warmup_steps in (0, 150, 750):
+    heights = factors(1700, total_steps=1500, warmup_steps=warmup_steps, eta_min=0.01)
+    lines[f"warmup_steps = {warmup_steps}"] = (range(1700), heights)
 plots.curves({"factor of the learning rate": lines}, "batch",
-             "Warm-up, half a cosine down to 0.01, and level from batch 750 on.")
+             "Warm-up, half a cosine down to 0.01, and level from batch 1,500 on.")
 
 # %% [markdown]
 # ## Mixed precision
@@ -502,15 +502,15 @@ if ready():
 # The first two agree to the last digit, the others do not: a generator remembers what it has drawn, and other masks ask other
 # questions. With the preset `cpu` the values were 0.77, 0.77, 0.94 and 0.80: which tokens happen to be hidden moves the loss
 # by more than a tenth. Two models are compared fairly on the *same* masks only, so the training below measures with the same
-# seed after each epoch.
+# seed each time.
 #
 # </details>
 #
 # ## Train
 #
-# Now all of it: your attention, masks, loss, optimizer and loops, 2.3 million weights, 12,000 pictures, two epochs. **On two
-# cores this takes 4 to 5 minutes**; the first cell of this notebook has printed what to expect on yours. Meanwhile the curve
-# below is drawn anew after every 25 batches.
+# Now all of it: your attention, masks, loss, optimizer and loops, 1.7 million weights, 12,000 pictures, one epoch. **On two
+# cores this takes 4 to 6 minutes**; the first cell of this notebook has printed what to expect on yours. Meanwhile the curve
+# below is drawn again after every 100 batches.
 #
 # * Stop it whenever you like (the square in the toolbar, or the keys `I`, `I`): run the cell again and it goes on where it
 #   was. The same holds if the machine or the notebook is shut down.
@@ -710,8 +710,8 @@ print("a new one each epoch:       ", steps_left_out(anew=True))
 # * Validation cats wear pairs of body and fur that no training cat wears. After 14 epochs the shipped model has a training
 #   loss of 0.52 and a validation loss of 0.88. What would you expect of the two curves in a training of 100 epochs? When
 #   would you stop?
-# * A batch of 32 pictures is one step here. With batches of 64 there are half as many steps. What would you do to the learning
-#   rate, and what to `warmup_steps`?
+# * A batch of eight pictures is one step here. With batches of 64 there are an eighth as many steps. What would you do to the
+#   learning rate, and what to `warmup_steps`?
 # * The loss does not come near 0, even after 14 epochs. Which hidden tokens could nobody predict?
 #
 # Next: [04 Gamma schedules](04_gamma_schedules.ipynb), which say how many tokens a step of decoding may keep.
