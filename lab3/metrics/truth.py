@@ -11,11 +11,13 @@ user's own have no known truth: `require_cats` refuses them.
 import math
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import pairwise
 
 import torch
 
 from lab3.common.files import InputError
 from lab3.data import cats
+from lab3.metrics.nearest_cat import SIZES, draw, nearest_cats
 
 VALUES = {
     "body": ("maroon", "green", "black", "lilac", "red", "sandy", "pink", "brown", "blue", "yellow", "ochre", "grey",
@@ -33,7 +35,6 @@ VALUES = {
                    "pink"),
 }
 PARTS = tuple(VALUES)
-SIZES = tuple(map(len, VALUES.values()))
 N_VALUES = 17  # columns that hold any part's values; the last, -1, is a part that cannot be seen
 
 # Grey levels. For each part the 99th percentile of its residual, over the shipped tokenizer's reconstructions of the
@@ -41,9 +42,7 @@ N_VALUES = 17  # columns that hold any part's values; the last, -1, is a part th
 # Measured by `residual_limits`.
 LIMITS = torch.tensor([11.0, 22.0, 13.8, 11.8, 13.1, 7.6])
 SEEN = 2000  # grey levels squared; a part whose second-best value costs less is hidden (a mouth beneath a scarf: 64)
-TORN = 6  # pixels that must show another value of a part
-CANDIDATES = 4  # coats that are tried with every face
-SWEEPS = 4
+TORN = 6  # pixels that must show another value of a part; and 1 % of all wrong pixels, which chance does not reach
 CHUNK = 128  # pictures at a time
 
 
@@ -69,126 +68,23 @@ def require_cats(data):
         raise InputError(f"{data.name}: the parts of your own pictures are not known, so use the embedded cats here.")
 
 
-# ---------------------------------------------------------------------------------------------- the nearest cat
-
-@dataclass(frozen=True)
-class Bank:
-    """The layers and their products, for P = 4096 pixels. `where`: the F pixels that some face paints."""
-
-    coats: torch.Tensor  # (135, 4, P)
-    faces: torch.Tensor  # (150, 4, P)
-    accessories: torch.Tensor  # (16, 4, P)
-    linear: torch.Tensor  # (3, P, 2 * 135): by channel, a coat's colour and its transparency
-    quadratic: torch.Tensor  # (P, 5 * 135): colour squared, transparency times each channel, transparency squared
-    where: torch.Tensor  # (F,)
-    products: torch.Tensor  # (9 * F, 150): colour, alpha, colour squared, alpha times colour, alpha squared
-
+# ---------------------------------------------------------------------------------------------- single pictures
 
 @cache
-def _bank():
-    coats, faces, accessories = (stack.flatten(2) for stack in cats._pairs())
-    colour, clear = coats[:, :3], 1 - coats[:, 3]
-    linear = torch.stack([torch.cat([channel, clear]).T for channel in colour.unbind(1)])
-    quadratic = torch.cat([colour.square().sum(1), *(clear[:, None] * colour).unbind(1), clear.square()]).T
-    where = faces[:, 3].amax(0).nonzero()[:, 0]
-    colour, alpha = faces[:, :3, where], faces[:, 3:, where]
-    products = torch.cat([colour, alpha, colour.square().sum(1, keepdim=True), alpha * colour, alpha.square()], 1)
-    return Bank(coats, faces, accessories, linear.contiguous(), quadratic.contiguous(), where,
-                products.flatten(1).T.contiguous())
+def _layers():
+    """The values of each part, colours last: tensors (values, P, 4); a background is one colour, opaque."""
+    walls = torch.cat([cats.BACKGROUNDS / 255, torch.ones(SIZES[5], 1)], 1)
+    return [layer.flatten(2).transpose(1, 2).contiguous() for layer in cats.layers()] + [
+        walls[:, None].expand(-1, 64 * 64, -1)]
 
 
-def _coat_errors(x, known, face):
-    """Squared errors of every accessory, coat and background around given faces.
-
-    Beneath a top layer of colour d and transparency s lies a coat (c, t) on a wall g. The error (x - d - s (c + t g))^2
-    is linear in the products of c and t that the bank holds, so all coats and walls take one matrix product.
-    Accessories change it on their own pixels only.
-
-    Args:
-        x: (N, 3, P) in [0, 1]. known: (N or 1, P), weights. face: (N or 1, 4, P).
-
-    Returns:
-        (N, 16, 135, 12).
-    """
-    bank, walls = _bank(), cats.BACKGROUNDS / 255
-
-    def terms(x, known, top):
-        s, y = 1 - top[:, 3], x - top[:, :3]
-        return (known[:, None] * y * y).sum((1, 2)), (known * s)[:, None] * y, known * s * s
-
-    def table(terms, linear, quadratic):
-        constant, first, second = terms
-        first = torch.stack([first[:, c] @ linear[c] for c in range(3)], 1).unflatten(2, (2, -1))
-        second = (second @ quadratic).unflatten(1, (5, -1))
-        coat = constant[:, None] - 2 * first[:, :, 0].sum(1) + second[:, 0]
-        wall = torch.einsum("nck,gc->nkg", 2 * (second[:, 1:4] - first[:, :, 1]), walls)
-        return coat[..., None] + wall + second[:, 4, :, None] * walls.square().sum(1)
-
-    bare, tables = table(terms(x, known, face), bank.linear, bank.quadratic), []
-    for accessory in bank.accessories:
-        at = accessory[3].nonzero()[:, 0]
-        x_at, known_at, face_at, top = x[..., at], known[:, at], face[..., at], accessory[:, at]
-        after = terms(x_at, known_at, top + (1 - top[3]) * face_at)
-        change = [new - old for new, old in zip(after, terms(x_at, known_at, face_at))]
-        tables.append(bare + table(change, bank.linear[:, at], bank.quadratic[at]))
-    return torch.stack(tables, 1)
-
-
-def _face_errors(x, known, coat, wall, accessory):
-    """Squared errors of every face between given layers, by the same expansion: (N, 150). All arguments have N rows."""
-    bank = _bank()
-    coat, top = bank.coats[coat], bank.accessories[accessory]
-    below = coat[:, :3] + (1 - coat[:, 3:]) * (cats.BACKGROUNDS[wall] / 255)[:, :, None]
-    s = 1 - top[:, 3:]
-    y = x - top[:, :3] - s * below
-    constant = (known[:, None] * y * y).sum((1, 2))
-    y, below, s, known = y[..., bank.where], below[..., bank.where], s[..., bank.where], known[:, None, bank.where]
-    first, second = known * s * y, known * s * s
-    factors = torch.cat([-2 * first, 2 * (first * below).sum(1, keepdim=True), second, -2 * second * below,
-                         second * below.square().sum(1, keepdim=True)], 1)
-    return constant[:, None] + factors.flatten(1) @ bank.products
-
-
-def _nearest(x, known):
-    """The nearest cats: choices (N, 6), and what the second-best value of each part costs more (N, 6).
-
-    The best coats without a face are tried with every face; then coat, background and accessory are searched jointly
-    for the face found, and eyes and mouth jointly for these, until nothing changes.
-    """
-    bank, n = _bank(), len(x)
-    all_known = known.expand(n, -1)
-    faint = known.clone()
-    faint[:, bank.where] /= 20  # the face is not known yet; where all else is hidden, its skin still counts
-    errors, rest = _coat_errors(x, faint, torch.zeros(1, 4, x.shape[2])).transpose(1, 2).flatten(2).min(2)
-    coat = errors.topk(CANDIDATES, largest=False).indices
-    accessory, wall = (each.flatten() for each in torch.unravel_index(rest.gather(1, coat), (SIZES[4], SIZES[5])))
-    repeated = torch.arange(n).repeat_interleave(CANDIDATES)
-    errors = _face_errors(x[repeated], all_known[repeated], coat.flatten(), wall, accessory)
-    face = errors.view(n, -1).argmin(1) % len(bank.faces)
-
-    choices, margin, todo = torch.empty(n, 6, dtype=torch.long), torch.empty(n, 6), torch.arange(n)
-    for _ in range(SWEEPS):
-        by_coat = _coat_errors(x[todo], known if len(known) == 1 else known[todo], bank.faces[face[todo]])
-        a, coat, g = torch.unravel_index(by_coat.flatten(1).argmin(1), by_coat.shape[1:])
-        by_face = _face_errors(x[todo], all_known[todo], coat, g, a)
-        found = by_face.argmin(1)
-        (b, f), (e, m) = torch.unravel_index(coat, SIZES[:2]), torch.unravel_index(found, SIZES[2:4])
-        choices[todo] = torch.stack([b, f, e, m, a, g], 1)
-        i, by_coat, by_face = range(len(todo)), by_coat.unflatten(2, SIZES[:2]), by_face.unflatten(1, SIZES[2:4])
-        others = (by_coat[i, a, :, f, g], by_coat[i, a, b, :, g], by_face[i, :, m], by_face[i, e],
-                  by_coat[i, :, b, f, g], by_coat[i, a, b, f])
-        margin[todo] = torch.stack([each.topk(2, largest=False).values.diff()[:, 0] for each in others], 1)
-        changed = found != face[todo]
-        face[todo] = found
-        todo = todo[changed]
-        if not len(todo):
-            break
-    return choices, margin
-
-
-@cache
 def _alphas():
-    return [layer.flatten(2)[:, 3] for layer in cats.layers()]
+    return [layer[..., 3] for layer in _layers()]
+
+
+def _over(top, bottom):
+    """Porter and Duff's `over` for premultiplied colours (..., 4)."""
+    return top + (1 - top[..., 3:]) * bottom
 
 
 def _regions(choices):
@@ -197,7 +93,7 @@ def _regions(choices):
     Body, fur, accessory and background: the share of the pixel's colour that the part gives. Eyes and mouth: wherever
     any eyes or mouth would show, as a torn mouth leaves traces beside the nearest one.
     """
-    body, fur, eyes, mouth, accessory = _alphas()
+    body, fur, eyes, mouth, accessory, _ = _alphas()
     b, f, e, m, a, _ = choices.unbind(1)
     uncovered = 1 - accessory[a]
     skin = uncovered * (1 - mouth[m]) * (1 - eyes[e])
@@ -223,30 +119,51 @@ def identify(pictures, holes=None):
 
 
 def _identify(pictures, known):
+    choices, margin = nearest_cats(pictures, known)
     known = known.flatten(1)
-    choices, margin = _nearest(pictures.flatten(2) / 255, known)
     square = (pictures.float() - cats.compose(choices)).flatten(2).square().mean(1)
     regions = _regions(choices) * known[:, None]
     residual = ((regions @ square[:, :, None])[..., 0] / (regions.sum(2) + 1)).sqrt()  # + 1: a speck says little
     valid = (residual <= LIMITS).all(1)
-    torn = torch.zeros_like(residual, dtype=torch.bool)
-    torn[~valid] = _torn(pictures[~valid], choices[~valid], (square.sqrt() * known)[~valid])
-    return Named(choices, margin * 255**2 > SEEN, residual, valid, torn)
+    torn = residual > LIMITS
+    torn[:, 1] |= torn[:, 0]  # where marks of a fur are missing, the body is wrong
+    torn[:, 4] = ~valid  # where a piece of an accessory is missing, anything can be
+    torn[~valid] &= _torn(pictures[~valid], choices[~valid], (square.sqrt() * known)[~valid])
+    return Named(choices, margin > SEEN, residual, valid, torn)
 
 
 def _torn(pictures, choices, difference):
-    """(N, 6) bool: is one other value of the part right where the nearest cat is wrong, in `TORN` pixels or more?"""
+    """Whether one other value of a part is right where the nearest cat is wrong: (N, 6) bool.
+
+    Right is within the part's limit, wrong is beyond twice the limit. A pixel that values of two parts explain counts
+    for the part that explains more.
+    """
+    n = len(choices)
+
     row, pixel = (difference > 2 * LIMITS.min()).nonzero().unbind(1)
-    shown, difference, torn = pictures.flatten(2)[row, :, pixel].float(), difference[row, pixel], []
-    for part, (size, limit) in enumerate(zip(SIZES, LIMITS)):
-        wrong = difference > 2 * limit
-        other, most = choices[row[wrong]], torch.zeros(len(choices))
-        for value in range(size):
-            other[:, part] = value
-            right = (shown[wrong] - draw(other, pixel[wrong])).square().mean(-1).sqrt() <= limit
-            most = most.maximum(torch.bincount(row[wrong][right], minlength=len(choices)))
-        torn.append(most >= TORN)
-    return torch.stack(torn, 1)
+    shown, difference = pictures.flatten(2)[row, :, pixel] / 255, difference[row, pixel]
+    parts = (5, 0, 1, 2, 3, 4)  # from the back to the front
+    chosen = {part: _layers()[part][choices[row, part], pixel] for part in parts}
+    below, above = {5: torch.zeros(len(row), 4)}, {4: torch.zeros(len(row), 4)}
+    for back, front in pairwise(parts):
+        below[front] = _over(chosen[back], below[back])
+    for front, back in pairwise(parts[::-1]):
+        above[back] = _over(above[front], chosen[front])
+    explained, counts = torch.zeros(len(row), 6, dtype=torch.long), torch.zeros(n, 6, dtype=torch.long)
+    for part, limit in enumerate(LIMITS):
+        at = (difference > 2 * limit).nonzero()[:, 0]
+        top, bottom, target = above[part][at], below[part][at], shown[at]
+        for layer in _layers()[part]:
+            colour = _over(top, _over(layer[pixel[at]], bottom))[:, :3]
+            right = at[(colour - target).square().mean(1) <= (limit / 255) ** 2]
+            count = torch.bincount(row[right], minlength=n)
+            better = count > counts[:, part]
+            counts[:, part] = counts[:, part].maximum(count)
+            explained[better[row], part] = 0
+            explained[right, part] |= better[row[right]]
+    most, part = (explained * counts[row]).max(1)
+    counts = torch.bincount((6 * row + part)[most > 0], minlength=6 * n).view(n, 6)
+    return counts >= (0.01 * torch.bincount(row, minlength=n)).clamp(min=TORN)[:, None]
 
 
 def residual_limits(redrawn, share=0.99):
@@ -278,7 +195,7 @@ def words(named):
 @cache
 def _covers_mouth():
     """(16,) bool: accessories beneath which no mouth can be seen."""
-    *_, mouth, accessory = _alphas()
+    mouth, accessory = _alphas()[3:5]
     return ((1 - accessory) * mouth.amax(0)).amax(1) < 0.1
 
 
@@ -358,18 +275,6 @@ def summary(named, split="train"):
 
 # ---------------------------------------------------------------------------------------------- holes
 
-def draw(choices, pixels):
-    """Single pixels of cats, the same as `compose` gives them: choices (..., 6), pixels (...) -> uint8 (..., 3)."""
-    body, fur, eyes, mouth, accessory, background = choices.unbind(-1)
-    bank = _bank()
-    colour = (cats.BACKGROUNDS[background] / 255).expand(*torch.broadcast_shapes(body.shape, pixels.shape), 3)
-    for stack, layer in ((bank.coats, body * SIZES[1] + fur), (bank.faces, eyes * SIZES[3] + mouth),
-                         (bank.accessories, accessory)):
-        top = stack.transpose(1, 2)[layer, pixels]
-        colour = top[..., :3] + (1 - top[..., 3:]) * colour
-    return (colour * 255).round_().clamp_(0, 255).to(torch.uint8)
-
-
 def consistent(named, masked, holes, tolerance=8):
     """Does the cat that a filled picture shows agree with the known pixels?
 
@@ -400,7 +305,7 @@ def agreeing(picture, hole, split="test", tolerance=0):
     Returns:
         (M, 6) long; M is 0 where the picture shows no composable cat.
     """
-    _, _, eyes, mouth, _ = _alphas()
+    eyes, mouth = _alphas()[2:4]
     on_mouth, known, shown = mouth.amax(0) > 0, ~hole.flatten(), picture.flatten(1).T.short()
     on_eyes = (eyes.amax(0) > 0) & ~on_mouth
     pairs = _allowed(split).nonzero()
@@ -413,7 +318,7 @@ def agreeing(picture, hole, split="test", tolerance=0):
         pixels = (where & known).nonzero()[:, 0]
         pixels = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))]
         while len(pixels) and len(rows):  # a few pixels tell most cats apart; those left are compared on more
-            step = max(8, 2**20 // len(rows))
+            step = max(8, 2**17 // len(rows))
             same = [((draw(some[:, None], pixels[:step]) - shown[pixels[:step]]).abs() <= tolerance).all(2).all(1)
                     for some in rows.split(2**17)]
             rows, pixels = rows[torch.cat(same)], pixels[step:]
@@ -436,24 +341,30 @@ def posterior(masked, holes, split="test", tolerance=0):
                         for picture, hole in zip(masked, holes)])
 
 
-def calibration(samples, posterior, bins=10):
-    """A calibration curve: how often a model draws a value, against how often it should.
+def draw_values(posterior, n, seed):
+    """Values drawn from a posterior, each part for itself: (N, 6, 17) -> (n, N, 6) long, for `calibration`."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.multinomial(posterior.flatten(0, 1), n, replacement=True, generator=generator)
+    return drawn.where(drawn < N_VALUES - 1, -1).T.unflatten(1, posterior.shape[:2])
 
-    Values are binned by their true share, not by the predicted one: with S samples a model that draws from the exact
-    posterior predicts t on average wherever the truth is t, but its extreme predictions are extreme by chance.
+
+def calibration(samples, posterior, bins=10):
+    """A calibration curve: what a model's fillings say about each value, against the truth.
+
+    A value's predicted share is counted in the fillings of a picture. With few fillings the extreme shares are extreme
+    by chance, and even an exact model looks overconfident: compare with the curve of as many `draw_values`.
 
     Args:
         samples: (S, N, 6) long, `Named.values` of S fillings of N pictures.
-        posterior: (N, 6, 17), from `posterior`.
-        bins: of equal width, from 0 to 1. Impossible values are left out, so what a model gives them is missing from
-            the predicted shares.
+        posterior: (N, 6, 17), from `posterior`. Pictures with which no cat agrees are left out.
+        bins: of equal width, over the predicted share. Values that are neither predicted nor possible are left out.
 
     Returns:
-        A list of (predicted share, true share, count), one for each bin that is not empty.
+        A list of (predicted share, true share, count), means over one bin each, for the bins that are not empty.
     """
     predicted = torch.stack([shares(values) for values in samples.transpose(0, 1)])
-    possible = posterior > 0
-    predicted, true = predicted[possible], posterior[possible]
-    place = (true * bins).ceil().long() - 1
+    counted = ((predicted > 0) | (posterior > 0)) & ~posterior.isnan()
+    predicted, true = predicted[counted], posterior[counted]
+    place = ((predicted * bins).ceil().long() - 1).clamp(min=0)
     return [(predicted[place == b].mean().item(), true[place == b].mean().item(), int((place == b).sum()))
             for b in range(bins) if (place == b).any()]
