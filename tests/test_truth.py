@@ -8,7 +8,7 @@ import torch
 from lab3.common.files import InputError
 from lab3.data.cats import choices, compose, layers
 from lab3.data.masks import random_holes
-from lab3.metrics.nearest_cat import SIZES, draw
+from lab3.metrics.nearest_cat import SIZES, _bank, _coat_errors, _face_errors, draw
 from lab3.metrics.truth import (
     LIMITS,
     N_VALUES,
@@ -72,6 +72,20 @@ def test_single_pixels_are_those_of_the_pictures():
     expected = compose(cats).flatten(2).transpose(1, 2)
     assert torch.equal(draw(cats[:, None], pixels), expected)
     assert torch.equal(draw(cats, pixels[1000:1040]), expected[range(40), range(1000, 1040)])
+
+
+def test_tables_hold_the_errors_of_composed_cats():
+    pictures, known = compose(random_cats(16, 30)), (~random_holes(16, seed=30)).float()
+    cats = random_cats(16, 31)
+    cats[:8, ACCESSORY], cats[8:, EYES] = RED_SCARF, 4  # a scarf over mouths; a monocle, which reaches the wall
+    body, fur, eyes, mouth, accessory, wall = cats.T
+    coat, face, i = body * SIZES[1] + fur, eyes * SIZES[3] + mouth, range(16)
+    expected = ((pictures.float() - compose(cats)).square().sum(1) * known).flatten(1).sum(1)
+    x, known = pictures.flatten(2) / 255, known.flatten(1)
+    by_coat = _coat_errors(x, known, _bank().faces[face])[i, accessory, coat, wall]
+    by_face = _face_errors(x, known, coat, wall, accessory)[i, face]
+    for table in (by_coat, by_face):
+        assert torch.allclose(table * 255**2, expected, rtol=1e-3)  # composed cats are rounded
 
 
 # ---------------------------------------------------------------------------------------------- naming
