@@ -13,13 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-from scipy.stats import qmc
-
 from lab3.common.files import write_json
 from lab3.common.machine import best_device
 from lab3.common.paths import SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
+from lab3.decoding.generate import halton_rank
 from lab3.decoding.inpaint import fill
 from lab3.exercises.answers import link, run_answer
 from lab3.exercises.table import EXERCISES
@@ -79,16 +77,6 @@ def answers_with(changes, tokenizer):
     namespaces["iterative_decode"]["re_encode"] = lambda z: tokenizer.encode(tokenizer.decode(z)).to(z.device)
     namespaces["inpainting"]["halton"] = halton_rank()
     return SimpleNamespace(**link(namespaces))
-
-
-def halton_rank():
-    """When each place comes in Halton's sequence over bases 2 and 3: (T,) float, 0 for the first."""
-    rank = torch.full((256,), -1.0)
-    for x, y in qmc.Halton(2, scramble=False).random(64 * 256):
-        place = int(y * 16) * 16 + int(x * 16)
-        if rank[place] < 0:
-            rank[place] = rank.max() + 1
-    return rank
 
 
 def measure(names, seeds, n):

@@ -68,6 +68,17 @@ def make_parser():
     inpaint.add_argument("--seed", type=int, default=0)
     inpaint.add_argument("--out", type=Path, required=True)
 
+    generate = commands.add_parser("generate", parents=[debug], help="draw whole pictures from nothing")
+    generate.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
+    _add_data(generate)
+    _add_work(generate)
+    generate.add_argument("--n", type=int, default=64, help="how many pictures; default: 64")
+    _add_decoding(generate, sampling="categorical")
+    generate.add_argument("--order", default="confidence",
+                          help="which tokens a step keeps: those of the most confidence (default), random, halton")
+    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--out", type=Path, required=True)
+
     sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
     sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(sweep)
@@ -190,15 +201,14 @@ def run_train(options):
 
 
 def run_inpaint(options):
-    from lab3.common.files import InputError, write_json
+    from lab3.common.files import write_json
     from lab3.decoding.inpaint import fill, save_pictures
     from lab3.exercises.answers import load_answers
     from lab3.presets import preset
 
     decoding = replace(preset("cpu").decoding, **_decoding(options))
     decoding.check()
-    if not 0 <= options.seed < 2**63:
-        raise InputError(f"seed must lie in 0 ... 2^63 - 1, not {options.seed}.")
+    _check_seed(options)
     data, answers = _data(options), load_answers(options.work)
     tokenizer, transformer = _models(options, data, answers)
     filled = fill(data.masked, data.holes, tokenizer, transformer, answers, decoding, options.seed)
@@ -206,13 +216,33 @@ def run_inpaint(options):
         save_pictures(pictures, options.out / folder)
     if data.has_originals:
         save_pictures(data.test, options.out / "original")
-    write_json(options.out / "inpaint.json", {
-        "schedule": decoding.schedule, "total_iter": decoding.total_iter, "sweet_spot": decoding.sweet_spot,
-        "choice_temperature": decoding.choice_temperature, "sampling": decoding.sampling, "exact": decoding.exact,
-        "seed": options.seed,
-        "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name, "n": len(data.masked)})
+    write_json(options.out / "inpaint.json", _told(options, decoding, data) | {"n": len(data.masked)})
     print(f"{options.out / 'decoded'} (whole decoded pictures) and {options.out / 'pasted'} (known pixels put back) "
           f"hold {len(data.masked)} pictures.")
+
+
+def run_generate(options):
+    from lab3.common.files import write_json
+    from lab3.decoding.generate import generate, in_order, save_generated
+    from lab3.exercises.answers import load_answers
+    from lab3.metrics.score import score_generated
+    from lab3.presets import preset
+
+    decoding = replace(preset("cpu").decoding.drawn(), **_decoding(options))
+    decoding.check()
+    _check_seed(options)
+    data = _data(options)
+    answers = load_answers(options.work, changed={"inpainting": lambda answer: in_order(answer, options.order)})
+    tokenizer, transformer = _models(options, data, answers)
+    made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed)
+    save_generated(made, tokenizer, options.out)
+    marks = score_generated(made.decoded, data)
+    write_json(options.out / "generate.json",
+               _told(options, decoding, data) | {"n": options.n, "order": options.order, "marks": marks})
+    for name, value in marks.items():
+        print(f"{name}: " + (f"{value:.3g}" if isinstance(value, float) else ", ".join(
+            f"{part} {share:.3g}" for part, share in value.items())))
+    print(f"{options.out / 'contact_sheet.png'} shows {options.n} pictures, {options.out / 'film.webp'} their steps.")
 
 
 def run_report(options):
@@ -302,6 +332,21 @@ def _check_trust(options):
                              "student's with python -m grader grade, or add --trust-code for code that you trust.")
 
 
+def _check_seed(options):
+    """Refuse a seed that PyTorch does not take. Raises InputError."""
+    from lab3.common.files import InputError
+
+    if not 0 <= options.seed < 2**63:
+        raise InputError(f"seed must lie in 0 ... 2^63 - 1, not {options.seed}.")
+
+
+def _told(options, decoding, data):
+    """What a decoding's JSON says of its settings: a dict."""
+    return {"schedule": decoding.schedule, "total_iter": decoding.total_iter, "sweet_spot": decoding.sweet_spot,
+            "choice_temperature": decoding.choice_temperature, "sampling": decoding.sampling, "exact": decoding.exact,
+            "seed": options.seed, "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name}
+
+
 def _add_decoding(parser, sampling):
     parser.add_argument("--schedule", help="linear, cosine (default) or square")
     parser.add_argument("--total-iter", type=int, help="how many steps the schedule has; default: the preset's, 8")
@@ -350,5 +395,6 @@ def _preset(options):
 
 COMMANDS = {
     "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
-    "inpaint": run_inpaint, "report": run_report, "sweep": run_sweep, "check": run_check, "fid": run_fid,
+    "inpaint": run_inpaint, "generate": run_generate, "report": run_report, "sweep": run_sweep, "check": run_check,
+    "fid": run_fid,
 }

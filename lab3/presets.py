@@ -117,7 +117,8 @@ PRESETS = {
                 encoder=((), (), (16,)), decoder=((16,), (), ()), stem=8, disc_width=8, epochs=1,
             ),
             transformer=TransformerConfig(dim=64, layers=2, hidden=128, heads=4),
-            training=TrainingConfig(epochs=2, batch_size=32, lr=2e-3, part_steps=4, train_pictures=256, val_pictures=64),
+            training=TrainingConfig(
+                epochs=2, batch_size=32, lr=2e-3, part_steps=4, train_pictures=256, val_pictures=64),
             decoding=DecodingConfig(total_iter=4, sweet_spot=4, test_pictures=32, seeds=(0, 1)),
         ),
         Preset("cpu", decoding=DecodingConfig(sampling="argmax")),  # closer to the originals than drawn codes

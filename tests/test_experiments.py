@@ -7,9 +7,10 @@ import torch
 
 from benchmarks import experiments
 from benchmarks.experiments import SMALL, Case, Lab, Training, cases, loss_of, run, spread
-from benchmarks.threshold import answers_with, halton_rank
+from benchmarks.threshold import answers_with
 from lab3.common.files import InputError, read_json
 from lab3.common.paths import SOLUTIONS
+from lab3.decoding.generate import halton_rank
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
@@ -43,14 +44,6 @@ def test_a_batch_without_hidden_tokens_has_a_loss(batch):
     loss = loss_of(model, z_indices, torch.zeros_like(mask), Training())
     loss.backward()
     assert loss == 0
-
-
-def test_halton_visits_every_place_once_and_spreads_out():
-    rank = halton_rank()
-    assert sorted(rank.tolist()) == list(range(256))
-    first = rank.argsort()[:16]
-    quarters = (first // 16 // 8) * 2 + first % 16 // 8
-    assert torch.bincount(quarters).max() <= 5
 
 
 def test_every_case_can_be_made():

@@ -101,22 +101,24 @@ def defined(namespaces):
     return {EXERCISES[name].defines: namespace[EXERCISES[name].defines] for name, namespace in namespaces.items()}
 
 
-def link(namespaces):
+def link(namespaces, changed=None):
     """Let answers find one another by name: put what each defines into the namespaces of all.
 
     Args:
         namespaces: a dict, exercise id -> the namespace of its answer.
+        changed: a dict, name -> a function that takes the answer of that name and gives what stands in for it.
 
     Returns:
-        What they define, as `defined` gives it.
+        What they define, as `defined` gives it, changes made.
     """
     found = defined(namespaces)
+    found |= {name: change(found[name]) for name, change in (changed or {}).items()}
     for namespace in namespaces.values():
         namespace.update(found)
     return found
 
 
-def load_answers(folders, names=tuple(EXERCISES)):
+def load_answers(folders, names=tuple(EXERCISES), changed=None):
     """Run the answers in a folder, or in several, and give what they define.
 
     Each runs in a namespace of its own, so helpers of one do not meet helpers of another; the answers themselves find
@@ -125,6 +127,7 @@ def load_answers(folders, names=tuple(EXERCISES)):
     Args:
         folders: holds `NAME.py` for each exercise; of several folders, the first that holds an answer gives it.
         names: the exercises wanted.
+        changed: as `link` takes it.
 
     Returns:
         A namespace with the answers, such as `.MultiHeadAttention` and `.sample_mask`.
@@ -137,4 +140,4 @@ def load_answers(folders, names=tuple(EXERCISES)):
     for name in names:
         folder = next((one for one in others if (Path(one) / f"{name}.py").is_file()), last)
         namespaces[name] = read_answer(folder, name, defined(namespaces))
-    return SimpleNamespace(**link(namespaces))
+    return SimpleNamespace(**link(namespaces, changed))

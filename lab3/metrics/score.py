@@ -11,8 +11,10 @@ import torch
 
 from lab3.common.files import InputError, read_json, write_json
 from lab3.common.paths import cache_folder
+from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill
-from lab3.metrics.distance import cached_features, distance, features, kid, psnr
+from lab3.metrics.distance import cached_features, distance, features, kid, load_extractor, psnr
+from lab3.metrics.truth import identify, summary
 
 # FD-Lite0 of 747 whole decoded pictures, the kit's model, settings as `DecodingConfig` has them by default: a right
 # decoding stays below.
@@ -22,6 +24,7 @@ from lab3.metrics.distance import cached_features, distance, features, kid, psnr
 # (39.17 to 39.64), re-encoding (38.86 to 39.39), argmax (36.95 to 37.93), one argmax pass (39.92).
 # For the cosine schedule and these holes: linear and square come to 40.18 and 40.09 with some seeds.
 THRESHOLD = 40.0
+COMPARED = 747  # training pictures that generated ones are compared with, as many as there are test pictures
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,25 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
         kept |= {"distance_floor": reference.distance_floor, "distance_holes": reference.distance_holes}
         write_json(path, kept)
     return kept | {"scores": [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]}, first
+
+
+def score_generated(pictures, data):
+    """Mark pictures that were drawn from nothing.
+
+    Args:
+        pictures: (N, 3, 64, 64) uint8.
+        data: the `Cats` or `Splits` whose training pictures they are compared with.
+
+    Returns:
+        A dict. `distance`: FD-Lite0 to the first 747 training pictures, where there are two pictures or more. For the
+        embedded cats also what `truth.summary` says.
+    """
+    marks = {}
+    if len(pictures) > 1:
+        extractor, real = load_extractor("lite0"), data.train[:COMPARED]
+        known = cached_features(real, extractor, cache_folder(), f"{data.key}-train-{len(real)}")
+        marks["distance"] = distance(features(pictures, extractor), known)
+    return marks | (summary(identify(pictures)) if isinstance(data, Cats) else {})
 
 
 def spread(scores):

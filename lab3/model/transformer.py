@@ -2,9 +2,9 @@
 
 In: token indices (B, 256), an attention class (the student's). Out: logits (B, 256, 1025).
 The shape is that of MaskGIT (Chang et al., 2022), with the output tied to the token embedding. By default each layer
-normalises its inputs (pre-norm; Xiong et al., 2020, "On Layer Normalization in the Transformer Architecture"), sees its
-neighbours through a 3x3 depthwise convolution and begins as the identity: short trainings then learn more. MaskGIT's own
-is `norm="post", conv=False`.
+normalises its inputs (pre-norm; Xiong et al., 2020, "On Layer Normalization in the Transformer Architecture"), sees
+neighbouring tokens through a 3x3 depthwise convolution and begins as the identity: short trainings then learn more.
+MaskGIT's own is `norm="post", conv=False`.
 """
 
 import math

@@ -30,7 +30,6 @@ from lab3.training.runs import (
     save_training,
 )
 
-
 VALIDATIONS = 5  # of a training at least; one an epoch where it has more of them
 
 
