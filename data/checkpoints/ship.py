@@ -3,8 +3,8 @@
 In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskgit, .safetensors and .json, and the
 cats' tokens, beside this file.
 
-    python -m lab3 train-tokenizer --preset cpu --out runs/shipped
-    python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
+    python -m lab3 train-tokenizer --preset cpu --out runs/shipped   # leave out to keep the tokenizer
+    python -m lab3 train --preset cpu --epochs 6 --out runs/shipped
     python data/checkpoints/ship.py runs/shipped --machine "two cores"
 """
 
@@ -34,15 +34,8 @@ def provenance(path, command, about, curve, machine):
 
 
 def main(run, machine):
-    tokenizer = load_tokenizer(run / "tokenizer" / TOKENIZER)
-    save_tokenizer(HERE / TOKENIZER, tokenizer)
-    about = read_json(run / "tokenizer" / "tokenizer.json")
-    curve = [{name: row[name] for name in ("step", "l1", "perceptual", "commitment", "codes_used")}
-             for row in read_metrics(run / "tokenizer")][::4]
-    provenance(HERE / TOKENIZER, f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
-               "--out runs/shipped", about, curve, machine)
-    ship_tokens(open_data(None), load_tokenizer(HERE / TOKENIZER), preset("cpu").training, HERE)
-
+    if (run / "tokenizer" / "tokenizer.json").is_file():  # trained in this run, not the shipped one
+        ship_tokenizer(run, machine)
     transformer = load_transformer(run / WEIGHTS, load_answers(SOLUTIONS).MultiHeadAttention)
     save_transformer(HERE / WEIGHTS, transformer, half=True)
     about = read_json(run / SUMMARY)
@@ -51,6 +44,18 @@ def main(run, machine):
              for row in read_metrics(run) if "val_loss" in row]
     provenance(HERE / WEIGHTS, f"python -m lab3 train --preset cpu --epochs {about['training']['epochs']} "
                "--out runs/shipped", about, curve, machine)
+
+
+def ship_tokenizer(run, machine):
+    """Write the tokenizer and the cats' tokens."""
+    tokenizer = load_tokenizer(run / "tokenizer" / TOKENIZER)
+    save_tokenizer(HERE / TOKENIZER, tokenizer)
+    about = read_json(run / "tokenizer" / "tokenizer.json")
+    curve = [{name: row[name] for name in ("step", "l1", "perceptual", "commitment", "codes_used")}
+             for row in read_metrics(run / "tokenizer")][::4]
+    provenance(HERE / TOKENIZER, f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
+               "--out runs/shipped", about, curve, machine)
+    ship_tokens(open_data(None), load_tokenizer(HERE / TOKENIZER), preset("cpu").training, HERE)
 
 
 if __name__ == "__main__":

@@ -279,8 +279,8 @@ plots.comparison(
     "Rows of models: whole decoded pictures, as the course scores them.")
 
 # %% [markdown]
-# Two epochs teach a model the outlines, and it blurs what it is unsure of; the kit's model, after fourteen, draws most of
-# what was hidden. In the distance that is most of the way from the holes to the floor.
+# One epoch teaches a model the outlines, and it blurs what it is unsure of; the kit's model, after six, draws most of what
+# was hidden. In the distance that is most of the way from the holes to the floor.
 #
 # Codes are drawn here, as `inpainting` does unless told otherwise. A draw also takes what the model hardly believes, so a
 # model that has learned little comes nearer with `sampling="argmax"`, and `make demo` fills that way.
@@ -403,7 +403,7 @@ plots.distance_bars(by_stage, study_floor, study_holes, name,
                     "The longer a model was trained, the nearer it comes.")
 
 # %% [markdown]
-# Nothing in the maps moves the distance as far as training does. If your model stopped after two epochs, more of them will
+# Nothing in the maps moves the distance as far as training does. If your model stopped after one epoch, more of them will
 # gain more than any setting of the decoding.
 #
 # ## What goes wrong: settings that cannot matter
