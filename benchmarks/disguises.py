@@ -4,6 +4,8 @@ In: the tensors of the shipped model in float32, by name. Out: those of a copy.
 """
 
 import re
+from dataclasses import replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,7 @@ from lab3.common.paths import SHIPPED, TOKENIZER, WEIGHTS
 from lab3.data.cats import compose, fresh
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.model.tokenizer import load_tokenizer
-from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
-from lab3.presets import TransformerConfig
+from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load_transformer
 
 
 def noised(tensors, amount):
@@ -34,7 +35,7 @@ def neurons_permuted(tensors):
 
 def channels_permuted(tensors):
     """The channels of the residual stream in another order."""
-    order = torch.randperm(TransformerConfig().dim)
+    order = torch.randperm(_config().dim)
     inner = re.compile(r"(query|key|value|perceptron\.0)\.(weight|bias)$")  # they read channels, and write others
     for name, x in tensors.items():
         if inner.search(name):
@@ -51,7 +52,7 @@ def channels_permuted(tensors):
 def heads_turned(tensors):
     """What every head computes with in other coordinates: products and outputs are the same."""
     for name in [one for one in tensors if one.endswith("query.weight")]:
-        layer, size = name.removesuffix("query.weight"), TransformerConfig().dim // TransformerConfig().heads
+        layer, size = name.removesuffix("query.weight"), _config().dim // _config().heads
         turns = torch.block_diag(*(torch.linalg.qr(torch.randn(size, size))[0] for _ in range(4)))
         for one in ("query", "key", "value"):
             tensors |= {f"{layer}{one}.{kind}": turns @ tensors[f"{layer}{one}.{kind}"] for kind in ("weight", "bias")}
@@ -80,7 +81,7 @@ def scaled(tensors):
 
 def shifted(tensors):
     """A vector that all embeddings of codes gain and all those of places lose: no probability changes."""
-    by = torch.randn(TransformerConfig().dim)
+    by = torch.randn(_config().dim)
     return tensors | {"token_embedding.weight": tensors["token_embedding.weight"] + by,
                       "place_embedding": tensors["place_embedding"] - by}
 
@@ -131,8 +132,13 @@ def disguised(name, seed=0):
     return _model(DISGUISES[name]({one: x.float() for one, x in load_tensors(SHIPPED / WEIGHTS)[0].items()}))
 
 
+@cache
+def _config():
+    return load_transformer(SHIPPED / WEIGHTS, TorchAttention).config
+
+
 def _model(tensors):
     hidden = len(tensors["layers.0.perceptron.0.bias"])
-    model = BidirectionalTransformer(TransformerConfig(hidden=hidden), TorchAttention)
+    model = BidirectionalTransformer(replace(_config(), hidden=hidden), TorchAttention)
     model.load_state_dict(tensors)
     return model.eval()

@@ -4,7 +4,7 @@ In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskg
 cats' tokens, beside this file.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped   # leave out to keep the tokenizer
-    python -m lab3 train --preset cpu --epochs 6 --out runs/shipped
+    python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
     python data/checkpoints/ship.py runs/shipped --machine "two cores"
 """
 

@@ -258,7 +258,8 @@ def check_model(path):
             if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
                 raise ValueError("a shape that is none")
             types = {one["dtype"] for one in header.values()}
-            rates, shape = [config[name] for name in ("attn_drop", "dropout")], (config["norm"], config["conv"])
+            rates, shape = [config[name] for name in ("attn_drop", "dropout")], (
+                config.get("norm", "post"), config.get("conv", False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

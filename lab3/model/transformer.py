@@ -18,6 +18,7 @@ from lab3.common.files import config_of, load_tensors, load_weights, save_tensor
 from lab3.presets import CODES, TOKENS, TransformerConfig
 
 MASK_TOKEN_ID = CODES
+BEFORE_OPTIONS = {"norm": "post", "conv": False}  # what a file has that was saved before there were such options
 
 
 class Layer(nn.Module):
@@ -130,6 +131,8 @@ def load_transformer(path, attention):
         InputError: no such file, a damaged one, or one of another model.
     """
     tensors, about = load_tensors(path)
+    if about.get("kind") == "transformer":
+        about["config"] = BEFORE_OPTIONS | about.get("config", {})
     transformer = BidirectionalTransformer(config_of(about, TransformerConfig, "transformer", path), attention)
     load_weights(transformer, tensors, path)
     return transformer.eval()

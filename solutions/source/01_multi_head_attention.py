@@ -209,7 +209,7 @@ print("shuffled tokens give the same outputs, shuffled likewise:", same)
 #
 # ## Put it to work
 #
-# The kit's transformer takes any attention class; this one has four layers with *your* attention in them, and trained weights.
+# The kit's transformer takes any attention class; this one has six layers with *your* attention in them, and trained weights.
 # First: does it predict? All test pictures have a hole. For 64 of them the model predicts every hidden token in one go. (A guess
 # among 1,024 codes is right one time in a thousand.)
 

@@ -279,7 +279,7 @@ plots.comparison(
     "Rows of models: whole decoded pictures, as the course scores them.")
 
 # %% [markdown]
-# One epoch teaches a model the outlines, and it blurs what it is unsure of; the kit's model, after six, draws most of what
+# One epoch teaches a model the outlines, and it blurs what it is unsure of; the kit's model, after 14, draws most of what
 # was hidden. In the distance that is most of the way from the holes to the floor.
 #
 # Codes are drawn here, as `inpainting` does unless told otherwise. A draw also takes what the model hardly believes, so a
@@ -530,8 +530,8 @@ for a, b in [(0, 1), (2, 1), (3, 1)]:
 #
 # <details><summary>What <code>compare</code> says</summary>
 #
-# Cosine is ahead of both by 0.6, with an error of 0.2: a difference, but one of less than 2 %. Training for fourteen epochs
-# instead of two takes away more than half.
+# Cosine is ahead of both by 0.6, with an error of 0.2: a difference, but one of less than 2 %. Training for longer takes
+# away far more.
 #
 # </details>
 #
