@@ -9,7 +9,7 @@ from lab3.common.paths import ANSWERS, SOLUTIONS
 from lab3.decoding.cached import CachedTransformer, can_cache
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
-from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer
+from lab3.model.transformer import MASK_TOKEN_ID, ROWS, BidirectionalTransformer
 from lab3.presets import TransformerConfig
 
 
@@ -110,7 +110,8 @@ def test_only_tokens_that_were_hidden_are_computed_again():
     computed = []
     transformer.layers[0].perceptron.register_forward_hook(lambda _, given, __: computed.append(given[0].numel() // 32))
     steps(CachedTransformer(transformer), z_indices, mask)
-    assert computed[0] == z_indices.numel() and computed[1] == int(mask.sum()) and computed[2] < computed[1]
+    assert computed[0] == z_indices.numel()
+    assert int(mask.sum()) <= computed[1] < int(mask.sum()) + ROWS and computed[2] < computed[1]
 
 
 def test_a_students_attention_is_never_replaced():

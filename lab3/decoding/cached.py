@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lab3.exercises.fallbacks import TorchAttention
-from lab3.model.transformer import MASK_TOKEN_ID
+from lab3.model.transformer import MASK_TOKEN_ID, ROWS
 
 
 def can_cache(transformer):
@@ -49,26 +49,30 @@ class CachedTransformer:
         x = packed.pick(model.embed(z_indices))  # (n, D)
         for cache in self.caches:
             x = cache.layer_of(x, packed)
+        x, places = x[:packed.n], packed.wanted[:packed.n]
         if where is not None:
-            x = x[where.flatten()[packed.wanted]]
-            return model.logits(x, F.embedding(where.flatten().nonzero()[:, 0] % where.shape[1], model.bias))
-        logits = model.logits(x, F.embedding(packed.wanted % z_indices.shape[1], model.bias))
+            asked = where.flatten()[places]
+            return model.logits_at(x[asked], places[asked] % z_indices.shape[1])
+        logits = model.logits_at(x, places % z_indices.shape[1])
         if not goes_on:
             self.everywhere = logits.new_empty(*z_indices.shape, logits.shape[-1])
-        self.everywhere.flatten(0, 1)[packed.wanted] = logits
+        self.everywhere.flatten(0, 1)[places] = logits
         return self.everywhere.clone()
 
 
 class _Packed:
-    """The tokens to compute, of rows that have different numbers of them, one after the other."""
+    """The n tokens to compute, of rows that have different numbers of them, one after the other.
+
+    The last one is repeated up to a multiple of `ROWS`, which changes nothing but the shapes that are met.
+    """
 
     def __init__(self, rows):
-        self.shape, self.wanted = rows.shape, rows.flatten().nonzero()[:, 0]  # (n,) places in (B * T)
-        counts = rows.sum(1)
-        self.longest = int(counts.max())
-        starts = counts.cumsum(0) - counts
-        row = self.wanted // rows.shape[1]
-        self.padded = row * self.longest + torch.arange(len(row), device=row.device) - starts[row]
+        wanted, counts = rows.flatten().nonzero()[:, 0], rows.sum(1)
+        self.shape, self.n = rows.shape, len(wanted)
+        self.longest = -(-int(counts.max()) // 16) * 16
+        row, starts = wanted // rows.shape[1], counts.cumsum(0) - counts
+        padded = row * self.longest + torch.arange(self.n, device=row.device) - starts[row]
+        self.wanted, self.padded = (torch.cat([one, one[-1:].expand(-self.n % ROWS)]) for one in (wanted, padded))
 
     def pick(self, x):
         """(B, T, ...) -> (n, ...)."""

@@ -18,6 +18,7 @@ from lab3.common.files import config_of, load_tensors, load_weights, save_tensor
 from lab3.presets import CODES, TOKENS, TransformerConfig
 
 MASK_TOKEN_ID = CODES
+ROWS = 64  # products are made for multiples of so many rows: oneDNN keeps memory for each number that it meets
 BEFORE_OPTIONS = {"norm": "post", "conv": False}  # what a file has that was saved before there were such options
 
 
@@ -100,7 +101,7 @@ class BidirectionalTransformer(nn.Module):
         if where is None:
             return self.logits(x, self.bias)
         wanted = where.flatten().nonzero()[:, 0]  # the head is computed for these alone
-        return self.logits(x.flatten(0, 1).index_select(0, wanted), F.embedding(wanted % where.shape[1], self.bias))
+        return self.logits_at(x.flatten(0, 1).index_select(0, wanted), wanted % where.shape[1])
 
     def embed(self, z_indices):
         """Tokens with their places, (B, T) -> (B, T, D)."""
@@ -109,6 +110,13 @@ class BidirectionalTransformer(nn.Module):
     def logits(self, x, bias):
         """The head: what the layers give, (..., D), and the places' bias, (..., V + 1) -> (..., V + 1)."""
         return self.head(self.last_norm(x)) @ self.token_embedding.weight.T + bias
+
+
+    def logits_at(self, x, places):
+        """The head for some tokens: what the layers give, (n, D), and where they stand, (n,) -> (n, V + 1)."""
+        extra = -len(x) % ROWS
+        x, bias = F.pad(x, (0, 0, 0, extra)), F.embedding(F.pad(places, (0, extra)), self.bias)
+        return self.logits(x, bias)[:len(places)]
 
 
 def _init(module):
