@@ -249,7 +249,7 @@ def test_an_answer_that_is_no_text(capsys, tmp_path):
         capsys, "train", *SMOKE, "--work", work, "--trust-code", "--out", tmp_path / "run")
 
 
-@pytest.mark.parametrize("command", ["check", "report", "train", "inpaint", "sweep"])
+@pytest.mark.parametrize("command", ["check", "report", "train", "inpaint", "generate", "sweep"])
 def test_code_of_another_folder_runs_only_where_it_is_trusted(capsys, tmp_path, command):
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "gamma_func.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")

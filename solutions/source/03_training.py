@@ -636,11 +636,10 @@ if ready():
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The loss stays where it was, at 6.95, for the whole first epoch: one third of this training is thrown away. Then the
-# learning rate jumps to its full height at once, so there is no warm-up at all, and it ends at half of that, so there is
-# hardly a decay. With the preset `cpu` the losses at the end were 2.59 and 2.87. A public report of the original lab trains
-# in this way, 100 epochs with 10 of warm-up. Nobody notices: the loss of the first epoch is just a high number, and the next
-# 99 look well.
+# The loss stays where it was, at 6.94, for the whole first epoch: one third of this training is thrown away. Then the
+# learning rate jumps to its full height at once, so the warm-up is missing, and it ends at half of that, so there is hardly a
+# decay: the loss at the end is higher. A public report of the original lab trains in this way, 100 epochs with 10 of warm-up.
+# Nobody notices: the loss of the first epoch is just a high number, and the next 99 look well.
 #
 # </details>
 #
