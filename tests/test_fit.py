@@ -74,7 +74,7 @@ def test_a_training_is_not_overwritten_or_mixed_with_another(rows, answers, tmp_
     fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
     with pytest.raises(InputError, match="Pass --resume"):
         fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
-    other = replace(SHORT, training=replace(SHORT.training, lr=2e-3))
+    other = replace(SHORT, training=replace(SHORT.training, lr=1e-3))
     with pytest.raises(InputError, match="training"):
         fit(rows, rows[:8], other, answers, tmp_path, resume=True, progress=False)
     with pytest.raises(InputError, match="tokenizer_key"):

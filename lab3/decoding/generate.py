@@ -1,8 +1,7 @@
 """Draws whole pictures from nothing: a decoding in which every token is hidden, and in which order tokens are kept.
 
 In: how many, a tokenizer, a transformer, answers. Out: pictures, a contact sheet, a film of the steps.
-There is no second decoding loop: `fill` runs the answers' `iterative_decode`, and another order is another `inpainting`
-for the same loop.
+`fill` runs the answers' `iterative_decode`; for another order it calls another `inpainting`.
 """
 
 from pathlib import Path

@@ -32,7 +32,7 @@ class Filled:
     predictions: torch.Tensor  # (N, S, 256) long: what each step predicts
 
 
-def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, progress=True):
+def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, z_indices=None, progress=True):
     """Fill the holes of pictures.
 
     Args:
@@ -42,6 +42,7 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, prog
         answers: with `gamma_func` and `iterative_decode`.
         decoding: a `DecodingConfig`; rows are decoded `batch_size` at a time, which is part of what the seed fixes.
         seed: an int.
+        z_indices: (N, 256) tokens of the masked pictures, where they are known; None: the tokenizer encodes them.
 
     Returns:
         A `Filled`, on the CPU.
@@ -55,13 +56,14 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, prog
     generator = torch.Generator(device).manual_seed(seed)
     mask = hidden_tokens(holes)
     tokens, masks, predictions = [], [], []
-    batches = list(zip(masked.split(decoding.batch_size), mask.split(decoding.batch_size)))
-    for pictures, hidden in progress_bar(batches, desc="filling", unit="batch", disable=not progress):
-        z_indices, hidden = tokenizer.encode(pictures).to(device), hidden.to(device)
+    known = masked if z_indices is None else z_indices
+    batches = list(zip(known.split(decoding.batch_size), mask.split(decoding.batch_size)))
+    for known, hidden in progress_bar(batches, desc="filling", unit="batch", disable=not progress):
+        known, hidden = (tokenizer.encode(known) if z_indices is None else known).to(device), hidden.to(device)
         model = transformer if decoding.exact or not can_cache(transformer) else CachedTransformer(transformer)
         with torch.no_grad(), autocast(device):
             z_final, history = answers.iterative_decode(
-                model, z_indices, hidden, gamma=gamma, total_iter=decoding.total_iter,
+                model, known, hidden, gamma=gamma, total_iter=decoding.total_iter,
                 sweet_spot=decoding.sweet_spot, choice_temperature=decoding.choice_temperature,
                 mask_token_id=MASK_TOKEN_ID, sampling=decoding.sampling, generator=generator)
         tokens.append(z_final.cpu())

@@ -92,12 +92,14 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
         kept = None
     if not isinstance(kept, dict) or kept.get("key") != key:
         kept = {"key": key, "n": len(masked), "scores": {}, "seconds": None}
-    first = None
+    first = z_indices = None
     for seed in decoding.seeds:
         if str(seed) in kept["scores"]:
             continue
+        z_indices = tokenizer.encode(masked) if z_indices is None else z_indices
         began = time.perf_counter()
-        filled = fill(masked, holes, tokenizer, transformer, answers, decoding, seed, progress=progress)
+        filled = fill(masked, holes, tokenizer, transformer, answers, decoding, seed, z_indices=z_indices,
+                      progress=progress)
         if kept["seconds"] is None:
             kept["seconds"] = round(time.perf_counter() - began, 2)
         if seed == decoding.seeds[0]:
