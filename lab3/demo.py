@@ -80,7 +80,8 @@ def demo(preset, data, out, progress=True):
     answers = load_answers(ANSWERS)
     run, decoding = out / "run", preset.decoding
     # All pictures first: what cannot be read should not be found after the training.
-    _, _, *shown = data.train, data.val, data.test, data.holes, data.masked
+    with stages.stage("pictures"):
+        _, _, *shown = data.train, data.val, data.test, data.holes, data.masked
     test, holes, masked = (x[:decoding.test_pictures] for x in shown)
     if len(test) < 2:
         raise InputError(f"{data.name}: {len(test)} test picture is too few for a distance. Give more pictures.")
