@@ -46,7 +46,7 @@ class Stages:
             self.say(line)
         begin = time.perf_counter()
         yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 1)
+        self.seconds[name] = round(time.perf_counter() - begin, 1)
 
     def say(self, line):
         """Print a line with the time that has passed since the start, in minutes and seconds."""

@@ -35,7 +35,7 @@ from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.metrics.distance import cached_features, distance, features, load_extractor
 from lab3.model.tokenizer import load_tokenizer
-from lab3.model.transformer import MASK_TOKEN_ID, load_transformer
+from lab3.model.transformer import BEFORE_OPTIONS, MASK_TOKEN_ID, load_transformer
 from lab3.presets import CODES
 from lab3.training.record import HELD_OUT, held_out_loss, predict
 
@@ -252,14 +252,13 @@ def check_model(path):
                 raise InputError(f"{path.name}: no safetensors file, or a damaged one. Copy it again.")
             header = json.loads(file.read(length))
             told = json.loads(header.pop("__metadata__")["about"])
-            config = told["config"]
+            config = BEFORE_OPTIONS | told["config"]
             sizes = {name: config[name] for name in LARGEST}
             shapes = [one["shape"] for one in header.values()]
             if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
                 raise ValueError("a shape that is none")
             types = {one["dtype"] for one in header.values()}
-            rates, shape = [config[name] for name in ("attn_drop", "dropout")], (
-                config.get("norm", "post"), config.get("conv", False))
+            rates, shape = [config[name] for name in ("attn_drop", "dropout")], (config["norm"], config["conv"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

@@ -19,6 +19,11 @@ def can_cache(transformer):
     return len(layers) > 0 and all(isinstance(layer.attention, TorchAttention) for layer in layers)
 
 
+def for_decoding(transformer, exact):
+    """What decodes one batch: the transformer with a cache, or itself where `exact` is set or it cannot be wrapped."""
+    return transformer if exact or not can_cache(transformer) else CachedTransformer(transformer)
+
+
 class CachedTransformer:
     """Stands in for a transformer while one batch is decoded; called like it.
 

@@ -13,7 +13,7 @@ from lab3.common.files import SaveError
 from lab3.common.machine import autocast
 from lab3.common.progress import progress_bar
 from lab3.data.masks import hidden_tokens, paste
-from lab3.decoding.cached import CachedTransformer, can_cache
+from lab3.decoding.cached import for_decoding
 from lab3.model.transformer import MASK_TOKEN_ID
 
 
@@ -56,14 +56,13 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, z_in
     generator = torch.Generator(device).manual_seed(seed)
     mask = hidden_tokens(holes)
     tokens, masks, predictions = [], [], []
-    known = masked if z_indices is None else z_indices
-    batches = list(zip(known.split(decoding.batch_size), mask.split(decoding.batch_size)))
-    for known, hidden in progress_bar(batches, desc="filling", unit="batch", disable=not progress):
-        known, hidden = (tokenizer.encode(known) if z_indices is None else known).to(device), hidden.to(device)
-        model = transformer if decoding.exact or not can_cache(transformer) else CachedTransformer(transformer)
+    given = masked if z_indices is None else z_indices
+    batches = list(zip(given.split(decoding.batch_size), mask.split(decoding.batch_size)))
+    for rows, hidden in progress_bar(batches, desc="filling", unit="batch", disable=not progress):
+        known, hidden = (tokenizer.encode(rows) if z_indices is None else rows).to(device), hidden.to(device)
         with torch.no_grad(), autocast(device):
             z_final, history = answers.iterative_decode(
-                model, known, hidden, gamma=gamma, total_iter=decoding.total_iter,
+                for_decoding(transformer, decoding.exact), known, hidden, gamma=gamma, total_iter=decoding.total_iter,
                 sweet_spot=decoding.sweet_spot, choice_temperature=decoding.choice_temperature,
                 mask_token_id=MASK_TOKEN_ID, sampling=decoding.sampling, generator=generator)
         tokens.append(z_final.cpu())

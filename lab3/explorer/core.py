@@ -19,7 +19,7 @@ from lab3.common.machine import autocast
 from lab3.common.paths import SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.common.plots import COLOURS, bare, figure, half_frame, mask_picture, show
 from lab3.data.masks import hidden_tokens, paint, paste
-from lab3.decoding.cached import CachedTransformer
+from lab3.decoding.cached import for_decoding
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.exercises.table import DECODING
@@ -241,8 +241,7 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False):
         hidden = hidden_after(gamma, setting.total_iter, setting.sweet_spot, int(mask.sum()))
         return Trace(picture, masked[0], masks_after(mask[0], hidden, setting.seed))
     device = choices.tokenizer.codebook.device
-    model = choices.models[setting.model]()
-    watched = _Watched(model if setting.exact else CachedTransformer(model), unwanted, [])
+    watched = _Watched(for_decoding(choices.models[setting.model](), setting.exact), unwanted, [])
     z_indices = choices.tokenizer.encode(masked).to(device)  # in float32, as `fill` encodes
     with torch.no_grad(), autocast(device):
         z_final, history = choices.decodings[setting.decoding].iterative_decode(

@@ -262,7 +262,7 @@ def summary(named, split="train"):
     Returns:
         A dict. `validity`: the share of composable cats. `torn`: by part, the share of pictures. Of the valid pictures:
         `novelty`, the share that stands in no training picture; and by part `coverage`, the share of the possible
-        values that occur, `entropy` and `true_entropy` in bits. NaN where there is no picture to count.
+        values that occur, `entropy` and `true_entropy` in bits. NaN without a picture to count.
     """
     valid, true = named.valid, true_shares(split)
     found, n = shares(named.values[valid]), int(valid.sum())

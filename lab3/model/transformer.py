@@ -111,7 +111,6 @@ class BidirectionalTransformer(nn.Module):
         """The head: what the layers give, (..., D), and the places' bias, (..., V + 1) -> (..., V + 1)."""
         return self.head(self.last_norm(x)) @ self.token_embedding.weight.T + bias
 
-
     def logits_at(self, x, places):
         """The head for some tokens: what the layers give, (n, D), and where they stand, (n,) -> (n, V + 1)."""
         extra = -len(x) % ROWS

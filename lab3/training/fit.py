@@ -95,7 +95,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         raise InputError(f"epochs must be at least 1, not {config.epochs}.")
     train_tokens, val_tokens = train_tokens.to(device), val_tokens.to(device)
     steps_an_epoch = math.ceil(len(train_tokens) / config.batch_size)
-    total = config.epochs * steps_an_epoch
+    total, looks = config.epochs * steps_an_epoch, max(VALIDATIONS, config.epochs)
     identity = {
         "preset": preset.name, "transformer": asdict(preset.transformer), "training": asdict(config),
         "train_pictures": len(train_tokens), **(about or {})}
@@ -118,7 +118,6 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
             if state.step % steps_an_epoch == 0:
                 row["epoch_loss"] = sum(value * n for value, n in state.epoch_losses) / steps_an_epoch
                 state.epoch_losses = []
-            looks = max(VALIDATIONS, config.epochs)
             if before * looks // total < state.step * looks // total:
                 row["val_loss"] = _validate(trained, val_tokens, answers, config)
             state.seconds += time.perf_counter() - began

@@ -165,7 +165,7 @@ print([round(factor, 3) for factor in factors(8, total_steps=6, warmup_steps=2, 
 # <details><summary>What you should have seen</summary>
 #
 # 0, 0.5, 1: the first batch is trained with a learning rate of 0 and changes nothing, the third is the first to get all of
-# it. One batch of 1,500 is no loss. But remember that 0; it comes back at the end of this notebook. At the last batch the
+# it. One batch of 1,500 costs nothing, but remember that 0: it matters at the end of this notebook. At the last batch the
 # factor is 0.232, and it would be `eta_min` at the next.
 #
 # </details>
