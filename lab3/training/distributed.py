@@ -5,6 +5,7 @@ Every process runs the same program on the whole batch: the training function dr
 loss and takes the same step in all of them. Only the transformer is shared out, so one process or many give one curve.
 """
 
+import gc
 import signal
 import sys
 import time
@@ -76,6 +77,9 @@ def joined():
                     while store.add("failed", 0) < count and time.monotonic() < began + 5:  # some may hang elsewhere
                         time.sleep(0.02)
             else:
+                # What still holds the group would keep its threads alive, and Python aborts where one of them drops a
+                # tensor while the interpreter ends. Without holders, destroying the group waits for its threads.
+                gc.collect()
                 dist.destroy_process_group()
 
 
