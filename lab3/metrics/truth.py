@@ -246,6 +246,16 @@ def entropy(shares, n=None):
     return (nats + (0 if n is None else ((seen > 0).sum(1) - 1) / (2 * n))) / math.log(2)
 
 
+def true_bits(split):
+    """The entropy in bits of what can be seen of a split's cats, a float: no model needs fewer bits on average.
+
+    It is that of their choices less that of mouths beneath a scarf. All choices are independent and uniform, body and
+    fur being one choice among the split's pairs.
+    """
+    covered = true_shares(split)[3, -1].item()
+    return math.log2(_allowed(split).sum()) + sum(map(math.log2, SIZES[2:])) - covered * math.log2(SIZES[3])
+
+
 def _code(choices):
     """One number for each row's five drawn layers, the same for cats that differ in a hidden mouth only: (N,)."""
     return (hide(choices)[:, :5] % N_VALUES * N_VALUES ** torch.arange(5)).sum(1)
