@@ -11,6 +11,8 @@ from conftest import lab3
 
 from lab3 import cli
 from lab3.common.files import InputError, SaveError, load_tensors, read_json
+from lab3.common.plots import training_curve
+from lab3.model.likelihood import bits
 from lab3.presets import PRESETS
 from lab3.training.fit import Batches, fit
 from lab3.training.runs import read_metrics
@@ -39,6 +41,20 @@ def test_the_loss_falls(rows, answers, tmp_path):
     fit(rows, rows[:8], longer, answers, tmp_path, progress=False)
     losses = [row["val_loss"] for row in read_metrics(tmp_path) if "val_loss" in row]
     assert len(losses) == 20 and losses[-1] < losses[0] - 1
+
+
+def test_every_validation_measures_bits_and_says_so(rows, answers, tmp_path, capsys):
+    config = replace(SHORT.training, epochs=4, train_pictures=None)
+    transformer = fit(rows, rows[:20], replace(SHORT, training=config), answers, tmp_path)
+    metrics = read_metrics(tmp_path)
+    measured = [row for row in metrics if "val_bits" in row]
+    assert len(measured) == 5 and measured == [row for row in metrics if "val_loss" in row]
+    assert (measured[-1]["val_bits"], measured[-1]["val_bits_error"]) == bits(transformer, rows[:4])
+    assert f"val_bits={measured[-1]['val_bits']:.0f}" in capsys.readouterr().err
+    assert measured[-1]["val_bits"] < 2560 < 2 * measured[-1]["val_bits"]
+    assert training_curve(metrics, "").axes[2].get_ylabel() == "bits a picture (validation)"
+    older = [{name: value for name, value in row.items() if "bits" not in name} for row in metrics]
+    assert len(training_curve(older, "").axes) == 2, "a run from before there were bits"
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(rows, answers, tmp_path):

@@ -119,9 +119,10 @@ def decoding_steps(schedules, originals, caption):
 
 
 def training_curve(metrics, caption):
-    """Training loss by part, validation loss, and, where it is known, the learning rate: a run's metrics."""
-    page = figure(7.0, 3.2, caption)
-    loss, rate = page.subplots(1, 2, width_ratios=(3, 2))
+    """Training loss by part, validation loss and, where they are known, bits and the learning rate: a run's metrics."""
+    measured = [row for row in metrics if "val_bits" in row]
+    page = figure(9.2 if measured else 7.0, 3.2, caption)
+    loss, rate, *bits = page.subplots(1, 3 if measured else 2, width_ratios=(3, 2, 2) if measured else (3, 2))
     loss.plot([row["epoch"] for row in metrics], [row["train_loss"] for row in metrics],
               color=COLOURS["blue"], label="training, by part")
     checked = [row for row in metrics if "val_loss" in row]
@@ -133,7 +134,12 @@ def training_curve(metrics, caption):
     rated = [row for row in metrics if "lr" in row]
     rate.plot([row["epoch"] for row in rated], [row["lr"] for row in rated], color=COLOURS["green"])
     rate.set(xlabel="epoch", ylabel="learning rate")
-    for axes in (loss, rate):
+    for axes in bits:
+        axes.errorbar([row["epoch"] for row in measured], [row["val_bits"] for row in measured],
+                      [row["val_bits_error"] for row in measured], fmt="o-", color=COLOURS["orange"], capsize=3)
+        axes.set(xlabel="epoch", ylabel="bits a picture (validation)")
+        axes.set_ylim(bottom=0)
+    for axes in (loss, rate, *bits):
         half_frame(axes)
     return page
 

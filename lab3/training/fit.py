@@ -17,6 +17,7 @@ from lab3.common.files import InputError, sha256, write_json
 from lab3.common.machine import best_device
 from lab3.common.paths import SUMMARY, WEIGHTS
 from lab3.common.progress import progress_bar
+from lab3.model.likelihood import bits
 from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, save_transformer
 from lab3.training.distributed import on_first, rank, shared
 from lab3.training.record import training_record
@@ -31,6 +32,8 @@ from lab3.training.runs import (
 )
 
 VALIDATIONS = 5  # of a training at least; one an epoch where it has more of them
+SHOWN = {"train_loss": 3, "val_loss": 3, "val_bits": 0}  # in the progress line, with so many decimals
+BITS_PICTURES = 256  # validation pictures whose bits are estimated: each number of hidden tokens comes once
 
 
 class Batches:
@@ -96,6 +99,8 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     train_tokens, val_tokens = train_tokens.to(device), val_tokens.to(device)
     steps_an_epoch = math.ceil(len(train_tokens) / config.batch_size)
     total, looks = config.epochs * steps_an_epoch, max(VALIDATIONS, config.epochs)
+    # All estimates together make at most an eighth as many forward passes as the training, which goes backward too.
+    bits_tokens = val_tokens[:max(2, min(BITS_PICTURES, config.epochs * len(train_tokens) // (8 * looks)))]
     identity = {
         "preset": preset.name, "transformer": asdict(preset.transformer), "training": asdict(config),
         "train_pictures": len(train_tokens), **(about or {})}
@@ -120,8 +125,10 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
                 state.epoch_losses = []
             if before * looks // total < state.step * looks // total:
                 row["val_loss"] = _validate(trained, val_tokens, answers, config)
+                row["val_bits"], row["val_bits_error"] = bits(trained.eval(), bits_tokens)
+                trained.train()
             state.seconds += time.perf_counter() - began
-            bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", "val_loss") if name in row})
+            bar.set_postfix({name: f"{row[name]:.{digits}f}" for name, digits in SHOWN.items() if name in row})
             reached = [percent for percent in config.milestones if before * 100 < percent * total <= state.step * 100]
 
             def save():
