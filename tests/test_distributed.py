@@ -18,7 +18,7 @@ from lab3.training.runs import read_metrics
 
 pytestmark = pytest.mark.slow
 SMOKE = ("train", "--preset", "smoke", "--out")
-CURVE = ("train_loss", "val_loss", "epoch_loss", "lr")
+CURVE = ("train_loss", "val_loss", "val_bits", "epoch_loss", "lr")
 
 
 def torchrun(*program, processes=2):

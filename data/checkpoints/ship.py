@@ -40,8 +40,8 @@ def main(run, machine):
     save_transformer(HERE / WEIGHTS, transformer, half=True)
     about = read_json(run / SUMMARY)
     about.pop("weights_sha256")
-    curve = [{name: row[name] for name in ("step", "epoch", "epoch_loss", "val_loss", "val_bits", "val_bits_error")}
-             for row in read_metrics(run) if "val_loss" in row]
+    named = ("step", "epoch", "epoch_loss", "val_loss", "val_bits", "val_bits_error")
+    curve = [{name: row[name] for name in named if name in row} for row in read_metrics(run) if "val_loss" in row]
     provenance(HERE / WEIGHTS, f"python -m lab3 train --preset cpu --epochs {about['training']['epochs']} "
                "--out runs/shipped", about, curve, machine)
 
