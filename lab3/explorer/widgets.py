@@ -195,7 +195,7 @@ class _Explorer:
         player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged],
                               layout={"flex": "1 1 12em"})
         pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
-        self.charted = widgets.Box([self.chart])
+        self.charted = widgets.VBox([self.chart])
         right = widgets.VBox([self.old, self.charted, self.noted, self.said, pictures],
                              layout={"flex": "1 1 36em", "min_width": "min(100%, 20em)"})
         top = widgets.Box([left, right], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
