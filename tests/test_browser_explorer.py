@@ -22,7 +22,8 @@ def explorer(tmp_path_factory):
     home, port = tmp_path_factory.mktemp("voila"), free_port()
     made = subprocess.run(["make", "--no-print-directory", "-n", "explore", f"VOILA=--no-browser --port={port}"],
                           cwd=ROOT, text=True, capture_output=True, check=True).stdout  # also inside a make
-    command = shlex.split(made.replace("\\\n", " ")[made.index("JUPYTER_PATH"):])
+    made = made.replace("\\\n", " ")
+    command = shlex.split(made[made.index("JUPYTER_PATH"):])
     command[command.index("-m") - 1] = sys.executable
     log = open(home / "log.txt", "w")
     server = subprocess.Popen(["env", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log,
