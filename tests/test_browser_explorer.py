@@ -22,7 +22,8 @@ def explorer(tmp_path_factory):
     home, port = tmp_path_factory.mktemp("voila"), free_port()
     made = subprocess.run(["make", "--no-print-directory", "-n", "explore", f"VOILA=--no-browser --port={port}"],
                           cwd=ROOT, text=True, capture_output=True, check=True).stdout  # also inside a make
-    command = shlex.split(made.replace("\\\n", " ")[made.index("JUPYTER_PATH"):])
+    made = made.replace("\\\n", " ")
+    command = shlex.split(made[made.index("JUPYTER_PATH"):])
     command[command.index("-m") - 1] = sys.executable
     log = open(home / "log.txt", "w")
     server = subprocess.Popen(["env", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log,
@@ -81,7 +82,13 @@ def explored(page, name):
     formula = page.get_by_label("formula").first
     formula.fill("1 - r^")
     expect(page.get_by_role("alert").filter(has_text="this is no formula")).to_be_visible()
+    expect(page.get_by_text("Not updated.")).to_be_visible()
+    expect(page.locator(".l3-old .l3-chart")).to_be_visible()
+    formula.fill("1-2r")
+    hint = page.get_by_role("alert").filter(has_text="a product needs its *: 1-2 * r")
+    assert hint.locator("pre").evaluate("one => getComputedStyle(one).fontFamily") == "monospace"
     formula.fill("1.2 - r")
+    expect(page.locator(".l3-old")).to_have_count(0)
     expect(page.get_by_text("It begins at 1.20 and not at 1")).to_be_visible()
     decoded(page)
 
@@ -105,13 +112,14 @@ def explored(page, name):
     page.mouse.down()
     page.mouse.move(box["x"] + 180, box["y"] + 150, steps=6)
     page.mouse.up()
-    expect(page.locator(".l3-pad")).not_to_contain_text(re.compile(r"^0 %"))
+    said = page.locator(".l3-pad:not(.l3-tokens) div")
+    expect(said).not_to_contain_text(re.compile(r"^0 %"))
     decoded(page)
-    painted = page.locator(".l3-pad div").text_content()
+    painted = said.text_content()
     pad.focus()
     for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "Space"):
         page.keyboard.press(key)
-    expect(page.locator(".l3-pad div")).not_to_have_text(painted)
+    expect(said).not_to_have_text(painted)
 
     page.get_by_label("compare with a second setting").check()
     expect(page.get_by_text("tokens differ")).to_be_visible()
@@ -122,15 +130,30 @@ def explored(page, name):
     expect(page.get_by_text("A, step 0 of")).to_be_visible()
     page.get_by_role("button", name="play or pause").click()
     expect(page.get_by_text(re.compile(r"A, step [2-9] of"))).to_be_visible()
+
+    page.get_by_label("be the sampler").check()
+    tokens = page.get_by_role("application", name="Tokens to keep")
+    expect(page.get_by_text(re.compile("Be the sampler: step 1 of 5"))).to_be_visible()
+    tokens.focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    expect(page.locator(".l3-tokens div")).to_contain_text(re.compile(r"^1 of \d+ chosen. Row 8, column 9: chosen"))
+    page.keyboard.press("Space")
+    expect(page.locator(".l3-tokens div")).to_contain_text("0 of")
+    page.get_by_role("button", name="Let MaskGIT choose this step").click()
+    expect(page.get_by_text(re.compile("Be the sampler: step [2-5] of 5"))).to_be_visible()
     look(page, name)
     assert not page.errors, page.errors
 
 
 @pytest.mark.parametrize("width, theme", [
-    (1400, "light"), pytest.param(480, "dark", marks=pytest.mark.nightly)])
+    (1400, "dark"), pytest.param(390, "light", marks=pytest.mark.nightly)])
 def test_the_page_can_be_explored(explorer, page, abroad, width, theme):
-    page.set_viewport_size({"width": width, "height": 2300 if width > 1000 else 4200})
-    page.goto(f"{explorer}?theme={theme}")
+    page.set_viewport_size({"width": width, "height": 2300 if width > 1000 else 5000})
+    page.emulate_media(color_scheme=theme)  # the page follows the system
+    page.goto(explorer)
+    brightness = page.evaluate("parseInt(getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0])")
+    assert (brightness < 60) == (theme == "dark")
     explored(page, f"page-{width}-{theme}")
     expect(page.get_by_role("img", name="Heat maps")).to_be_visible()
     wide = page.evaluate("document.querySelector('#rendered_cells').scrollWidth - window.innerWidth")

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 
 from lab3.common.files import InputError
 from lab3.common.plots import png
+from lab3.decoding.generate import in_order
 from lab3.decoding.inpaint import fill
+from lab3.exercises.answers import load_answers
+from lab3.exercises.table import DECODING
 from lab3.explorer import core, filmstrip, widgets
 from lab3.explorer.core import (
     DRAWN,
@@ -34,6 +37,7 @@ from lab3.explorer.core import (
 from lab3.explorer.formula import FORMULAS, HANDLES
 from lab3.explorer.page import page
 from lab3.explorer.widgets import Newest, explore
+from lab3.metrics.truth import identify, words
 from lab3.model.transformer import MASK_TOKEN_ID
 from lab3.presets import SCHEDULES, DecodingConfig
 
@@ -206,6 +210,53 @@ def test_a_decoding_is_the_one_of_inpaint(decoded, answers, cats, tokenizer, cho
     assert torch.equal(decoded.pasted, filled.pasted[0]) and torch.equal(decoded.pictures[-1], filled.decoded[0])
     assert torch.equal(decoded.masked, cats.masked[CAT]) and torch.equal(decoded.original, cats.test[CAT])
     assert 10 < decoded.psnr_hole < 60
+
+
+def test_another_order_is_the_one_of_generate(decoded, answers, cats, tokenizer, choices):
+    changed = load_answers(core.SOLUTIONS, DECODING, {"inpainting": lambda answer: in_order(answer, "halton")})
+    filled = fill(cats.masked[CAT:CAT + 1], cats.holes[CAT:CAT + 1], tokenizer, choices.models[KITS](), changed,
+                  DecodingConfig("cosine", 4, 4), seed=0, progress=False)
+    found = trace(choices, replace(GIVEN, order="halton"), cats.test[CAT], cats.holes[CAT])
+    assert torch.equal(found.masks, filled.masks[0]) and torch.equal(found.tokens, filled.predictions[0])
+    assert not torch.equal(found.masks, decoded.masks)
+
+
+def test_an_order_that_a_decoding_does_not_follow_is_said(choices, cats, tmp_path):
+    (tmp_path / "inpainting.py").write_text("def inpainting(*_, **__):\n    pass\n")
+    (tmp_path / "iterative_decode.py").write_text("def iterative_decode(*_, **__):\n    return None, []\n")
+    wrong = replace(choices, folders={KITS: tmp_path})
+    with pytest.raises(InputError, match="does not call inpainting"):
+        trace(wrong, replace(GIVEN, order="random"), cats.test[CAT], cats.holes[CAT])
+
+
+def test_tokens_chosen_by_hand_are_kept_in_the_same_loop(decoded, choices, cats):
+    own = tuple(decoded.masks[:-2] & ~decoded.masks[1:-1])
+    again = trace(choices, GIVEN, cats.test[CAT], cats.holes[CAT], kept=own)
+    assert torch.equal(again.tokens, decoded.tokens) and torch.equal(again.masks, decoded.masks)
+    other = decoded.masks[1] & (decoded.masks[1].cumsum(0) <= own[0].sum())  # what MaskGIT does not keep
+    found = trace(choices, GIVEN, cats.test[CAT], cats.holes[CAT], kept=(other,))
+    assert torch.equal(found.masks[1], decoded.masks[0] & ~other) and torch.equal(found.tokens[0], decoded.tokens[0])
+    assert torch.equal(found.tokens[-1][other], decoded.tokens[0][other])
+    assert found.masks.sum(dim=1).tolist() == decoded.masks.sum(dim=1).tolist()
+
+
+def test_a_cat_from_nothing_has_words_but_no_original(choices, cats):
+    found = trace(choices, GIVEN, cats.test[CAT], torch.ones(64, 64, dtype=torch.bool))
+    assert found.from_nothing and found.psnr_hole is found.same is None
+    shown = filmstrip.outcome({"A": found})
+    assert "drawn from nothing" in shown and "original" not in shown and "PSNR" not in shown
+    assert words(identify(found.pictures[-1:]))[0].split("; ")[0] in shown
+    assert "original" not in filmstrip.scores({"you": found, "MaskGIT": found})
+
+
+def test_the_truth_is_said_of_the_kits_cats_alone(decoded, choices, cats):
+    shown = filmstrip.outcome({"A": decoded})
+    assert "cream, tabby, oval eyes, tiny mouth, pink bow, on magenta" in shown and decoded.same < 97
+    assert f"{decoded.same} of 97" in filmstrip.scores({"A": decoded})
+    own = replace(choices, data=SimpleNamespace(test=cats.test))
+    found = trace(own, replace(GIVEN, total_iter=1, sweet_spot=1), cats.test[CAT], cats.holes[CAT])
+    assert found.truth is None and "cream" not in filmstrip.outcome({"A": found})
+    assert "composable" not in filmstrip.scores({"A": found}) and "PSNR" in filmstrip.scores({"A": found})
 
 
 def test_confidence_is_log_p_of_what_was_predicted_where_hidden(decoded, tokenizer, choices, cats):
@@ -443,6 +494,7 @@ def test_it_opens_with_the_kits_cosine_decoded(driver, choices, cats):
 def test_every_control_changes_what_is_shown(driver):
     for label, value in [("total_iter", 5), ("sweet_spot", 3), ("schedule", "linear"), ("schedule", "square root"),
                          ("sampling", "argmax"), ("sampling", "categorical"), ("temperature", 9.0), ("seed", 3),
+                         ("order", "halton"), ("order", "random"), ("hole", "everything"),
                          ("hole", "random"), ("hole's seed", 4), ("picture", 3)]:
         before = driver.text
         driver[label].value = value
@@ -483,7 +535,84 @@ def test_a_wrong_formula_is_said_and_the_last_one_stays(driver):
     driver["formula"].value = "1 - r^4"
     assert driver.text == right
     driver["formula"].value = "<b>"
-    assert "<b>" not in driver.text.replace("<b>✗</b>", "").replace("<b>Setting", "")
+    assert "&lt;b&gt;" in driver.text and "<b> " not in driver.text and "<b><" not in driver.text
+
+
+def test_what_is_of_an_older_formula_is_marked(driver):
+    driver["schedule"].value = TYPED
+    curves = next(one for one in driver.all if hasattr(one, "curves"))
+    driver["formula"].value = "1 - r"
+    driver.box.worker.idle.wait(30)
+
+    def marked():
+        return sum("l3-old" in getattr(one, "_dom_classes", ()) for one in driver.all)
+
+    for wrong in ("1 - r^", "1-x", "max(0, 1-2r)"):
+        driver["formula"].value = wrong
+        assert "Not updated." in driver.text and "<b>A: 1 - r</b>" in driver.text and marked() == 7
+        assert [curve["name"] for curve in curves.curves] == ["A: 1 - r"]
+    driver["formula"].value = "1 - r^2"
+    assert "Not updated." not in driver.text and marked() == 0
+    assert [curve["name"] for curve in curves.curves] == ["A: 1 - r^2"]
+
+
+def test_the_player_opens_at_the_last_step_and_plays_from_the_first(driver):
+    assert "step 8 of 8" in driver.text and driver["step"].value == 8
+    driver["play the steps"].playing = True
+    assert driver["step"].value == 0 and "step 0 of 8" in driver.text
+
+
+@pytest.fixture
+def sampler(driver):
+    """A game of four steps, of which three leave a choice."""
+    driver["total_iter"].value = 4
+    driver.box.worker.idle.wait(30)
+    driver["be the sampler, with setting A"].value = True
+    return SimpleNamespace(driver=driver, pad=next(one for one in driver.all if hasattr(one, "most")))
+
+
+def choose(sampler, n):
+    """Choose the first n tokens that are free."""
+    free = [place for place, one in enumerate(sampler.pad.free) if one == "1"][:n]
+    sampler.pad.marked = "".join("01"[place in free] for place in range(256))
+    return free
+
+
+def test_the_sampler_asks_for_as_many_tokens_as_the_schedule_keeps(sampler):
+    driver, pad = sampler.driver, sampler.pad
+    assert "step 1 of 4" in driver.text and pad.most == 8 and pad.free.count("1") == 97
+    keep = driver["Keep these 8"]
+    choose(sampler, 7)
+    assert keep.disabled
+    chosen = choose(sampler, 8)
+    assert not keep.disabled
+    keep.click()
+    assert "step 2 of 4" in driver.text and pad.free.count("1") == 89 and pad.most == 21
+    assert pad.marked == "0" * 256 and all(pad.free[place] == "0" for place in chosen)
+    driver["Undo a step"].click()
+    assert "step 1 of 4" in driver.text and pad.most == 8 and driver["Undo a step"].disabled
+
+
+def test_the_sampler_is_scored_against_maskgit(sampler):
+    driver = sampler.driver
+    choose(sampler, 8)
+    driver["Keep these 8"].click()
+    driver.box.worker.idle.wait(30)
+    for _ in range(2):
+        driver["Let MaskGIT choose this step"].click()
+    assert "You chose 1 of 3 steps" in driver.text and "a composable cat" in driver.text
+    assert driver.text.count(" of 97</td>") == 2 and "parts as in the original" in driver.text
+    driver["Start over"].click()
+    for _ in range(3):
+        driver["Let MaskGIT choose this step"].click()
+    assert "You chose 0 of 3 steps" in driver.text
+    driver["seed"].value = 1
+    assert "Be the sampler: step 1 of 4" in driver.text, "another setting is another game"
+
+
+def test_a_sampler_without_a_choice_is_said(sampler):
+    sampler.driver["total_iter"].value = 1
+    assert "No step of this setting leaves a choice" in sampler.driver.text
 
 
 def test_a_schedule_that_rises_is_shown_and_explained(driver):
@@ -503,7 +632,7 @@ def test_a_curve_is_dragged_and_a_hole_is_drawn(driver):
     chart.heights = [1.0] * 8 + [0.0]
     assert driver.text != before and "97, 96, 95, 94, 93, 92, 91, 90, 0" in driver.text
     driver["hole"].value = "drawn by you"
-    pad.hole = "1" * 256 + "0" * (4096 - 256)
+    pad.marked = "1" * 256 + "0" * (4096 - 256)
     assert "16, 15" in driver.text
     driver["Clear the hole"].click()
     assert "hole is empty" in driver.text

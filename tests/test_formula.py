@@ -51,9 +51,9 @@ def test_the_known_schedules_fall_from_1_to_0(name):
 @pytest.mark.parametrize("text, place, said", [
     ("", None, "write a formula"), ("   ", None, "write a formula"), ("1 - x", 4, "x is not known"),
     ("1 - r)", 5, "from “)” on"), ("1 -", 3, "missing at its end"), ("2 * (1 - r", 4, "no formula"),
-    ("r r", 2, "from “r” on"), ("1 - r^^2", 6, "no formula"), ("2(1 - r)", 0, "product needs its *"),
-    ("r^2(1 - r)", 2, "product needs its *"),
-    ("1 - sin", 4, "brackets"), ("1 - min(r)", 4, "two values"), ("sqrt(r, 2)", 0, "one value"), ("√r", 0, "no place"),
+    ("1 - r^^2", 6, "no formula"), ("1 - sin", 4, "brackets"),
+    ("gamma(r)", 0, "does not call one of the functions"),
+    ("1 - min(r)", 4, "two values"), ("sqrt(r, 2)", 0, "one value"), ("√r", 0, "no place"),
     ("1 - é", 4, "no place"), ("1 - 2e9", 4, "1e9"), ("1 - 1e999", 4, "1e9"), ("'r'", 0, "no number"),
     ("1j * r", 0, "no number"), ("True", 0, "no number"), ("r // 2", 0, "operators"), ("~1", 0, "operators"),
     ("r < 1", 0, "nothing else"), ("r if r else 1", 0, "nothing else"), ("1 - r^2 + y", 10, "y is not known"),
@@ -65,6 +65,27 @@ def test_what_is_wrong_is_said_with_its_place(text, place, said):
         parse(text)
     assert caught.value.place == place
     assert isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize("text, place, said", [
+    ("2r", 1, "2 * r"), ("1-2r", 3, "1-2 * r"), ("max(0, 1 - 2r)", 12, "max(0, 1 - 2 * r)"), ("r r", 2, "r * r"),
+    ("2(1 - r)", 1, "2 * (1 - r)"), ("(1-r)(1+r)", 5, "(1-r) * (1+r)"), ("r^2(1 - r)", 3, "r^2 * (1 - r)"),
+    ("cos(pi/2 r)", 9, "cos(pi/2 * r)"), ("cos(2πr)", 5, "cos(2 * π * r)"), ("r²cos(r)", 2, "r² * cos(r)")])
+def test_a_product_without_its_sign_is_shown_with_it(text, place, said):
+    with pytest.raises(FormulaError) as caught:
+        parse(text)
+    assert str(caught.value) == f"a product needs its *: {said}" and caught.value.place == place
+    parse(said)
+
+
+@pytest.mark.parametrize("text, place, said", [
+    ("cos r", 0, "as in cos(r)"), ("1 - sqrt r", 4, "as in sqrt(r)"), ("max r, 0", 0, "as in max(r, 1)"),
+    ("np.cos(pi / 2 * r)", 0, "without “np.”, as in cos(r)"), ("1 - math.sin(r)", 4, "without “math.”"),
+    ("torch.cos(pi / 2 r)", 0, "without “torch.”")])
+def test_a_habit_from_paper_or_python_gets_its_hint(text, place, said):
+    with pytest.raises(FormulaError) as caught:
+        parse(text)
+    assert said in str(caught.value) and caught.value.place == place
 
 
 HOSTILE = [

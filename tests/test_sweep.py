@@ -172,6 +172,7 @@ def lab(monkeypatch, tmp_path, kit):
     """As in a notebook that somebody looks at; its sweeps are made up."""
     monkeypatch.delenv("LAB3_STATIC", raising=False)
     monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+    (tmp_path / "maskgit.safetensors").touch()
     return SimpleNamespace(data=kit.data, tokenizer=kit.tokenizer, answers=kit.answers, work=tmp_path,
                            shipped=lambda: kit.transformer, trained=lambda: kit.transformer)
 
@@ -187,6 +188,20 @@ def test_the_panel_opens_with_the_kits_own_sweep(lab):
     assert now.picture.value.startswith("<img alt=") and "the kit&#x27;s model" in now.said.value
     assert now.bar.value == now.bar.max and now.start.disabled and now.stop.disabled
     assert all(control.description for control in (now.model, now.pictures, now.start, now.stop, now.bar))
+
+
+def test_the_panel_offers_a_model_of_yours_only_where_there_is_one(lab):
+    assert "your model, your decoding" in controls(panel(lab)).model.options
+    (lab.work / "maskgit.safetensors").unlink()
+    assert controls(panel(lab)).model.options[1:] == ("the kit's model, your decoding",)
+
+
+def test_the_panel_takes_another_models_map_away(lab):
+    now = controls(panel(lab))
+    now.model.value = "the kit's model, your decoding"
+    assert now.picture.value == "" and now.bar.value == 0
+    now.model.value = now.model.options[0]
+    assert now.picture.value.startswith("<img") and now.bar.value == now.bar.max
 
 
 def test_the_panel_sweeps_beside_other_work_and_stops(lab, monkeypatch):

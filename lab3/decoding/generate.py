@@ -40,9 +40,14 @@ def generate(n, tokenizer, transformer, answers, decoding, seed, *, progress=Tru
     nothing = torch.full((n, 3, 64, 64), GREY, dtype=torch.uint8)
     everything = torch.ones(n, 64, 64, dtype=torch.bool)
     made = fill(nothing, everything, tokenizer, transformer, answers, decoding, seed, progress=progress)
-    if getattr(answers.inpainting, "calls", None) == 0:
-        raise InputError("the order has no effect: this iterative_decode does not call inpainting.")
+    require_called(answers)
     return made
+
+
+def require_called(answers):
+    """Raise `InputError` if a changed `inpainting` was never called: its order then had no effect."""
+    if getattr(getattr(answers, "inpainting", None), "calls", None) == 0:
+        raise InputError("the order has no effect: this iterative_decode does not call inpainting.")
 
 
 def halton_rank():

@@ -8,7 +8,7 @@ is the same for all schedules, and only their pace differs.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 
 import numpy as np
@@ -18,18 +18,22 @@ from lab3.common.files import InputError
 from lab3.common.machine import autocast
 from lab3.common.paths import SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.common.plots import COLOURS, bare, figure, half_frame, mask_picture, show
+from lab3.data.cats import Cats
 from lab3.data.masks import hidden_tokens, paint, paste
 from lab3.decoding.cached import for_decoding
+from lab3.decoding.generate import CONFIDENCE, in_order, require_called
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.exercises.table import DECODING
 from lab3.explorer.formula import FORMULAS, POINTS, drawn, heights_of, parse
 from lab3.metrics.distance import psnr
+from lab3.metrics.truth import Named, identify
 from lab3.model.transformer import MASK_TOKEN_ID, load_transformer
 from lab3.presets import CODES, SCHEDULES
 
 TOTAL_ITER, MOST_STEPS = 8, 21
 IN_A_ROW = 11  # masks in one row of the figure
+STEPWISE = ("inpainting", "iterative_decode")  # the answers that decode with a schedule given
 TYPED, DRAWN = "typed formula", "drawn curve"
 KITS, YOURS = "the kit's", "yours"
 
@@ -135,6 +139,7 @@ class Setting:
     sweet_spot: int = TOTAL_ITER
     choice_temperature: float = 4.5
     sampling: str = "categorical"
+    order: str = CONFIDENCE
     seed: int = 0
     decoding: str = KITS
     model: str = KITS
@@ -154,6 +159,7 @@ class Choices:
         decodings: a dict, name -> a namespace with `iterative_decode`; empty where there is none.
         models: a dict, name -> a function that gives a transformer.
         notes: sentences on what is not among them, and why.
+        folders: a dict, name of a decoding -> the folder of its answers, which are run again for another order.
     """
 
     data: object
@@ -162,6 +168,18 @@ class Choices:
     decodings: dict
     models: dict
     notes: tuple = ()
+    folders: dict = field(default_factory=dict)
+
+    def answers(self, setting, kept=()):
+        """The answers that decode: those chosen, their `inpainting` changed where an order or a choice asks for it.
+
+        Raises:
+            InputError: the answers' files cannot be run.
+        """
+        if setting.order == CONFIDENCE and not kept:
+            return self.decodings[setting.decoding]
+        return load_answers(self.folders[setting.decoding], STEPWISE, {
+            "inpainting": lambda answer: choosing(in_order(answer, setting.order), kept)})
 
     def gamma(self, setting):
         """The schedule of a setting. Raises `InputError` for a formula or a curve that is none."""
@@ -182,7 +200,9 @@ class Trace:
             and in a step for which the model was not asked.
         pictures: (S, 3, 64, 64) uint8, the tokens decoded.
         pasted: (3, 64, 64) uint8, the last picture with the known pixels put back.
-        psnr_hole: dB, of the last picture in the hole.
+        same: how many hidden tokens end as the original's; None where every token is hidden.
+        psnr_hole: dB, of the last picture in the hole; None where every token is hidden.
+        truth: `Named`, of the last picture, `pasted` and the original; None where pictures have no known truth.
     """
 
     original: torch.Tensor
@@ -192,7 +212,14 @@ class Trace:
     confidence: torch.Tensor | None = None
     pictures: torch.Tensor | None = None
     pasted: torch.Tensor | None = None
+    same: int | None = None
     psnr_hole: float | None = None
+    truth: Named | None = None
+
+    @property
+    def from_nothing(self):
+        """Whether every token was hidden: then the original has no part in what is drawn."""
+        return bool(self.masks[0].all())
 
 
 class Dropped(Exception):
@@ -215,8 +242,26 @@ class _Watched:
         return logits
 
 
+def choosing(inpainting, kept):
+    """An `inpainting` that predicts what the given one predicts, and in the first steps keeps tokens chosen by hand.
+
+    Args:
+        inpainting: an answer.
+        kept: for each of these steps (256,) bool, the tokens that it keeps.
+    """
+    def chosen(transformer, z_indices, mask, *args, **options):
+        z_predict, next_mask = inpainting(transformer, z_indices, mask, *args, **options)
+        if chosen.calls < len(kept):
+            next_mask = mask & ~kept[chosen.calls].to(mask.device)
+        chosen.calls += 1
+        return z_predict, next_mask
+
+    chosen.calls = 0
+    return chosen
+
+
 @torch.no_grad()
-def trace(choices, setting, picture, hole, unwanted=lambda: False):
+def trace(choices, setting, picture, hole, unwanted=lambda: False, kept=()):
     """Decode one picture's hole.
 
     Args:
@@ -225,6 +270,7 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False):
         picture: (3, 64, 64) uint8.
         hole: (64, 64) bool, True in the hole.
         unwanted: is called before each step; the decoding ends where it gives True.
+        kept: tokens chosen by hand in the first steps, as `choosing` takes them.
 
     Returns:
         A `Trace`.
@@ -243,21 +289,28 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False):
     device = choices.tokenizer.codebook.device
     watched = _Watched(for_decoding(choices.models[setting.model](), setting.exact), unwanted, [])
     z_indices = choices.tokenizer.encode(masked).to(device)  # in float32, as `fill` encodes
+    answers = choices.answers(setting, kept)
     with torch.no_grad(), autocast(device):
-        z_final, history = choices.decodings[setting.decoding].iterative_decode(
+        z_final, history = answers.iterative_decode(
             watched, z_indices, mask.to(device), gamma=gamma, total_iter=setting.total_iter,
             sweet_spot=setting.sweet_spot, choice_temperature=setting.choice_temperature,
             mask_token_id=MASK_TOKEN_ID, sampling=setting.sampling,
             generator=torch.Generator(device).manual_seed(setting.seed))
+    require_called(answers)
     _check(z_final, history, setting.sweet_spot, mask.shape)
     masks = torch.cat([mask] + [next_mask.cpu() for _, next_mask in history])
     tokens = torch.cat([z_predict.cpu() for z_predict, _ in history[:-1]] + [z_final.cpu()])
     if unwanted():
         raise Dropped
     pictures = choices.tokenizer.decode(tokens)
+    pasted, same, psnr_hole = paste(pictures[-1:], masked, hole[None])[0], None, None
+    if not mask.all():
+        same = int((choices.tokenizer.encode(picture[None]).cpu()[0] == tokens[-1])[mask[0]].sum())
+        psnr_hole = psnr(pictures[-1:], picture[None], hole[None])
+    known = isinstance(choices.data, Cats)
     return Trace(
-        picture, masked[0], masks, tokens, confidences(watched.asked, tokens, masks), pictures,
-        paste(pictures[-1:], masked, hole[None])[0], psnr(pictures[-1:], picture[None], hole[None]))
+        picture, masked[0], masks, tokens, confidences(watched.asked, tokens, masks), pictures, pasted, same, psnr_hole,
+        identify(torch.stack([pictures[-1], pasted, picture])) if known else None)
 
 
 def _check(z_final, history, steps, shape):
@@ -329,7 +382,7 @@ def choices_of(lab, others=None):
     for owner, answers in ((YOURS, written), (KITS, vars(kits) if kits else {})):
         if "gamma_func" in answers:
             schedules |= _schedules(answers["gamma_func"], "" if owner == KITS else f"{owner}: ", notes)
-        if {"inpainting", "iterative_decode"} <= answers.keys():
+        if set(STEPWISE) <= answers.keys():
             decodings[owner] = lab.answers if owner == YOURS else kits
     if not schedules:
         notes.append("Linear, cosine and square come from gamma_func, the exercise of notebook 04: write it first.")
@@ -337,7 +390,8 @@ def choices_of(lab, others=None):
         notes.append("Nothing can decode yet: inpainting and iterative_decode are the exercises of notebook 05. Until "
                      "then masks alone are shown, in an order drawn at random.")
     schedules |= {name: parse(text) for name, text in FORMULAS.items()} | (others or {})
-    return Choices(lab.data, lab.tokenizer, schedules, decodings, models, tuple(notes))
+    return Choices(lab.data, lab.tokenizer, schedules, decodings, models, tuple(notes),
+                   {KITS: SOLUTIONS, YOURS: lab.work})
 
 
 def load_model(path, device):

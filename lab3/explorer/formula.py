@@ -5,6 +5,7 @@ A formula is parsed and computed piece by piece from a short list of what it may
 """
 
 import ast
+import re
 
 import numpy as np
 
@@ -16,7 +17,7 @@ POINTS = np.linspace(0, 1, 201)  # where a schedule is looked at
 HANDLES = np.linspace(0, 1, 9)  # the progress at which a drawn curve has its handles
 
 NAMES = {"pi": np.pi, "e": np.e}
-SPELLINGS = {"^": "**", "π": "pi", "−": "-", "×": "*", "·": "*", "²": "**2", "³": "**3", "\t": " "}
+SPELLINGS = {"^": "**", "π": "pi ", "−": "-", "×": "*", "·": "*", "²": "**2", "³": "**3", "\t": " "}
 FUNCTIONS = {
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "arcsin": np.arcsin, "arccos": np.arccos, "arctan": np.arctan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "exp": np.exp, "log": np.log, "sqrt": np.sqrt,
@@ -24,6 +25,8 @@ FUNCTIONS = {
 OPERATORS = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
              ast.Mod: np.mod}
 SIGNS = {ast.USub: np.negative, ast.UAdd: np.positive}
+WORDS = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[a-z_]\w*|\S", re.IGNORECASE)
+MODULES = ("np", "numpy", "math", "torch")
 
 # Beside the exercise's three. Cubic and square root stand in MaskGIT (Chang et al., 2022, section 4.4), arccos in
 # Halton-MaskGIT (Besnier et al., 2025).
@@ -60,6 +63,7 @@ def parse(text):
         if not (piece.isascii() and piece.isprintable()):
             raise FormulaError(f"“{text[place]}” has no place in a formula", place)
     code, places = "".join(written), [place for place, piece in enumerate(written) for _ in piece]
+    _check_words(code, text, places)
     try:
         tree = ast.parse(code, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -97,6 +101,27 @@ def _at(text, place):
     return f", from “{text[place:place + 12]}” on"
 
 
+def _check_words(code, text, places):
+    """Raise `FormulaError` for habits from paper and from Python: `2r`, `cos r`, `np.cos(r)`."""
+    words = list(WORDS.finditer(code))
+    products = []  # where a * is missing
+    for word, after in zip(words, [*words[1:], None]):
+        name, following, place = word[0], after and after[0], places[word.start()]
+        if name in MODULES and following == ".":
+            raise FormulaError(f"write functions without “{name}.”, as in cos(r)", place)
+        if name in FUNCTIONS:
+            if following != "(":
+                example = "r, 1" if name in ("min", "max") else "r"
+                raise FormulaError(f"{name} needs brackets, as in {name}({example})", place)
+        elif (name in NAMES or name in ("r", ")") or name[0] in "0123456789.") and following and (
+                following in NAMES or following in FUNCTIONS or following in ("r", "(") or following[0].isdigit()):
+            products.append(places[after.start()])
+    if products:
+        cuts = [0, *products, len(text)]
+        right = " * ".join(text[start:end].strip() for start, end in zip(cuts, cuts[1:]))
+        raise FormulaError(f"a product needs its *: {right}", products[0])
+
+
 def _check(node, text, places):
     """Raise `FormulaError` for a node that a formula must not hold."""
     place = _place(places, node.col_offset) if hasattr(node, "col_offset") else None
@@ -106,15 +131,13 @@ def _check(node, text, places):
         if abs(node.value) > 1e9:
             raise FormulaError("numbers may go up to 1e9", place)
     elif isinstance(node, ast.Name):
-        if node.id in FUNCTIONS:
-            raise FormulaError(f"{node.id} needs its value in brackets, as in {node.id}(r)", place)
         if node.id not in NAMES and node.id != "r":
-            raise FormulaError(f"{node.id} is not known. There are r, {', '.join(NAMES)} and the functions "
-                               f"{', '.join(FUNCTIONS)}", place)
+            raise FormulaError(f"{node.id} is not known. Progress is r; there are also {', '.join(NAMES)} and "
+                               f"the functions {', '.join(FUNCTIONS)}", place)
     elif isinstance(node, ast.Call):
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
             what = text[place:place + 12] if place is not None else "this"
-            raise FormulaError(f"“{what}” is no function to be called; a product needs its *, as in 2 * (1 - r)", place)
+            raise FormulaError(f"“{what}” does not call one of the functions {', '.join(FUNCTIONS)}", place)
         wanted = 2 if node.func.id in ("min", "max") else 1
         if node.keywords or len(node.args) != wanted:
             given = "names" if node.keywords else len(node.args)

@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 
 from lab3.common import plots
+from lab3.common.paths import WEIGHTS
 from lab3.common.plots import tag
 from lab3.metrics.sweep import PRECOMPUTED, describe, draw, read_sweep, subject, sweep, sweep_key
 
@@ -40,7 +41,9 @@ class _Panel:
 
         self.lab, self.grid, self.ready, self.stopped = lab, grid, ready, threading.Event()
         self.models = {"the kit's model, swept beforehand": None,
-                       "the kit's model, your decoding": lab.shipped, "your model, your decoding": lab.trained}
+                       "the kit's model, your decoding": lab.shipped}
+        if (lab.work / WEIGHTS).is_file():
+            self.models["your model, your decoding"] = lab.trained
         wide = {"style": {"description_width": "5em"}}
         self.model = widgets.Dropdown(description="Model", options=list(self.models), layout={"width": "26em"}, **wide)
         self.pictures = widgets.Dropdown(description="Pictures", options=sorted({16, 32, 64, grid.pictures}),
@@ -81,10 +84,14 @@ class _Panel:
         self.stopped.clear()
         self.model.disabled = self.pictures.disabled = self.start.disabled = True
         self.stop.disabled = False
-        self.said.value = "Getting ready."
+        self._clear("Getting ready.")
         wanted = replace(self.grid, pictures=self.pictures.value)
         self.box.thread = threading.Thread(target=self._sweep, args=(self.model.value, wanted), daemon=True)
         self.box.thread.start()
+
+    def _clear(self, text):
+        """Say something; what was shown belongs to another sweep."""
+        self.bar.value, self.said.value, self.picture.value = 0, text, ""
 
     def _stop(self, _):
         self.stop.disabled = True
@@ -95,4 +102,4 @@ class _Panel:
         if self.start.disabled:
             self._show(self.ready)
         else:
-            self.said.value = "Start decodes what is missing, some minutes. You can go on working, or stop at any time."
+            self._clear("Start decodes what is missing, some minutes. You can go on working, or stop at any time.")

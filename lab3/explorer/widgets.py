@@ -9,17 +9,15 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import asdict
-from pathlib import Path
 from types import SimpleNamespace
 
-import anywidget
 import ipywidgets as widgets
 import torch
-import traitlets
 
 from lab3.common.files import InputError
 from lab3.common.plots import COLOURS
 from lab3.data.masks import hidden_tokens, random_holes
+from lab3.decoding.generate import ORDERS
 from lab3.explorer import filmstrip
 from lab3.explorer.core import (
     DRAWN,
@@ -36,37 +34,20 @@ from lab3.explorer.core import (
     trace,
     unlike_the_rule,
 )
-from lab3.explorer.formula import HANDLES, remarks
+from lab3.explorer.formula import remarks
+from lab3.explorer.pads import Chart, HolePad
+from lab3.explorer.sampler_panel import SamplerPanel
 from lab3.presets import SAMPLINGS
 
-WEB = Path(__file__).parent / "web"
 LOOKS = {"A": {"colour": COLOURS["blue"], "dash": "", "shape": "circle"},
          "B": {"colour": COLOURS["red"], "dash": "7 4", "shape": "square"}}
-OWN, RANDOM, PAINTED = "the picture's own", "random", "drawn by you"
+OWN, RANDOM, PAINTED, EVERYTHING = "the picture's own", "random", "drawn by you", "everything"
 KEPT = 64  # decodings that are kept
 WORKING = "<span class='l3' role='status'><span style='display: inline-block; animation: l3 1s linear infinite'>◐" \
           "</span> decoding<style>@keyframes l3 { to { transform: rotate(360deg) } }</style></span>"
 LABELS = {"schedule": "schedule", "formula": "formula", "total_iter": "total_iter", "sweet_spot": "sweet_spot",
-          "choice_temperature": "temperature", "sampling": "sampling", "seed": "seed", "decoding": "decoding",
-          "model": "model", "exact": "exact"}
-
-
-class Chart(anywidget.AnyWidget):
-    """Curves with a marker a step, bars of the tokens revealed, and handles for a drawn curve."""
-
-    _esm, _css = WEB / "curve.js", WEB / "pads.css"
-    curves = traitlets.List().tag(sync=True)
-    heights = traitlets.List((1 - HANDLES**2).round(2).tolist()).tag(sync=True)
-    editable = traitlets.Bool(False).tag(sync=True)
-
-
-class HolePad(anywidget.AnyWidget):
-    """A picture to paint a hole on; `hole` is 64 x 64 characters, 1 in the hole."""
-
-    _esm, _css = WEB / "hole.js", WEB / "pads.css"
-    picture = traitlets.Unicode("").tag(sync=True)
-    hole = traitlets.Unicode("0" * 4096).tag(sync=True)
-    brush = traitlets.Int(8).tag(sync=True)
+          "choice_temperature": "temperature", "sampling": "sampling", "order": "order", "seed": "seed",
+          "decoding": "decoding", "model": "model", "exact": "exact"}
 
 
 class Newest:
@@ -159,30 +140,32 @@ class _Explorer:
     """
 
     def __init__(self, choices, first, number):
-        self.choices, self.kept, self.shown = choices, OrderedDict(), {}
+        self.choices, self.kept, self.shown, self.valid = choices, OrderedDict(), {}, {}
         self._make_controls(first, number)
         self.worker = Newest(self._decoded, self._present, self._failed)
         self._connect()
         self.box = self._laid_out()
         self.box.worker = self.worker  # for those who wait for it
         self.b.box.layout.display = "none"
-        self.pad.picture = _data_url(choices.data.test[number])
+        self.pad.picture = filmstrip.data_url(choices.data.test[number])
         self._choose_hole()
 
     def _make_controls(self, first, number):
         self.a, self.b = _panel("A", self.choices, first), _panel("B", self.choices, first)
         last = len(self.choices.data.test) - 1
         self.picture = widgets.BoundedIntText(description="picture", value=number, min=0, max=last, **_WIDE)
-        self.hole = widgets.Dropdown(description="hole", options=[OWN, RANDOM, PAINTED], **_WIDE)
+        self.hole = widgets.Dropdown(description="hole", options=[OWN, RANDOM, PAINTED, EVERYTHING], **_WIDE)
         self.hole_seed = widgets.IntSlider(description="hole's seed", min=0, max=99, **_WIDE)
-        self.brush = widgets.IntSlider(description="brush", value=8, min=2, max=24, step=2, **_WIDE)
+        self.brush = widgets.IntSlider(description="brush", value=8, min=2, max=48, step=2, **_WIDE)
         self.clear = widgets.Button(description="Clear the hole", icon="eraser", layout={"width": "12em"})
         self.compare = widgets.Checkbox(description="compare with a second setting, B", indent=False,
                                         layout={"width": "22em"})
-        self.chart, self.pad = Chart(), HolePad()
-        self.play = widgets.Play(description="play the steps", min=0, max=TOTAL_ITER, interval=700)
-        self.step = widgets.IntSlider(description="step", min=0, max=TOTAL_ITER, **_WIDE)
-        self.said, self.noted, self.staged, self.strips, self.outcome = (widgets.HTML() for _ in range(5))
+        self.by_hand = widgets.Checkbox(description="be the sampler, with setting A", indent=False,
+                                        layout={"width": "22em"})
+        self.chart, self.pad, self.sampler = Chart(), HolePad(), SamplerPanel(self._ask_by_hand)
+        self.play = widgets.Play(description="play the steps", value=TOTAL_ITER, min=0, max=TOTAL_ITER, interval=700)
+        self.step = widgets.IntSlider(description="step", value=TOTAL_ITER, min=0, max=TOTAL_ITER, **_WIDE)
+        self.said, self.noted, self.old, self.staged, self.strips, self.outcome = (widgets.HTML() for _ in range(6))
 
     def _connect(self):
         """Let each control's change reach those that show it."""
@@ -193,25 +176,30 @@ class _Explorer:
                 control.observe(self._update, "value")
         for control, then in ((self.picture, self._choose_picture), (self.hole, self._choose_hole),
                               (self.hole_seed, self._update), (self.compare, self._choose_compare),
-                              (self.step, self._show_step)):
+                              (self.by_hand, self._choose_by_hand), (self.step, self._show_step)):
             control.observe(then, "value")
+        self.play.observe(self._play_again, "playing")
         self.chart.observe(self._update, "heights")
         self.chart.on_msg(lambda *_: [one.send_state() for one in (
-            self.said, self.noted, self.outcome, self.staged, self.strips, self.step, self.play)])
-        self.pad.observe(self._update, "hole")
-        self.clear.on_click(lambda _: setattr(self.pad, "hole", "0" * 4096))
+            self.said, self.noted, self.old, self.outcome, self.staged, self.strips, self.step, self.play)])
+        self.pad.observe(self._update, "marked")
+        self.clear.on_click(lambda _: setattr(self.pad, "marked", "0" * 4096))
 
     def _laid_out(self):
-        scene = widgets.VBox([self.picture, self.hole, self.hole_seed, self.brush, self.clear, self.pad, self.compare])
-        for column in (self.a.box, self.b.box, scene):
-            column.layout.flex, column.layout.min_width = "0 1 24em", "min(100%, 20em)"
-        self.chart.layout.flex = "1 1 36em"  # beside the controls where there is room, else below them
-        top = widgets.Box([self.a.box, self.b.box, scene, self.chart],
-                          layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
-        self.outcome.layout.flex, self.outcome.layout.max_width = "0 0 auto", "100%"
-        player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged])
-        pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 32px"})
-        return widgets.VBox([top, self.noted, self.said, pictures, self.strips])
+        """Controls on the left, what they do on the right; one below the other where a page is narrow."""
+        scene = widgets.VBox([self.picture, self.hole, self.hole_seed, self.brush, self.clear, self.pad, self.compare,
+                              self.by_hand])
+        left = widgets.VBox([self.a.box, self.b.box, scene],
+                            layout={"flex": "0 1 22em", "min_width": "min(100%, 20em)"})
+        self.outcome.layout.flex = "4 1 20em"
+        player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged],
+                              layout={"flex": "1 1 12em"})
+        pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        self.charted = widgets.VBox([self.chart])
+        right = widgets.VBox([self.old, self.charted, self.noted, self.said, pictures],
+                             layout={"flex": "1 1 36em", "min_width": "min(100%, 20em)"})
+        top = widgets.Box([left, right], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        return widgets.VBox([top, self.sampler.box, self.strips])
 
     def _panels(self):
         return {"A": self.a, "B": self.b} if self.compare.value else {"A": self.a}
@@ -221,7 +209,9 @@ class _Explorer:
         if self.hole.value == RANDOM:
             return random_holes(1, self.hole_seed.value)[0]
         if self.hole.value == PAINTED:
-            return torch.tensor([character == "1" for character in self.pad.hole]).view(64, 64)
+            return torch.tensor([character == "1" for character in self.pad.marked]).view(64, 64)
+        if self.hole.value == EVERYTHING:
+            return torch.ones(64, 64, dtype=torch.bool)
         return self.choices.data.holes[self.picture.value]
 
     def _update(self, _=None):
@@ -239,38 +229,60 @@ class _Explorer:
                 continue
             panel.wrong(None)
             settings[name] = setting
-            curves.append({"name": f"{name}: {setting.schedule}", **LOOKS[name], **steps})
+            curves.append({"name": f"{name}: {_schedule(setting)}", **LOOKS[name], **steps})
             notes += [f"{name}: {text}" for text in found]
         self.chart.editable = any(panel.schedule.value == DRAWN for panel in self._panels().values())
-        if curves:
-            self.chart.curves = curves
         self.noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *self.choices.notes]))}</div>"
+        self._mark_old(settings)
         if settings.keys() == self._panels().keys():
-            request = settings, self.picture.value, inside
+            self.chart.curves, self.valid = curves, settings
+            request = settings, self.picture.value, inside, ()
             found = {name: self.kept.get(_key(setting, *request[1:])) for name, setting in settings.items()}
             if all(found.values()):
                 self.worker.drop()
                 self._present(request, found)
             else:
-                with self.worker.lock:  # an older result that is just being shown must not take the sign away
-                    self.said.value = WORKING
-                    self.worker.ask(request)
+                self._ask(request)
+
+    def _ask(self, request):
+        with self.worker.lock:  # an older result that is just being shown must not take the sign away
+            self.said.value = WORKING
+            self.worker.ask(request)
+
+    def _mark_old(self, settings):
+        """Say that what is shown is not of the schedules typed now, where one of them is none."""
+        wrong = [name for name in self._panels() if name not in settings]
+        said = "; ".join(f"{name}: {_schedule(one)}" for name, one in self.valid.items())
+        self.old.value = f"{filmstrip.STYLE}<div class='l3'><p class='old' role='status'><b>Not updated.</b> " \
+            f"{' and '.join(wrong)} cannot be used as it stands. Everything below still shows the last valid " \
+            f"setting, <b>{html.escape(said)}</b>.</p></div>" if wrong and self.valid else ""
+        for widget in (self.charted, self.noted, self.said, self.outcome, self.staged, self.strips, self.sampler.box):
+            (widget.add_class if self.old.value else widget.remove_class)("l3-old")
 
     def _decoded(self, request, unwanted):
         """The traces of a request, a dict by panel; what was decoded before is not decoded again."""
-        settings, at, inside = request
+        settings, at, inside, by_hand = request
         for setting in settings.values():
-            key = _key(setting, at, inside)
+            key = _key(setting, *request[1:])
             if key not in self.kept:
-                self.kept[key] = trace(self.choices, setting, self.choices.data.test[at], inside, unwanted)
+                self.kept[key] = trace(self.choices, setting, self.choices.data.test[at], inside, unwanted, by_hand)
             self.kept.move_to_end(key)
-        found = {name: self.kept[_key(setting, at, inside)] for name, setting in settings.items()}
+        found = {name: self.kept[_key(setting, *request[1:])] for name, setting in settings.items()}
         while len(self.kept) > KEPT:
             self.kept.popitem(last=False)
         return found
 
+    def _ask_by_hand(self, by_hand):
+        """Ask for A's decoding with tokens chosen by hand in its first steps."""
+        settings, *scene, _ = self.presented
+        self.worker.ask(({"A": settings["A"]}, *scene, by_hand))
+
     def _present(self, request, traces):
-        settings = request[0]
+        settings, _, _, by_hand = request
+        if by_hand:
+            self.sampler.go_on(traces["A"])
+            return
+        self.presented = request
         self.shown.clear()
         self.shown.update(traces)
         last = max(len(one.masks) for one in traces.values()) - 1
@@ -287,12 +299,14 @@ class _Explorer:
             + [html.escape(f"{name}: {text}") for name, setting in settings.items()
                if (text := unlike_the_rule(traces[name], self.choices.gamma(setting), setting))]) + "</div>"
         self._show_step()
+        self._choose_by_hand()
 
     def _failed(self, error):
         text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         self.said.value = f"<div class='l3' role='alert'><b>✗ Not decoded.</b> {html.escape(text)}</div>"
         self.shown.clear()  # what is there belongs to other settings
         self.outcome.value = self.staged.value = self.strips.value = ""
+        self._choose_by_hand()
 
     def _show_step(self, _=None):
         with self.worker.lock:
@@ -308,15 +322,28 @@ class _Explorer:
         self.hole_seed.layout.display = "" if self.hole.value == RANDOM else "none"
         for control in (self.pad, self.brush, self.clear):
             control.layout.display = "" if self.hole.value == PAINTED else "none"
+        self.picture.layout.display = "none" if self.hole.value == EVERYTHING else ""
         self._update()
 
     def _choose_picture(self, _=None):
-        self.pad.picture = _data_url(self.choices.data.test[self.picture.value])
+        self.pad.picture = filmstrip.data_url(self.choices.data.test[self.picture.value])
         self._update()
 
     def _choose_compare(self, _=None):
         self.b.box.layout.display = "" if self.compare.value else "none"
         self._update()
+
+    def _choose_by_hand(self, _=None):
+        """Show the sampler's panel where it is wanted and can go on; it begins again with another setting."""
+        mine = self.shown.get("A")
+        wanted = self.by_hand.value and mine is not None and mine.tokens is not None
+        self.sampler.box.layout.display = "" if wanted else "none"
+        if wanted:
+            self.sampler.begin(mine)
+
+    def _play_again(self, change):
+        if change["new"] and self.step.value == self.step.max:
+            self.step.value = self.play.value = 0
 
 
 _WIDE = {"style": {"description_width": "6.5em"}, "layout": {"width": "96%", "max_width": "26em"}}
@@ -333,10 +360,11 @@ def _panel(name, choices, first):
     temperature = widgets.FloatSlider(description="temperature", value=4.5, min=0, max=15, step=0.5,
                                       readout_format=".1f", **_WIDE)
     sampling = widgets.Dropdown(description="sampling", options=list(SAMPLINGS), **_WIDE)
+    order = widgets.Dropdown(description="order", options=ORDERS, **_WIDE)
     seed = widgets.BoundedIntText(description="seed", min=0, max=9999, **_WIDE)
     decoding = widgets.Dropdown(description="decoding", options=list(choices.decodings) or [KITS], **_WIDE)
     model = widgets.Dropdown(description="model", options=list(choices.models), **_WIDE)
-    exact = widgets.Checkbox(description="compute every token in every step (exact, slower)", indent=False, **_WIDE)
+    exact = widgets.Checkbox(description="exact: every token in each step", indent=False, **_WIDE)
     note = widgets.HTML()
     for control, options in ((decoding, choices.decodings), (model, choices.models)):
         control.layout.display = "" if len(options) > 1 else "none"
@@ -344,9 +372,10 @@ def _panel(name, choices, first):
     def setting(heights):
         """The `Setting` that the controls have now."""
         typed, dragged = schedule.value == TYPED, schedule.value == DRAWN
-        return Setting(schedule.value, total_iter.value, min(sweet_spot.value, total_iter.value), temperature.value,
-                       sampling.value, seed.value, decoding.value, model.value, formula.value if typed else "",
-                       tuple(heights) if dragged else (), exact.value)
+        return Setting(
+            schedule.value, total_iter.value, min(sweet_spot.value, total_iter.value), temperature.value,
+            sampling.value, order.value, seed.value, decoding.value, model.value, formula.value if typed else "",
+            tuple(heights) if dragged else (), exact.value)
 
     def wrong(error):
         """Say beside the field what is wrong with the schedule, or nothing."""
@@ -354,7 +383,7 @@ def _panel(name, choices, first):
             f"{schedule.value}: {type(error).__name__}: {error}"
         place = getattr(error, "place", None)  # in the formula
         arrow = "" if place is None else \
-            f"<pre style='margin: 0'>{html.escape(formula.value.strip())}\n{' ' * place}▲</pre>"
+            f"<pre style='margin: 0; font-family: monospace'>{html.escape(formula.value.strip())}\n{' ' * place}▲</pre>"
         note.value = f"<div class='l3' role='alert'><b>✗</b> {html.escape(text)}{arrow}</div>" if text else (
             "<div class='l3'>Drag the orange handles in the chart, or reach them with tab and move them with the arrow "
             "keys.</div>" if schedule.value == DRAWN else "")
@@ -372,16 +401,15 @@ def _panel(name, choices, first):
     schedule.observe(choose, "value")
     total_iter.observe(follow, "value")
     choose()
-    controls = [schedule, formula, total_iter, sweet_spot, temperature, sampling, seed, decoding, model,
-                exact]
+    controls = [schedule, formula, total_iter, sweet_spot, temperature, sampling, order, seed, decoding, model, exact]
     box = widgets.VBox([widgets.HTML(f"<b>Setting {name}</b>"), schedule, formula, note, *controls[2:]])
     return SimpleNamespace(name=name, box=box, controls=controls, setting=setting, wrong=wrong, schedule=schedule)
 
 
-def _key(setting, at, inside):
-    return setting, at, inside.numpy().tobytes()
+def _schedule(setting):
+    """What to call a setting's schedule: the formula where one is typed."""
+    return setting.formula.strip() if setting.schedule == TYPED else setting.schedule
 
 
-def _data_url(picture):
-    """A picture (3, H, W) uint8 as a data URL."""
-    return filmstrip.image(picture, "").split('src="')[1].rstrip('">')
+def _key(setting, at, inside, by_hand):
+    return setting, at, inside.numpy().tobytes(), tuple(tokens.numpy().tobytes() for tokens in by_hand)

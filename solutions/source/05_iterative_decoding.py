@@ -543,6 +543,8 @@ print("\n".join(table))
 # * Set B beside A with another seed alone. Which tokens differ? How sure was the model of them?
 # * Play the steps of `total_iter` 21. Where is the model sure at first, where at last?
 # * Paint a hole over both eyes, and another over nothing but background. In which does the schedule matter?
+# * Choose the hole *everything*: the same functions draw a cat from nothing. Set B to linear, or to another order. What tears?
+# * Tick *be the sampler* and choose yourself which predictions each step keeps. Can you beat MaskGIT on the same hole and seed?
 
 # %%
 lab.explore(hole=27)
