@@ -148,8 +148,8 @@ function figure(picture) {
 
 const hiddenIn = ({ mask }) => mask.filter(Boolean).length;
 
-function filmCell({ step, mask, confidence, picture }, hidden) {
-  const cell = document.createElement("li"), name = step ? `step ${step}` : "hole";
+function filmCell({ name: setting, step, mask, confidence, picture }, hidden) {
+  const cell = document.createElement("li"), name = step ? `step ${step}` : `${setting}: hole`;
   cell.append(canvas(maskPicture(mask), 16, `${name}: mask, ${hidden} tokens hidden`),
               canvas(confidencePicture(confidence ?? Array(256).fill(NaN)), 16, `${name}: confidence`),
               canvas(picture, SIDE, `${name}: picture`), name, document.createElement("br"), `${hidden} hidden`);
@@ -218,7 +218,11 @@ async function decodeAll(request) {
     status(`${hiddenIn(steps[0])} tokens hidden before the first step; decoded in ${Math.round(performance.now() - began)} ms, ` +
            `${mean.toFixed(0)} ms a step of the model. ${judged()}`);
   } catch (error) {
-    if (error.message !== "overtaken") status(`✗ ${error.message}`);
+    if (error.message === "overtaken") return;
+    status(`✗ ${error.message}`);
+    shown = {}; // what is there belongs to other settings
+    showFilms();
+    find("#stage").replaceChildren();
   }
 }
 
@@ -385,4 +389,5 @@ function begin({ pictures, holes }) {
 }
 
 worker.postMessage({ weights: text("weights"), wasm: text("wasm") });
-globalThis.lab3 = { ask, parse, remarks, pictures: () => bank }; // for the console, and for tests
+// for the console, and for tests
+globalThis.lab3 = { ask, parse, drawn, remarks, pictures: () => bank, hole: holeNow, setting: (name) => panels[name].read() };
