@@ -1,7 +1,7 @@
 """The page's generator of random numbers (lab3/explorer/browser/decoding.js) in Python, put under PyTorch's draws.
 
-In: a seed. Out: a context in which `exponential_`, `multinomial` and `rand` of given generators draw from it, so answers
-that are written for PyTorch draw what the page draws.
+In: a seed. Out: a context in which `exponential_`, `multinomial` and `rand` with a generator draw from it: answers that
+are written for PyTorch then draw what the page draws.
 """
 
 import numpy as np

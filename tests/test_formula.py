@@ -26,7 +26,6 @@ from lab3.explorer.formula import (
     remarks,
 )
 
-
 # What the formulas here come to, and what is said of them, holds for the page's parser too: see test_page.py.
 SOUND = [
     ("1 - r", 0.5), ("1-r^3", 0.875), ("1 - r**3", 0.875), ("(1 - r)^2", 0.25), ("cos(pi * r / 2)", math.sqrt(0.5)),
@@ -175,7 +174,8 @@ UNUSUAL = [
     ("1 - r", []), ("0.5 - 0.5 * r", ["begins at 0.50"]), ("2 - 2 * r", ["begins at 2.00"]),
     ("1 - 0.7 * r", ["ends at 0.30"]), ("r", ["begins at 0.00", "ends at 1.00", "rises after r = 0.00"]),
     ("1 - 2 * r", ["ends at -1.00", "negative from r = 0.5"]),
-    ("max(0, 1 - 2 * r)", ["is 0 from r = 0.50 on"]), ("1", ["ends at 1.00"])]
+    ("max(0, 1 - 2 * r)", ["is 0 from r = 0.50 on"]), ("1", ["ends at 1.00"]),
+    ("-r", ["begins at -0.00", "ends at -1.00", "negative from r = 0.01"])]
 
 
 @pytest.mark.parametrize("text, said", UNUSUAL)

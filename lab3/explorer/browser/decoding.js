@@ -1,5 +1,5 @@
 // Iterative decoding, as notebook 05 describes it, step by step, and the generator of all that is drawn.
-import { CODES, SIDE, TOKENS } from "./models.js";
+import { CODES, SIDE, TOKENS } from "./sizes.js";
 
 // Uniform numbers in (0, 1), a function of seed and position alone: Wellons' "lowbias32" hash of a counter.
 export function generator(seed) {

@@ -15,7 +15,7 @@ const OPERATORS = {
   "+": (a, b) => a + b, "-": (a, b) => a - b, "*": (a, b) => a * b, "/": (a, b) => a / b,
   // as C and NumPy have them: 1 to the power of anything is 1; a remainder has the divisor's sign
   "**": (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b),
-  "%": (a, b) => { const rest = a % b; return rest && rest < 0 !== b < 0 ? rest + b : rest; },
+  "%": (a, b) => (a % b && a % b < 0 !== b < 0 ? (a % b) + b : a % b),
 };
 // Python's binary operators by how tightly they bind; those that a formula lacks are parsed to be named.
 const BINDING = [["or"], ["and"], ["<", ">", "<=", ">=", "==", "!=", "in", "is"], ["|"], ["&"], ["<<", ">>"], ["+", "-"],
@@ -48,7 +48,8 @@ export function parse(typed) {
   const from = (place) => characters.slice(place, place + 12).join("");
   const tree = treeOf(code, (offset) => {
     const place = placed(offset), end = place >= characters.length;
-    throw new FormulaError(`this is no formula${end ? ": something is missing at its end" : `, from “${from(place)}” on`}`, place);
+    const where = end ? ": something is missing at its end" : `, from “${from(place)}” on`;
+    throw new FormulaError(`this is no formula${where}`, place);
   });
   const nodes = [tree];
   for (const node of nodes) nodes.push(...node.parts);
@@ -58,8 +59,8 @@ export function parse(typed) {
   const gamma = (r) => value(tree, r);
   const bad = POINTS.find((r) => !Number.isFinite(gamma(r)));
   if (bad !== undefined)
-    throw new FormulaError(`it has no finite value at r = ${short(bad)}: a root or a logarithm of something negative, a ` +
-                           "division by 0, or too large a number");
+    throw new FormulaError(`it has no finite value at r = ${short(bad)}: a root or a logarithm of something negative, ` +
+                           "a division by 0, or too large a number");
   return gamma;
 }
 
@@ -164,7 +165,7 @@ function treeOf(code, wrong) {
     if (!["number", "name", "string"].includes(kind)) unexpected();
     now++;
     if (kind === "string" || /^(True|False|None)$|^\d.*j$/i.test(text)) return node("constant", at, [], { text });
-    return kind === "name" ? node("name", at, [], { text }) : node("number", at, [], { value: Number(text.replaceAll("_", "")) });
+    return node(kind, at, [], { text, value: Number(text.replaceAll("_", "")) });
   }
 
   const trees = [expression()];
@@ -187,15 +188,17 @@ function check(node, place, from) {
   if (kind === "call") {
     const { kind: called, text: name } = parts[0];
     if (called !== "called" || !known(name))
-      throw new FormulaError(`“${from(place)}” is no function to be called; a product needs its *, as in 2 * (1 - r)`, place);
+      throw new FormulaError(`“${from(place)}” is no function to be called; a product needs its *, as in 2 * (1 - r)`,
+                             place);
     const wanted = name === "min" || name === "max" ? 2 : 1;
     if (node.names || parts.length - 1 !== wanted)
       throw new FormulaError(`${name} takes ${wanted === 1 ? "one value" : "two values"}, not ` +
                              `${node.names ? "names" : parts.length - 1}`, place);
   }
-  if ((kind === "binary" && !Object.hasOwn(OPERATORS, node.operator)) || (kind === "unary" && !"+-".includes(node.sign)))
+  if ((kind === "binary" && !OPERATORS[node.operator]) || (kind === "unary" && !"+-".includes(node.sign)))
     throw new FormulaError("the operators are + - * / % ^", place);
-  if (kind === "other") throw new FormulaError("a formula has numbers, r, operators and functions, and nothing else", place);
+  if (kind === "other")
+    throw new FormulaError("a formula has numbers, r, operators and functions, and nothing else", place);
 }
 
 function value({ kind, parts, ...node }, r) {
@@ -218,7 +221,7 @@ export function drawn(heights) {
 // What is unusual about a schedule: a list of sentences.
 export function remarks(gamma) {
   const values = POINTS.map(gamma), found = [], last = values.at(-1);
-  const two = (number) => (Math.abs(number) < 0.005 ? 0 : number).toFixed(2);
+  const two = (number) => (Object.is(number, -0) ? "-" : "") + number.toFixed(2);
   if (Math.abs(values[0] - 1) > 1e-6)
     found.push(`It begins at ${two(values[0])} and not at 1: the first step reveals ` +
                `${values[0] < 1 ? "more than its share" : "one token only, as long as it lies above 1"}.`);
@@ -226,12 +229,12 @@ export function remarks(gamma) {
     found.push(`It ends at ${two(last)} and not at 0: the last step reveals all that is left in any case.`);
   const rise = values.findIndex((one, i) => i < 200 && values[i + 1] - one > 1e-9);
   if (rise >= 0)
-    found.push(`It rises after r = ${POINTS[rise].toFixed(2)}: nothing is hidden again, each step there reveals one token.`);
+    found.push(`It rises after r = ${two(POINTS[rise])}: nothing is hidden again, each step there reveals one token.`);
   const negative = values.findIndex((one) => one < -1e-9);
-  if (negative >= 0) found.push(`It is negative from r = ${POINTS[negative].toFixed(2)} on: nothing stays hidden there.`);
+  if (negative >= 0) found.push(`It is negative from r = ${two(POINTS[negative])} on: nothing stays hidden there.`);
   else if (values.slice(-3).every((one) => one <= 1e-9)) {
     const zero = POINTS[values.findLastIndex((one) => one > 1e-9) + 1];
-    found.push(`It is 0 from r = ${zero.toFixed(2)} on: the steps there reveal nothing, unless a token is left.`);
+    found.push(`It is 0 from r = ${two(zero)} on: the steps there reveal nothing, unless a token is left.`);
   }
   return found;
 }

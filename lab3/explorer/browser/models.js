@@ -1,11 +1,8 @@
 // The transformer and the tokenizer, as lab3/model has them, on one picture.
+import { CODES, SIDE, TOKENS } from "./sizes.js";
 import {
   conv1, conv3, floats, gelu, grid, halve, layerNorm, linear, matmul, normSilu, panels, place, scoped,
 } from "./tensors.js";
-
-export const SIDE = 16;
-export const TOKENS = SIDE * SIDE;
-export const CODES = 1024;
 
 const part = (tensors, name) => ({ weight: tensors[`${name}.weight`], bias: tensors[`${name}.bias`] });
 

@@ -3,9 +3,12 @@ import curve from "../web/curve.js";
 import hole from "../web/hole.js";
 import { stays } from "./decoding.js";
 import { drawn, parse, POINTS, remarks } from "./formula.js";
+import { PIXELS } from "./sizes.js";
 
-const SIDE = 64, TYPED = "typed formula", DRAWN = "drawn curve";
-const LOOKS = { A: { colour: "#0072B2", dash: "", shape: "circle" }, B: { colour: "#D55E00", dash: "7 4", shape: "square" } };
+const TYPED = "typed formula", DRAWN = "drawn curve";
+const LOOKS = {
+  A: { colour: "#0072B2", dash: "", shape: "circle" }, B: { colour: "#D55E00", dash: "7 4", shape: "square" },
+};
 const HIDDEN = [89, 89, 97], KNOWN = [237, 237, 230], FRAME = "#E69F00";
 const find = (selector, inside = document) => inside.querySelector(selector);
 const text = (id) => document.getElementById(id).textContent;
@@ -22,10 +25,11 @@ function pad(place, module, values, changed) {
     on: (events, call) => events.split(" ").forEach((event) => (told[event.slice(7)] ??= []).push(call)),
     send: () => {},
   } });
-  return { ...values, get: (name) => values[name], put: (name, value) => {
+  const put = (name, value) => {
     values[name] = value;
     told[name]?.forEach((call) => call());
-  } };
+  };
+  return { get: (name) => values[name], put };
 }
 
 // ---- the worker
@@ -85,30 +89,30 @@ function panel(name) {
     const box = find(".wrong", form);
     box.textContent = error ? `✗ ${error.message}` : "";
     if (error?.place == null) return;
-    box.append(document.createElement("pre"));
-    box.lastChild.textContent = `${typed.trim()}\n${" ".repeat(error.place)}▲`;
+    box.append(element("pre", `${typed.trim()}\n${" ".repeat(error.place)}▲`));
   };
   return { form, read, wrong };
 }
 
 // What the chart shows of a schedule (`steps_of` in lab3/explorer/core.py).
 function curveOf(name, gamma, { totalIter, sweetSpot }, n) {
-  const marks = [];
-  for (let step = 1, left = n; step <= totalIter; step++) {
-    const made = step <= sweetSpot, hidden = made ? stays(gamma, step - 1, totalIter, n, left) : 0, r = step / totalIter;
-    marks.push({ step, r, g: gamma(r), made, hidden, revealed: made ? left - hidden : 0,
-                 rest: step === sweetSpot ? hidden : 0 });
+  let left = n;
+  const marks = Array.from({ length: totalIter }, (_, i) => {
+    const step = i + 1, r = step / totalIter, made = step <= sweetSpot;
+    const hidden = made ? stays(gamma, i, totalIter, n, left) : 0, revealed = made ? left - hidden : 0;
     left = hidden;
-  }
+    return { step, r, g: gamma(r), made, hidden, revealed, rest: step === sweetSpot ? hidden : 0 };
+  });
   return { name, ...LOOKS[name], line: POINTS.map((r) => [r, gamma(r)]), marks };
 }
 
 // ---- drawing
 
 function canvas(pixels, width, label) {
-  const made = document.createElement("canvas"), height = pixels.length / 3 / width, image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) image.data.set([pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255], 4 * i);
-  Object.assign(made, { width, height });
+  const height = pixels.length / 3 / width, image = new ImageData(width, height);
+  const made = Object.assign(document.createElement("canvas"), { width, height });
+  image.data.fill(255);
+  for (let i = 0; i < pixels.length; i++) image.data[4 * Math.floor(i / 3) + (i % 3)] = pixels[i];
   made.getContext("2d").putImageData(image, 0, 0);
   made.setAttribute("role", "img");
   made.setAttribute("aria-label", label);
@@ -121,10 +125,10 @@ const confidencePicture = (confidence) => confidence.flatMap((value) => (Number.
 
 // A picture, four times as large, with the places of some tokens dimmed and framed.
 function framed(pixels, mask, label, dim = true) {
-  const small = canvas(pixels, SIDE, label), made = small.cloneNode(), pen = made.getContext("2d");
-  made.width = made.height = 4 * SIDE;
+  const small = canvas(pixels, PIXELS, label), made = small.cloneNode(), pen = made.getContext("2d");
+  made.width = made.height = 4 * PIXELS;
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(small, 0, 0, 4 * SIDE, 4 * SIDE);
+  pen.drawImage(small, 0, 0, 4 * PIXELS, 4 * PIXELS);
   mask.forEach((inside, i) => {
     if (!inside) return;
     const x = 16 * (i % 16), y = 16 * (i >> 4);
@@ -139,10 +143,11 @@ function framed(pixels, mask, label, dim = true) {
   return made;
 }
 
+const element = (tag, words) => Object.assign(document.createElement(tag), { textContent: words });
+
 function figure(picture) {
-  const made = document.createElement("figure"), caption = document.createElement("figcaption");
-  caption.textContent = picture.getAttribute("aria-label");
-  made.append(picture, caption);
+  const made = element("figure", "");
+  made.append(picture, element("figcaption", picture.getAttribute("aria-label")));
   return made;
 }
 
@@ -152,7 +157,7 @@ function filmCell({ name: setting, step, mask, confidence, picture }, hidden) {
   const cell = document.createElement("li"), name = step ? `step ${step}` : `${setting}: hole`;
   cell.append(canvas(maskPicture(mask), 16, `${name}: mask, ${hidden} tokens hidden`),
               canvas(confidencePicture(confidence ?? Array(256).fill(NaN)), 16, `${name}: confidence`),
-              canvas(picture, SIDE, `${name}: picture`), name, document.createElement("br"), `${hidden} hidden`);
+              canvas(picture, PIXELS, `${name}: picture`), name, document.createElement("br"), `${hidden} hidden`);
   return cell;
 }
 
@@ -163,7 +168,7 @@ const panels = {}, now = () => bank[number];
 
 function holeNow() {
   const kind = scene("hole").value;
-  if (kind === "everything") return Array(SIDE * SIDE).fill(1);
+  if (kind === "everything") return Array(PIXELS * PIXELS).fill(1);
   return kind === "painted" ? Array.from(holePad.get("hole"), Number) : now().hole;
 }
 
@@ -196,7 +201,7 @@ function update() {
   }
   chart.put("curves", curves);
   chart.put("editable", Object.values(settings).some((one) => one.heights));
-  find("#notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  find("#notes").replaceChildren(...notes.map((note) => element("li", note)));
   link();
   if (sound) decodeAll({ picture: now().picture, hole: inside, settings, pictures: true });
 }
@@ -215,8 +220,8 @@ async function decodeAll(request) {
       status(`Decoding, step ${step.step} of ${request.settings[step.name].sweetSpot} of ${step.name} …`);
     });
     const own = steps.filter((one) => one.stepMs), mean = own.reduce((sum, one) => sum + one.stepMs, 0) / own.length;
-    status(`${hiddenIn(steps[0])} tokens hidden before the first step; decoded in ${Math.round(performance.now() - began)} ms, ` +
-           `${mean.toFixed(0)} ms a step of the model. ${judged()}`);
+    status(`${hiddenIn(steps[0])} tokens hidden before the first step; decoded in ` +
+           `${Math.round(performance.now() - began)} ms, ${Math.round(mean)} ms a step of the model. ${judged()}`);
   } catch (error) {
     if (error.message === "overtaken") return;
     status(`✗ ${error.message}`);
@@ -250,8 +255,8 @@ function showFilms() {
   for (const [name, steps] of all) {
     let list = find(`#film-${name}`);
     if (!list) {
-      list = Object.assign(document.createElement("ol"), { id: `film-${name}`, tabIndex: 0, ariaLabel: `Film of ${name}` });
-      films.append(list);
+      films.append(list = element("ol", ""));
+      Object.assign(list, { id: `film-${name}`, tabIndex: 0, ariaLabel: `Film of ${name}` });
     }
     const from = steps.length - 1;
     if (list.children.length > from) [...list.children].slice(from).forEach((old) => old.remove());
@@ -272,14 +277,14 @@ function showStep() {
   const complete = Object.entries(shown).filter(([, steps]) => steps.length > 1);
   for (const [name, steps] of complete) {
     const quality = everything ? "" : `, PSNR in the hole ${psnr(steps).toFixed(1)} dB`;
-    figures.push(figure(canvas(steps.at(-1).picture, SIDE, `${name} decoded${quality}`)));
+    figures.push(figure(canvas(steps.at(-1).picture, PIXELS, `${name} decoded${quality}`)));
   }
   if (complete.length === 2) {
     const [a, b] = complete.map(([, steps]) => steps.at(-1).tokens), differ = a.map((code, i) => code !== b[i]);
     figures.push(figure(framed(complete[1][1].at(-1).picture, differ,
                                `framed: ${differ.filter(Boolean).length} tokens of A and B differ`, false)));
   }
-  if (!everything) figures.push(figure(canvas(now().picture, SIDE, "original")));
+  if (!everything) figures.push(figure(canvas(now().picture, PIXELS, "original")));
   find("#stage").replaceChildren(...figures);
 }
 
@@ -304,13 +309,13 @@ function play() {
 function choose(i) {
   number = i;
   [...find(".pictures").children].forEach((button, at) => button.setAttribute("aria-pressed", at === i));
-  holePad.put("picture", canvas(now().picture, SIDE, "").toDataURL());
+  holePad.put("picture", canvas(now().picture, PIXELS, "").toDataURL());
   update();
 }
 
 function thumbnail(picture, i) {
   const button = Object.assign(document.createElement("button"), { type: "button" });
-  button.append(canvas(picture, SIDE, `picture ${i + 1}`));
+  button.append(canvas(picture, PIXELS, `picture ${i + 1}`));
   button.onclick = () => choose(i);
   find(".pictures").append(button);
 }
@@ -319,10 +324,10 @@ async function takeFile({ target: { files: [file] } }) {
   if (!file) return;
   try {
     const image = await createImageBitmap(file), side = Math.min(image.width, image.height);
-    const pen = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE }).getContext("2d");
+    const pen = Object.assign(document.createElement("canvas"), { width: PIXELS, height: PIXELS }).getContext("2d");
     pen.imageSmoothingQuality = "high";
-    pen.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
-    const picture = [...pen.getImageData(0, 0, SIDE, SIDE).data].filter((_, i) => i % 4 < 3);
+    pen.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, PIXELS, PIXELS);
+    const picture = [...pen.getImageData(0, 0, PIXELS, PIXELS).data].filter((_, i) => i % 4 < 3);
     bank.push({ picture, hole: bank[0].hole });
     thumbnail(picture, bank.length - 1);
     choose(bank.length - 1);
@@ -349,7 +354,7 @@ function link() {
 
 function follow(fragment) {
   const values = new URLSearchParams(fragment);
-  const put = (input, value) => { if (input.type === "checkbox") input.checked = value === "1"; else input.value = value; };
+  const put = (input, value) => (input.type === "checkbox" ? input.checked = value === "1" : input.value = value);
   for (const input of NAMED) if (values.has(input.name)) put(input, values.get(input.name));
   for (const name of ["A", "B"])
     for (const input of panels[name].form.elements) {
@@ -357,7 +362,8 @@ function follow(fragment) {
       if (input.name === "sweetSpot") input.max = panels[name].form.elements.totalIter.value;
       if (value !== null && input.name) put(input, value);
     }
-  const painted = (values.get("painted") ?? "").split(".").map((one) => parseInt(one, 36).toString(2).padStart(32, "0")).join("");
+  const bits = (word) => parseInt(word, 36).toString(2).padStart(32, "0");
+  const painted = (values.get("painted") ?? "").split(".").map(bits).join("");
   if (/^[01]{4096}$/.test(painted)) holePad.put("hole", painted);
   const heights = (values.get("heights") ?? "").split(" ").map(Number);
   if (heights.length === 9 && heights.every((one) => one >= 0 && one <= 1)) chart.put("heights", heights);
@@ -366,15 +372,18 @@ function follow(fragment) {
 
 // ---- beginning
 
-const chart = pad("#chart", curve, { curves: [], editable: false, heights: [1, 0.98, 0.94, 0.86, 0.75, 0.61, 0.44, 0.23, 0] }, update);
-const holePad = pad("#pad", hole, { picture: "", hole: "0".repeat(SIDE * SIDE), brush: 8 }, update);
+const heights = [1, 0.98, 0.94, 0.86, 0.75, 0.61, 0.44, 0.23, 0];
+const chart = pad("#chart", curve, { curves: [], editable: false, heights }, update);
+const holePad = pad("#pad", hole, { picture: "", hole: "0".repeat(PIXELS * PIXELS), brush: 8 }, update);
 for (const name of ["A", "B"]) panels[name] = panel(name);
 find("#scale").append(canvas(colours.flat(), colours.length, "scale of colours"));
 
 function begin({ pictures, holes }) {
-  const size = SIDE * SIDE;
+  const size = PIXELS * PIXELS;
   bank = Array.from({ length: holes.length / size }, (_, i) => ({
-    picture: [...pictures.subarray(3 * size * i, 3 * size * (i + 1))], hole: [...holes.subarray(size * i, size * (i + 1))] }));
+    picture: [...pictures.subarray(3 * size * i, 3 * size * (i + 1))],
+    hole: [...holes.subarray(size * i, size * (i + 1))],
+  }));
   bank.forEach(({ picture }, i) => thumbnail(picture, i));
   document.addEventListener("input", ({ target }) => {
     if (target.name === "step") showStep();
@@ -382,7 +391,7 @@ function begin({ pictures, holes }) {
     else if (target.name !== "file" && target.id !== "link") update();
   });
   scene("file").onchange = takeFile;
-  find("#clear").onclick = () => { holePad.put("hole", "0".repeat(SIDE * SIDE)); update(); };
+  find("#clear").onclick = () => { holePad.put("hole", "0".repeat(PIXELS * PIXELS)); update(); };
   find("#play").onclick = play;
   choose(follow(location.hash.slice(1)));
   onhashchange = () => choose(follow(location.hash.slice(1)));
@@ -390,4 +399,6 @@ function begin({ pictures, holes }) {
 
 worker.postMessage({ weights: text("weights"), wasm: text("wasm") });
 // for the console, and for tests
-globalThis.lab3 = { ask, parse, drawn, remarks, pictures: () => bank, hole: holeNow, setting: (name) => panels[name].read() };
+globalThis.lab3 = {
+  ask, parse, drawn, remarks, pictures: () => bank, hole: holeNow, setting: (name) => panels[name].read(),
+};

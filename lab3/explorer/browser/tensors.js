@@ -38,7 +38,8 @@ export function unpack(bytes) {
       for (let i = 0; i < n; i++) data[i] = HALF[(high[i] << 8) | low[i]];
     } else { // int8: a float32 scale for each row, then the rows
       const scales = new Float32Array(take(4 * shape[0]).slice().buffer), rows = new Int8Array(take(n).slice().buffer);
-      data = Float32Array.from(rows, (value, i) => value * scales[Math.floor((i * shape[0]) / n)]);
+      data = new Float32Array(n);
+      for (let i = 0; i < n; i++) data[i] = rows[i] * scales[Math.floor((i * shape[0]) / n)];
     }
     tensors[name] = { shape, data };
   }

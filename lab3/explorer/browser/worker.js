@@ -2,8 +2,9 @@
 // In: { weights, wasm }, base64; then { id, picture, hole, settings, pictures }: RGB bytes, 64 x 64 truths, a dict of
 // settings, whether each step's prediction is drawn. Out: { ready }; a message for each step, then { id, done }.
 import { decode } from "./decoding.js";
-import { tokenizer, transformer, TOKENS } from "./models.js";
-import { parse, drawn } from "./formula.js";
+import { drawn, parse } from "./formula.js";
+import { tokenizer, transformer } from "./models.js";
+import { TOKENS } from "./sizes.js";
 import { open, unpack } from "./tensors.js";
 
 const SCRATCH = 96 << 20; // bytes for what one picture needs on its way; pages that are not touched cost nothing

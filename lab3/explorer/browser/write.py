@@ -46,8 +46,8 @@ def write_page(path, tokenizer, transformer, data):
     """
     width = transformer.config.dim // transformer.config.heads
     if width % PANEL:
-        raise InputError(f"the page takes transformers with heads of a multiple of {PANEL} channels, not {width}: train "
-                         "one with another dim or other heads.")
+        raise InputError(f"the page takes transformers with heads of a multiple of {PANEL} channels, not {width}: "
+                         "train one with another dim or other heads.")
     script, style = joined("page.js"), "".join((place / name).read_text(encoding="utf-8") for place, name in (
         (HERE, "page.css"), (WEB, "pads.css")))
     colours = (255 * CONFIDENCE(np.linspace(0, 1, 64))[:, :3]).round().astype(int).tolist()
