@@ -211,13 +211,13 @@ async function decodeAll(request) {
   const slider = scene("step");
   slider.max = Math.max(...Object.values(request.settings).map((one) => one.sweetSpot));
   slider.value = slider.max;
+  status("Decoding …");
   try {
     const steps = await ask(request, (step) => {
       (fresh[step.name] ??= []).push(step);
       shown = fresh;
       showFilms();
       showStep();
-      status(`Decoding, step ${step.step} of ${request.settings[step.name].sweetSpot} of ${step.name} …`);
     });
     const own = steps.filter((one) => one.stepMs), mean = own.reduce((sum, one) => sum + one.stepMs, 0) / own.length;
     status(`${hiddenIn(steps[0])} tokens hidden before the first step; decoded in ` +

@@ -13,7 +13,7 @@ let models, newest = 0, encoded = {};
 
 async function start({ weights, wasm }) {
   if (typeof DecompressionStream === "undefined" || !WebAssembly.validate(bytesOf(wasm)))
-    throw new Error("this browser is too old for the page: use Chrome 91, Firefox 113 or Safari 16.4, or a later one.");
+    throw new Error("this browser is too old for the page: use Chrome 97, Firefox 113 or Safari 16.4, or a later one.");
   const stream = new Blob([bytesOf(weights)]).stream().pipeThrough(new DecompressionStream("gzip"));
   const { config, tensors } = unpack(new Uint8Array(await new Response(stream).arrayBuffer()));
   const below = (prefix) => Object.fromEntries(Object.entries(tensors).filter(([name]) => name.startsWith(prefix))

@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 
 from lab3.common.files import InputError, write_text
+from lab3.data.cats import Cats
 from lab3.explorer.filmstrip import CONFIDENCE
 from lab3.explorer.formula import FORMULAS
 
@@ -56,7 +57,7 @@ def write_page(path, tokenizer, transformer, data):
         script=script, script_hash=_hash(script), style=style, style_hash=_hash(style), worker=joined("worker.js"),
         wasm=base64.b64encode((HERE / "matmul.wasm").read_bytes()).decode(),
         weights=base64.b64encode(gzip.compress(packed(tokenizer, transformer, data), mtime=0)).decode(),
-        options=json.dumps({"schedules": SCHEDULES, "colours": colours}))
+        options=json.dumps({"schedules": SCHEDULES, "colours": colours}), credit=isinstance(data, Cats))
     write_text(path, page)
     return len(page.encode())
 
