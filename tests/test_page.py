@@ -261,6 +261,15 @@ def test_an_own_picture_is_taken_and_another_file_refused(chromium, written, cat
     assert page.evaluate("lab3.pictures().at(-1).picture") == cat.flatten().tolist()
 
 
+def test_modules_import_what_exists():
+    for path in HERE.glob("*.js"):
+        for names, other in re.findall(r'^import (?:\{([^}]*)\}|\w+) from "([^"]+)";$', path.read_text(), re.MULTILINE):
+            code = (path.parent / other).read_text()
+            exported = re.findall(r"^export (?:async )?(?:function\*?|const) (\w+)", code, re.MULTILINE)
+            assert set(re.findall(r"\w+", names)) <= set(exported), (path.name, other)
+            assert names or "export default" in code
+
+
 BUILD = """
 require("wabt")().then((wabt) => {
     const made = wabt.parseWat("matmul.wat", require("fs").readFileSync(process.argv[1], "utf8"), { simd: true });
