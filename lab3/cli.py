@@ -101,6 +101,11 @@ def make_parser():
     check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
     _add_work(check, Path("work"))
 
+    page = commands.add_parser("page", parents=[debug], help="the explorer as one HTML file that needs no installation")
+    page.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
+    _add_data(page)
+    page.add_argument("out", type=Path, metavar="OUT.html")
+
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
     fid.add_argument("--features", required=True, help="inception (FID) or lite0 (FD-Lite0, needs no download)")
@@ -275,6 +280,17 @@ def run_sweep(options):
           f"The lowest: {', '.join(f'{name} {value}' for name, value in found.best().items())}.")
 
 
+def run_page(options):
+    from types import SimpleNamespace
+
+    from lab3.exercises.fallbacks import TorchAttention
+    from lab3.explorer.browser.write import write_page
+
+    data = _data(options)
+    size = write_page(options.out, *_models(options, data, SimpleNamespace(MultiHeadAttention=TorchAttention)), data)
+    print(f"{options.out} holds the explorer in {size / 1e6:.1f} MB: open it in a browser. It needs no network.")
+
+
 def run_check(options):
     from lab3.common.files import InputError, clean
     from lab3.exercises.examine import examine
@@ -396,5 +412,5 @@ def _preset(options):
 COMMANDS = {
     "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
     "inpaint": run_inpaint, "generate": run_generate, "report": run_report, "sweep": run_sweep, "check": run_check,
-    "fid": run_fid,
+    "page": run_page, "fid": run_fid,
 }

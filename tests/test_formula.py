@@ -26,12 +26,15 @@ from lab3.explorer.formula import (
     remarks,
 )
 
-
-@pytest.mark.parametrize("text, at_half", [
+# What the formulas here come to, and what is said of them, holds for the page's parser too: see test_page.py.
+SOUND = [
     ("1 - r", 0.5), ("1-r^3", 0.875), ("1 - r**3", 0.875), ("(1 - r)^2", 0.25), ("cos(pi * r / 2)", math.sqrt(0.5)),
     ("1 - r²", 0.75), ("1 − r³", 0.875), ("cos(π · r × 0.5)", math.sqrt(0.5)), ("2 / pi * arccos(r)", 2 / 3),
     ("1 - sqrt(r)", 1 - math.sqrt(0.5)), ("max(0, 1 - 2 * r)", 0.0), ("exp(-r) * e^r", 1.0), ("-r + 1", 0.5),
-    ("2^-1", 0.5), ("-2^2 + 4", 0.0), ("floor(4 * (1 - r)) / 4", 0.5), ("1.5 % 1", 0.5), ("\t1 -\tr ", 0.5)])
+    ("2^-1", 0.5), ("-2^2 + 4", 0.0), ("floor(4 * (1 - r)) / 4", 0.5), ("1.5 % 1", 0.5), ("\t1 -\tr ", 0.5)]
+
+
+@pytest.mark.parametrize("text, at_half", SOUND)
 def test_a_formula_means_what_it_says(text, at_half):
     gamma = parse(text)
     assert gamma(0.5) == pytest.approx(at_half) and isinstance(gamma(0.5), float)
@@ -48,7 +51,7 @@ def test_the_known_schedules_fall_from_1_to_0(name):
     assert remarks(parse(FORMULAS[name])) == []
 
 
-@pytest.mark.parametrize("text, place, said", [
+WRONG = [
     ("", None, "write a formula"), ("   ", None, "write a formula"), ("1 - x", 4, "x is not known"),
     ("1 - r)", 5, "from “)” on"), ("1 -", 3, "missing at its end"), ("2 * (1 - r", 4, "no formula"),
     ("1 - r^^2", 6, "no formula"), ("1 - sin", 4, "brackets"),
@@ -59,7 +62,10 @@ def test_the_known_schedules_fall_from_1_to_0(name):
     ("r < 1", 0, "nothing else"), ("r if r else 1", 0, "nothing else"), ("1 - r^2 + y", 10, "y is not known"),
     ("log(r)", None, "no finite value at r = 0"), ("sqrt(r - 0.5)", None, "no finite value at r = 0"),
     ("(r - 0.5)^0.5", None, "no finite value at r = 0"), ("1 / (1 - r)", None, "no finite value at r = 1"),
-    ("9**9**9", None, "no finite value"), ("10^10^10^10", None, "no finite value")])
+    ("9**9**9", None, "no finite value"), ("10^10^10^10", None, "no finite value")]
+
+
+@pytest.mark.parametrize("text, place, said", WRONG)
 def test_what_is_wrong_is_said_with_its_place(text, place, said):
     with pytest.raises(FormulaError, match=said.replace("*", r"\*").replace(")", r"\)")) as caught:
         parse(text)
@@ -185,11 +191,15 @@ def test_a_drawn_curve_goes_through_its_handles_straight():
             drawn(wrong)
 
 
-@pytest.mark.parametrize("text, said", [
+UNUSUAL = [
     ("1 - r", []), ("0.5 - 0.5 * r", ["begins at 0.50"]), ("2 - 2 * r", ["begins at 2.00"]),
     ("1 - 0.7 * r", ["ends at 0.30"]), ("r", ["begins at 0.00", "ends at 1.00", "rises after r = 0.00"]),
     ("1 - 2 * r", ["ends at -1.00", "negative from r = 0.5"]),
-    ("max(0, 1 - 2 * r)", ["is 0 from r = 0.50 on"]), ("1", ["ends at 1.00"])])
+    ("max(0, 1 - 2 * r)", ["is 0 from r = 0.50 on"]), ("1", ["ends at 1.00"]),
+    ("-r", ["begins at -0.00", "ends at -1.00", "negative from r = 0.01"])]
+
+
+@pytest.mark.parametrize("text, said", UNUSUAL)
 def test_a_schedule_that_does_not_fall_from_1_to_0_is_explained(text, said):
     found = remarks(parse(text))
     assert len(found) == len(said), found

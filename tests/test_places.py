@@ -25,6 +25,7 @@ from jupyter_client.manager import KernelManager
 from packaging.specifiers import SpecifierSet
 
 from grader.export import release
+from lab3.cli import make_parser
 from lab3.exercises.answers import exercise_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -32,8 +33,7 @@ NOTE = (ROOT / "solutions" / "source" / "elsewhere.md").read_text()
 [CODE] = re.findall(r"```\n(.*?)```", NOTE, re.DOTALL)  # what the note says to run
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text() + (ROOT / "lab.mk").read_text(), re.MULTILINE))
 DEVCONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-[WORKFLOW] = (ROOT / ".github" / "workflows").glob("*.yml")
-CI = yaml.safe_load(WORKFLOW.read_text())
+CI, PAGES = (yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text()) for name in ("ci.yml", "pages.yml"))
 STEPS = [step for job in CI["jobs"].values() for step in job["steps"]]
 
 
@@ -154,6 +154,18 @@ def test_the_workflow_names_what_exists():
         if command and (word := shlex.split(command)[0]).startswith(".ci/"):
             assert os.access(ROOT / word, os.X_OK), word
     assert ".ci/run" in [step.get("run") for step in STEPS]
+
+
+def test_the_workflow_for_pages_deploys_what_it_writes():
+    [job] = PAGES["jobs"].values()
+    assert PAGES["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
+    assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["container"]["image"])[1])
+    [install, page] = [step["run"] for step in job["steps"] if "run" in step]
+    assert_make(install)
+    line = shlex.split(page)
+    assert line[:3] == [".venv/bin/python", "-m", "lab3"]
+    [folder] = [step["with"]["path"] for step in job["steps"] if "with" in step]
+    assert make_parser().parse_args(line[3:]).out == Path(folder) / "index.html"
 
 
 def test_shell_scripts_are_right():

@@ -1,0 +1,85 @@
+// Iterative decoding, as notebook 05 describes it, step by step, and the generator of all that is drawn.
+import { CODES, SIDE, TOKENS } from "./sizes.js";
+
+// Uniform numbers in (0, 1), a function of seed and position alone: Wellons' "lowbias32" hash of a counter.
+export function generator(seed) {
+  let position = 0;
+  return () => {
+    let x = (Math.imul(seed, 0x9e3779b9) + position++) | 0;
+    x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);
+    x = Math.imul(x ^ (x >>> 15), 0x735a2d97);
+    return (((x ^ (x >>> 15)) >>> 8) + 0.5) / 2 ** 24;
+  };
+}
+
+const exponential = (uniform) => Math.fround(-Math.log(uniform()));
+
+// When each place comes in Halton's sequence over bases 2 and 3 (lab3.decoding.generate.halton_rank).
+export function haltonRank() {
+  const rank = new Array(TOKENS).fill(-1);
+  const inverse = (i, base) => {
+    let value = 0;
+    for (let scale = 1 / base; i > 0; i = Math.floor(i / base), scale /= base) value += (i % base) * scale;
+    return value;
+  };
+  for (let i = 0, next = 0; next < TOKENS; i++) {
+    const place = Math.floor(inverse(i, 3) * SIDE) * SIDE + Math.floor(inverse(i, 2) * SIDE);
+    if (rank[place] < 0) rank[place] = next++;
+  }
+  return rank;
+}
+
+// The counting rule: how many of n tokens stay hidden after step t (from 0) of a schedule.
+export function stays(gamma, t, totalIter, n, hiddenNow) {
+  const share = t + 1 < totalIter ? gamma((t + 1) / totalIter) : 0;
+  return Math.max(0, Math.min(Math.floor(share * n), hiddenNow - 1));
+}
+
+// Yields a step's { tokens, mask, confidence }: every hidden token predicted, what stays hidden, log p (NaN: known).
+export function* decode(forward, tokens, mask, setting) {
+  const { gamma, totalIter, sweetSpot, temperature, sampling, order, exact, seed } = setting;
+  const all = [...tokens.keys()], n = mask.filter(Boolean).length, uniform = generator(seed), halton = haltonRank();
+  let rows = all;
+  for (let t = 0; t < sweetSpot; t++) {
+    const hidden = all.filter((i) => mask[i]), ratio = (t + 1) / totalIter;
+    const confidence = new Array(TOKENS).fill(NaN), sure = new Map();
+    tokens = [...tokens];
+    if (hidden.length) {
+      const logits = forward(tokens.map((code, i) => (mask[i] ? CODES : code)), rows, hidden);
+      hidden.forEach((place, i) => {
+        const logP = logSoftmax(logits.subarray(i * CODES, (i + 1) * CODES));
+        tokens[place] = choose(logP, sampling === "argmax" ? null : uniform);
+        confidence[place] = logP[tokens[place]];
+      });
+      for (const place of hidden) {
+        const gumbel = -Math.log(Math.max(exponential(uniform), 1e-20));
+        sure.set(place, confidence[place] + temperature * (1 - ratio) * gumbel);
+      }
+    }
+    const stay = stays(gamma, t, totalIter, n, hidden.length);
+    if (order === "random") for (const i of all) sure.set(i, -uniform());
+    else if (order === "halton") for (const i of all) sure.set(i, -halton[i]);
+    const least = [...hidden].sort((a, b) => sure.get(a) - sure.get(b)).slice(0, stay);
+    mask = all.map((i) => least.includes(i));
+    if (!exact) rows = hidden; // known tokens keep their keys and values
+    yield { tokens, mask, confidence };
+  }
+}
+
+function logSoftmax(row) {
+  let most = -Infinity, sum = 0;
+  for (const value of row) if (value > most) most = value;
+  for (const value of row) sum += Math.exp(value - most);
+  const shift = most + Math.log(sum);
+  return row.map((value) => value - shift);
+}
+
+// The likeliest code, or one drawn: the largest of p / exponential noise.
+function choose(logP, uniform) {
+  let best = 0, highest = -Infinity;
+  for (let code = 0; code < CODES; code++) {
+    const value = uniform ? Math.exp(logP[code]) / exponential(uniform) : logP[code];
+    if (value > highest) [best, highest] = [code, value];
+  }
+  return best;
+}
