@@ -22,6 +22,7 @@ import build  # noqa: E402
 from lab3.exercises.answers import link, read_answer  # noqa: E402
 from lab3.exercises.checks import check  # noqa: E402
 from lab3.exercises.table import EXERCISES  # noqa: E402
+from lab3.notebook.lab import USES  # noqa: E402
 
 SOURCES = build.sources()
 NUMBERS = [source.stem[:2] for source in SOURCES]
@@ -122,6 +123,15 @@ def test_compared_outputs_are_tagged(source):
 
 
 @each
+def test_a_notebook_is_told_of_the_earlier_answers_that_it_uses(source):
+    number = source.stem[:2]
+    code = "\n".join(cell.source for cell in build.solved(source).cells if cell.cell_type == "code")
+    earlier = {name for name, one in EXERCISES.items() if one.notebook < number}
+    called = {name for name in earlier if re.search(rf"\b{EXERCISES[name].defines}\(", code)}
+    assert called <= set(USES.get(number, ())) <= earlier
+
+
+@each
 def test_links_lead_somewhere(source):
     for cell in build.solved(source).cells:
         if cell.cell_type == "markdown":
@@ -161,7 +171,7 @@ def test_a_solved_notebook_runs_alone(source, tmp_path):
     notebook = build.solved(source)
     build.execute(notebook, tmp_path, "smoke")
     said = outputs(notebook)
-    assert "stands in" in said and "[FAIL]" not in said
+    assert "is used instead" in said and "[FAIL]" not in said
     assert not any(output.get("name") == "stderr" for cell in notebook.cells for output in cell.get("outputs", []))
 
 

@@ -12,7 +12,19 @@ import torch
 
 from lab3.common.machine import bfloat16_pays
 from lab3.common.paths import ROOT, SHIPPED, TOKENIZER, WEIGHTS
+from lab3.common.progress import in_notebook
 from lab3.training.expected_time import as_words, decoding_seconds, training_seconds
+
+COLOURS = {"[OK]": 32, "[FAIL]": 31, "[TODO]": 33}  # ANSI: green, red, yellow
+
+
+def say(text):
+    """Print a message; in a notebook, a first line that begins with a verdict in the verdict's colour."""
+    first, *others = text.split("\n")
+    colour = COLOURS.get(first.split(" ")[0])
+    if colour and in_notebook() and "LAB3_STATIC" not in os.environ:
+        first = f"\x1b[{colour}m{first}\x1b[0m"
+    print("\n".join([first, *others]))
 
 
 def print_environment(notebook, preset, device, work):
@@ -46,4 +58,4 @@ def print_expected_time(notebook, preset, device, data):
 
 
 def _line(good, text, remedy=""):
-    print(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
+    say(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
