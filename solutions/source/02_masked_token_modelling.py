@@ -338,7 +338,7 @@ print("the mean over no hidden token at all:",
 #   all tokens.
 # * `label_smoothing` means what it means in `F.cross_entropy`, which you may use.
 # * If no token is hidden, the loss is 0 **and has a gradient**: `loss.backward()` must work and leave zeros, never NaN.
-# * The result is a scalar. Under autocast logits can come in bfloat16, which has three digits: take the loss in float32.
+# * The result is a scalar. Under autocast logits can be in bfloat16, which has three digits: the loss is more exact in float32.
 #
 # <details><summary>Hint 1: which axis?</summary>
 #
