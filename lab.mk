@@ -13,8 +13,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
 	@touch $@
 
+# The settings in lab3/notebook/jupyter leave out JupyterLab's news and nbgrader's menus.
 lab: install
-	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks $(JUPYTERLAB)
+	JUPYTER_CONFIG_PATH=lab3/notebook/jupyter $(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(JUPYTERLAB)
 
 explore: install
 	JUPYTER_PATH=lab3/explorer/web $(RUN) -m voila lab3/explorer/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \

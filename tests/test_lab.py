@@ -20,6 +20,7 @@ from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load
 from lab3.notebook import environment
 from lab3.notebook import lab as lab_module
 from lab3.presets import TransformerConfig
+from lab3.training.runs import locked
 
 EARLIER = [name for name, one in EXERCISES.items() if one.notebook < "06"]
 
@@ -367,6 +368,34 @@ def test_training_is_kept_and_goes_on(shell, work, capsys):
     assert "Your answers have changed" not in capsys.readouterr().out
     assert [path for path in work.glob("run-smoke-until-*") if (path / "maskgit.safetensors").is_file()]
     assert again.trained().config == lab.preset.transformer
+
+
+def test_a_training_that_is_stopped_says_so_in_a_line_and_goes_on(shell, work, capsys):
+    lab, calls = lab3.start("04", "smoke", work), []
+    train = lab.answers.train_one_epoch
+
+    def stopped(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*args, **options)
+
+    shell.user_ns.update(lab=lab, train_one_epoch=stopped)
+    capsys.readouterr()
+    shell.run_cell("lab.train()")
+    said = capsys.readouterr().out
+    assert "Traceback" not in said
+    assert "Training stopped. It was last saved after batch 4: run this cell again to go on from there." in said
+    lab.train()
+    assert lab.metrics()[-1]["step"] == 16 and lab.metrics()[0]["step"] == 4
+
+
+def test_two_trainings_never_share_a_folder(shell, work):
+    lab = lab3.start("04", "smoke", work)
+    with locked(lab.run), pytest.raises(InputError, match="another process is training here.*opened twice"):
+        lab.train()
+    with locked(lab.run):
+        """It was given back."""
 
 
 def test_training_without_answers_gives_the_kits_model(shell, tmp_path, capsys):

@@ -300,7 +300,7 @@ class Lab:
         self.missing.pop(name, None)
         if not report.written:
             used = self._replace(name, "not written yet")
-            report = replace(report, message=f"{report.message}; until it is, {used}")
+            report = replace(report, message=f"{report.message}; {used}")
         self.reports[name] = report
 
     def _not_checked(self, name, why):
