@@ -9,7 +9,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lab3 needs Python 3.11 or later; name one with make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Installing lab3 into $(VENV), once: about 2 GB with PyTorch's build for CPUs, some minutes."
+	@$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
 	@touch $@
 

@@ -132,6 +132,22 @@ def test_a_notebook_is_told_of_the_earlier_answers_that_it_uses(source):
 
 
 @each
+def test_numbers_in_texts_come_from_the_run(source):
+    assert build.NOT_PRINTED not in build.text(kept(source, build.SOLUTIONS)), "nothing above prints a text's number"
+
+
+def test_a_text_takes_its_number_from_the_nearest_code_above():
+    v4 = nbformat.v4
+    notebook = v4.new_notebook(cells=[
+        v4.new_code_cell("a", outputs=[v4.new_output("stream", text="loss 1.5\n")]),
+        v4.new_markdown_cell("⟦loss (\\S+)⟧"),
+        v4.new_code_cell("b", outputs=[v4.new_output("stream", text="loss 0.5\n")]),
+        v4.new_markdown_cell("from ⟦loss (\\S+)⟧, ⟦share (\\S+)⟧")])
+    found = [cell.source for cell in build.with_numbers(notebook, notebook).cells]
+    assert found == ["a", "1.5", "b", f"from 0.5, {build.NOT_PRINTED}"]
+
+
+@each
 def test_links_lead_somewhere(source):
     for cell in build.solved(source).cells:
         if cell.cell_type == "markdown":

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
+from matplotlib.figure import Figure
+
 from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
 from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
@@ -269,6 +271,9 @@ class Lab:
         if self._shell is None:
             return
         self._shell.run_line_magic("matplotlib", "inline")
+        pictures = self._shell.display_formatter.formatters["image/png"]
+        draw = pictures.lookup_by_type(Figure)
+        pictures.for_type(Figure, lambda page: (draw(page), {"alt": " ".join(page.get_supxlabel().split())}))
         if _watching is not None:
             self._shell.events.unregister("post_run_cell", _watching)
         _watching = self._after_cell

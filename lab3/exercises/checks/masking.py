@@ -220,6 +220,10 @@ def loss_of_zeros(mvtm_loss):
         ], what="ln 10 = ")
 
 
+PER_ROW = ("a mean of the rows' means, which weighs a token by how few its row hides: that bounds the likelihood, but "
+           "here all hidden tokens count alike")
+
+
 def loss_over_hidden(mvtm_loss):
     """It is the mean over the hidden tokens of the whole batch, or over all tokens where mask is None."""
     mask, targets, heights = row_mask(6, 1, 4, 0), randint(3, 6), torch.linspace(-1, 4, 18).view(3, 6)
@@ -236,8 +240,7 @@ def loss_over_hidden(mvtm_loss):
         (each[mask].sum().item() / 3, "the sum over hidden tokens is divided by the batch size"),
         (each[mask].sum().item(), "the losses are added, not averaged"),
         (each[~mask].mean().item(), "the mask is inverted: True means hidden, and hidden tokens count"),
-        (sum(rows).item() / 2, "a mean of the rows' means: all hidden tokens count alike"),
-        (sum(rows).item() / 3, "a mean of the rows' means: all hidden tokens count alike"),
+        (sum(rows).item() / 2, PER_ROW), (sum(rows).item() / 3, PER_ROW),
         (twice.item(), "a softmax was taken before: cross-entropy takes logits"),
     ], "logits and targets no longer belong together: were axes joined in another order?",
     "the mean over hidden tokens ")
