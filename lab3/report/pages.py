@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from lab3.common.plots import png
 
+SIZE = 10.5  # of text on paper, in points
 DPI = 170  # of figures: sharp on paper, and a page of some megabytes
 
 
@@ -139,7 +140,7 @@ class Drawn:
 
 
 @cache
-def formula(latex, size=10.5):
+def formula(latex):
     """A formula as matplotlib sets it, a subset of LaTeX; None where it is not in that subset."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Page
@@ -147,7 +148,7 @@ def formula(latex, size=10.5):
     from matplotlib.mathtext import MathTextParser
 
     text = f"${' '.join(latex.split())}$"
-    look = FontProperties(size=size, math_fontfamily="stix")
+    look = FontProperties(size=SIZE, math_fontfamily="stix")
     try:
         width, height, depth, _, _ = MathTextParser("path").parse(text, dpi=72, prop=look)
     except ValueError:
@@ -223,8 +224,9 @@ def _tag(drawn, alt, kind="picture"):
     if drawn is None:
         return None
     source = base64.b64encode(drawn.png).decode()
+    unit, size = ("em", SIZE) if kind == "formula" else ("pt", 1)  # a formula is as large as the text around it
     return (f'<img class="{kind}" alt="{escape(alt)}" src="data:image/png;base64,{source}" style="width: '
-            f'{drawn.width:.1f}pt; vertical-align: {-drawn.depth:.1f}pt">')
+            f'{drawn.width / size:.2f}{unit}; vertical-align: {-drawn.depth / size:.2f}{unit}">')
 
 
 def _code_html(text):

@@ -37,6 +37,7 @@ from reportlab.platypus import Table as Grid
 
 from lab3.common.files import content_key
 from lab3.report.pages import (
+    SIZE,
     Code,
     Drawn,
     Figure,
@@ -148,7 +149,7 @@ def _safe(text, font="Text"):
 
 
 def _style(**changes):
-    return ParagraphStyle("", **({"fontName": "Text", "fontSize": 10.5, "leading": 14, "textColor": INK,
+    return ParagraphStyle("", **({"fontName": "Text", "fontSize": SIZE, "leading": 14, "textColor": INK,
                                   "spaceAfter": 6, "linkUnderline": True} | changes))
 
 
