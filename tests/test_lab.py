@@ -10,7 +10,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 import lab3
-from lab3.common import progress
+from lab3.common import plots, progress
 from lab3.common.files import InputError, SaveError, load_tensors, read_json
 from lab3.common.paths import SHIPPED, SOLUTIONS
 from lab3.exercises.answers import answer_file
@@ -219,6 +219,16 @@ def test_status_says_how_far_it_is(shell, work, capsys):
     lab.status()
     said = capsys.readouterr().out
     assert said.count("[OK]") == 10 and "[TODO] mvtm_loss" in said and "10 of 11 right; next: 02 mvtm_loss" in said
+
+
+def test_figures_have_their_caption_as_alternative_text(shell, tmp_path):
+    for _ in range(2):  # the first cell run twice
+        lab3.start("04", "smoke", tmp_path)
+    page = plots.figure(1, 1, "What to see\nin it.")
+    assert "image/png" not in shell.display_formatter.format(page)[0], "nothing is drawn"
+    page.subplots()
+    data, about = shell.display_formatter.format(page)
+    assert about["image/png"] == {"alt": "What to see in it."} and isinstance(data["image/png"], (str, bytes))
 
 
 def test_verdicts_are_coloured_in_a_notebook_alone(monkeypatch, capsys):

@@ -271,9 +271,7 @@ class Lab:
         if self._shell is None:
             return
         self._shell.run_line_magic("matplotlib", "inline")
-        pictures = self._shell.display_formatter.formatters["image/png"]
-        draw = pictures.lookup_by_type(Figure)
-        pictures.for_type(Figure, lambda page: (draw(page), {"alt": " ".join(page.get_supxlabel().split())}))
+        _describe_figures(self._shell.display_formatter.formatters["image/png"])
         if _watching is not None:
             self._shell.events.unregister("post_run_cell", _watching)
         _watching = self._after_cell
@@ -316,6 +314,19 @@ class Lab:
         self.reports[name] = Report(
             name, False, True, f"[FAIL] {name}: {why}, so the answer is not checked and not saved{kept}")
         say(self.reports[name].message)
+
+
+def _describe_figures(formatter):
+    """Give figures that a notebook shows their caption as the alternative text of the picture."""
+    draw = formatter.lookup_by_type(Figure)
+    draw = getattr(draw, "without_text", draw)  # the first cell of a notebook may run twice
+
+    def described(page):
+        drawn = draw(page)  # None where there is nothing in it
+        return drawn and (drawn, {"alt": " ".join(page.get_supxlabel().split())})
+
+    described.without_text = draw
+    formatter.for_type(Figure, described)
 
 
 def _defined_in(code):
