@@ -9,12 +9,14 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lab3 needs Python 3.11 or later; name one with make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Installing lab3 into $(VENV), once: about 2 GB with PyTorch's build for CPUs, some minutes."
+	@$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
 	@touch $@
 
+# The settings in lab3/notebook/jupyter leave out JupyterLab's news and nbgrader's menus.
 lab: install
-	$(RUN) -m jupyterlab --ServerApp.root_dir=notebooks $(JUPYTERLAB)
+	JUPYTER_CONFIG_PATH=lab3/notebook/jupyter $(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(JUPYTERLAB)
 
 explore: install
 	JUPYTER_PATH=lab3/explorer/web $(RUN) -m voila lab3/explorer/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \

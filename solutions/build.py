@@ -1,12 +1,13 @@
-"""Builds everything that students and instructors get from the one source, `solutions/source/NN_name.py`.
+r"""Builds everything that students and instructors get from the one source, `solutions/source/NN_name.py`.
 
 In: jupytext sources with nbgrader's solution markers, and what the first cell of each says of other places to run it,
 `elsewhere.md`. Out: starters in `notebooks/`, the same notebooks solved and run in `solutions/`, the answers alone in
-`solutions/work/`.
+`solutions/work/`. A number that a text takes from the run is written as a pattern, such as ⟦floor +([\d.]+)⟧.
 
-    python solutions/build.py          # all of it; a solved notebook runs again only where its code has changed
-    python solutions/build.py 05 06    # run these again in any case
-    python solutions/build.py --all    # run all again
+    python solutions/build.py           # all of it; a solved notebook runs again only where its code has changed
+    python solutions/build.py 05 06     # run these again in any case
+    python solutions/build.py --all     # run all again
+    python solutions/build.py --no-run  # what can be built without running a notebook
 """
 
 import argparse
@@ -36,6 +37,8 @@ MARKERS = ("### BEGIN SOLUTION", "### END SOLUTION")
 STUB = {"python": "raise NotImplementedError  # your code here"}
 POINTS = 5  # a check, for those who grade with nbgrader
 CHECK = re.compile(r"lab\.check\(\"(\w+)\"\)")
+FROM_RUN = re.compile(r"⟦(.+?)⟧")  # in a text: a pattern whose group is a number that code above has printed
+NOT_PRINTED = "⟦not printed⟧"
 
 
 def sources():
@@ -44,7 +47,42 @@ def sources():
 
 
 def solved(source):
-    """The notebook of a source, answers included, with cell ids and nbgrader's metadata, not run."""
+    """The notebook of a source, answers included, with cell ids and nbgrader's metadata, not run.
+
+    Numbers that its texts take from a run are those of the kept solved notebook.
+    """
+    notebook, kept = _notebook(source), SOLUTIONS / f"{source.stem}.ipynb"
+    return with_numbers(notebook, nbformat.read(kept, as_version=4)) if kept.is_file() else notebook
+
+
+def with_numbers(notebook, ran):
+    """The notebook with the numbers that its texts take from a run: what the nearest code above has printed.
+
+    Args:
+        notebook: its texts hold patterns.
+        ran: the same notebook, run.
+    """
+    notebook, above = copy.deepcopy(notebook), 0
+    printed = ["".join(_printed(output) for output in cell.outputs) for cell in ran.cells if cell.cell_type == "code"]
+    for cell in notebook.cells:
+        above += cell.cell_type == "code"
+        if cell.cell_type == "markdown":
+            cell.source = FROM_RUN.sub(lambda mark: _last_printed(mark[1], printed[:above]), cell.source)
+    return notebook
+
+
+def _last_printed(pattern, printed):
+    found = (re.search(pattern, text, re.MULTILINE) for text in reversed(printed))
+    return next((one[1] for one in found if one), NOT_PRINTED)
+
+
+def _printed(output):
+    """The text of a cell's output."""
+    return output.get("text") or output.get("data", {}).get("text/markdown", "")
+
+
+def _notebook(source):
+    """The notebook of a source, with patterns in place of numbers from a run."""
     notebook = jupytext.read(source)
     notebook.cells[0].source += f"\n\n{(source.parent / 'elsewhere.md').read_text(encoding='utf-8').rstrip()}"
     notebook.metadata = {
@@ -132,11 +170,16 @@ def text(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
-def build(again=()):
-    """Build everything; `again` holds numbers of notebooks to run in any case."""
-    found, notebooks = {}, {source: solved(source) for source in sources()}
+def build(again=(), may_run=True):
+    """Build everything.
+
+    Args:
+        again: numbers of notebooks to run in any case.
+        may_run: False keeps a solved notebook as it is where it would have to run, and says so.
+    """
+    found, notebooks = {}, {source: _notebook(source) for source in sources()}
     for source, notebook in notebooks.items():
-        write_text(STARTERS / f"{source.stem}.ipynb", text(starter(notebook)))
+        write_text(STARTERS / f"{source.stem}.ipynb", text(starter(solved(source))))
         found |= answers(notebook)
     assert found.keys() == EXERCISES.keys(), found.keys() ^ EXERCISES.keys()
     for name, answer in found.items():
@@ -144,9 +187,16 @@ def build(again=()):
     for source, notebook in notebooks.items():
         path = SOLUTIONS / f"{source.stem}.ipynb"
         if source.stem[:2] in again or not (path.is_file() and _take_outputs(notebook, path)):
+            if not may_run:
+                print(f"{path.relative_to(ROOT)}: has to run", flush=True)
+                continue
             notebook = run(notebook, SCRATCH)
             print(f"{path.relative_to(ROOT)}: {notebook.metadata.lab3.seconds} s", flush=True)
-        write_text(path, text(notebook))
+        numbered = with_numbers(notebook, notebook)
+        write_text(path, text(numbered))
+        write_text(STARTERS / f"{source.stem}.ipynb", text(starter(solved(source))))
+        if NOT_PRINTED in text(numbered):
+            print(f"{source.relative_to(ROOT)}: a text takes a number that nothing above it has printed", flush=True)
 
 
 def _take_outputs(notebook, path):
@@ -165,5 +215,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks to run again in any case")
     parser.add_argument("--all", action="store_true", help="run all again")
+    parser.add_argument("--no-run", action="store_true", help="build only what needs no run")
     options = parser.parse_args()
-    build([source.stem[:2] for source in sources()] if options.all else options.numbers)
+    build([source.stem[:2] for source in sources()] if options.all else options.numbers, not options.no_run)

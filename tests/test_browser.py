@@ -60,13 +60,14 @@ def test_a_student_answers_01_and_finds_the_answer_in_02(jupyter, page, theme):
     outputs = page.locator(".jp-OutputArea-output")
     expect(outputs.filter(has_text="[TODO] multi_head_attention: not written yet").first).to_be_visible()
     assert not (home / "work" / "multi_head_attention.py").exists()
+    red = page.locator('[data-mime-type="application/vnd.jupyter.stderr"]')
+    expect(red).to_contain_text("[TODO] multi_head_attention")  # the check has stopped the run
 
     type_answer(page, "multi_head_attention", reference("multi_head_attention"))
     run_all(page)
     expect(outputs.filter(has_text="[OK]   multi_head_attention")).to_be_visible()
     expect(page.locator(".jp-OutputArea-output img")).to_have_count(3)  # scale, attention maps, what goes wrong
     assert (home / "work" / "multi_head_attention.py").read_text().endswith(reference("multi_head_attention") + "\n")
-    red = page.locator('[data-mime-type="application/vnd.jupyter.stderr"]')
     expect(red).to_have_count(1)
     expect(red).to_contain_text("NotImplementedError")  # of the practice at the end, which is not written
     assert cut_off(page) == []

@@ -374,7 +374,7 @@ MISTAKES = [
     (ATTENTION, "checkpoints no longer fit", (
         "        self.num_heads = num_heads", "        self.num_heads = num_heads\n"
         "        self.register_buffer('scale', torch.ones(1))")),
-    (ATTENTION, "without a look at its value", ("        if dim % num_heads:", "        if False:")),
+    (ATTENTION, "the value of dim or num_heads is not checked", ("        if dim % num_heads:", "        if False:")),
 
     (MASK, "one ratio was drawn for the whole batch", (
         RATIO_ROWS, RATIO_ROWS.replace("batch", "1") + ".expand(batch)")),
@@ -397,8 +397,8 @@ MISTAKES = [
     (MASK, "as if it were one number", ("    ratio = ratio.expand(batch)[:, None]",
                                         "    assert 0 <= float(ratio) <= 1\n"
                                         "    ratio = ratio.expand(batch)[:, None]")),
-    (MASK, "prob_type is used without a look", ('if prob_type not in ("topk", "bernoulli"):', "if False:")),
-    (MASK, "ratio is used without a look", ("if not ((ratio >= 0) & (ratio <= 1)).all():", "if False:")),
+    (MASK, "the value of prob_type is not checked", ('if prob_type not in ("topk", "bernoulli"):', "if False:")),
+    (MASK, "the value of ratio is not checked", ("if not ((ratio >= 0) & (ratio <= 1)).all():", "if False:")),
     (MASK, r"(?s)the mask of type torch.bool.*torch.int64", ("return rank < n_hidden",
                                                              "return (rank < n_hidden).long()")),
     (MASK, r"(?s)NameError.*an answer's cell must hold the helpers", (".clamp(min=1)", ".clamp(min=lowest)")),
@@ -456,7 +456,7 @@ MISTAKES = [
     (OPTIMIZER, r"got       \(0.9, 0.999\)", (", betas=(0.9, 0.95)", "")),
     (OPTIMIZER, r"(?s)ZeroDivisionError.*a number that may be 0", ("if s < warmup_steps:", "if s / warmup_steps < 1:")),
     (OPTIMIZER, r"expected  AdamW\s+got       Adam", ("AdamW(", "Adam(")),
-    (OPTIMIZER, "total_steps is used without a look", ("if total_steps < 1:", "if False:"),
+    (OPTIMIZER, "the value of total_steps is not checked", ("if total_steps < 1:", "if False:"),
      ("if not 0 <= warmup_steps <= total_steps:", "if False:")),
 
     (TRAIN, "stepped once an epoch: warm-up is then counted in epochs", (
@@ -518,7 +518,7 @@ MISTAKES = [
     (GAMMA, "square is of the ratio", ("1 - r**2", "(1 - r)**2")),
     (GAMMA, "numpy has the same function", ("np.cos(np.pi * r / 2)", "math.cos(np.pi * r / 2)")),
     (GAMMA, "not its value", ("return schedules[mode]", "return schedules[mode](0.5)")),
-    (GAMMA, "mode is used without a look", ("if mode not in schedules:", "if False:"),
+    (GAMMA, "the value of mode is not checked", ("if mode not in schedules:", "if False:"),
      ("schedules[mode]", "schedules.get(mode, schedules['cosine'])")),
     (GAMMA, r"mode='linear'", ('mode="cosine"', 'mode="linear"')),
 
@@ -567,14 +567,14 @@ MISTAKES = [
      ("(rank < stay[:, None]) & mask", "(rank < stay[:, None])")),
     (STEP, "inverted: True means hidden", ("masked_fill(mask, mask_token_id)", "masked_fill(~mask, mask_token_id)")),
     (STEP, "go in without the mask", ("z_indices.masked_fill(mask, mask_token_id)", "z_indices")),
-    (STEP, "hidden places keep what stood there", ("    z_predict[mask] = chosen\n", "")),
+    (STEP, "hidden places keep what was there", ("    z_predict[mask] = chosen\n", "")),
     (STEP, "z_indices was changed in place", ("z_predict = z_indices.clone()", "z_predict = z_indices")),
     (STEP, "not logits, logarithms", ("torch.multinomial(log_p.exp()", "torch.multinomial(log_p")),
     (STEP, "made without the generator", (".exponential_(generator=generator)", ".exponential_()")),
     (STEP, "used as if it were one number", ("    stay = torch.minimum(stay, hidden_now - 1).clamp(min=0)\n", (
         "    if stay > hidden_now - 1:\n        stay = hidden_now - 1\n"))),
-    (STEP, "ratio is used without a look", ("if not 0 < ratio <= 1:", "if False:")),
-    (STEP, "sampling is used without a look", ('if sampling not in ("categorical", "argmax"):', "if False:")),
+    (STEP, "the value of ratio is not checked", ("if not 0 < ratio <= 1:", "if False:")),
+    (STEP, "the value of sampling is not checked", ('if sampling not in ("categorical", "argmax"):', "if False:")),
 
     (DECODE, "tokens change between steps: carry tokens", ("        history.append", (
         "        z = torch.where(mask, z, (z + 1) % 10)\n        history.append"))),
@@ -589,7 +589,7 @@ MISTAKES = [
     (DECODE, "squeezed into sweet_spot", ("(t + 1) / total_iter", "(t + 1) / steps")),
     (DECODE, "must take the last prediction", ("return z, history",
                                                "return z.masked_fill(mask, mask_token_id), history")),
-    (DECODE, "start is no step", ("z, history = z_indices, []", "z, history = z_indices, [(z_indices, mask)]")),
+    (DECODE, "start is not a step", ("z, history = z_indices, []", "z, history = z_indices, [(z_indices, mask)]")),
     (DECODE, "when nothing is left to hide", ("        z, mask = inpainting(",
                                               "        if not mask.any():\n            break\n"
                                               "        z, mask = inpainting(")),
@@ -599,10 +599,10 @@ MISTAKES = [
     (DECODE, "mask tells what is hidden", ("n_hidden = mask.sum(dim=1)", "mask = z_indices == -1\n    "
                                            "n_hidden = mask.sum(dim=1)")),
     (DECODE, "made without the generator", ("generator=generator)", "generator=None)")),
-    (DECODE, "total_iter is used without a look", ("if total_iter < 1:", "if False:"),
+    (DECODE, "the value of total_iter is not checked", ("if total_iter < 1:", "if False:"),
      ("if not 1 <= steps <= total_iter:", "if False:")),
-    (DECODE, "sweet_spot is used without a look", ("if not 1 <= steps <= total_iter:", "if False:")),
-    (DECODE, "sampling is used without a look", (
+    (DECODE, "the value of sweet_spot is not checked", ("if not 1 <= steps <= total_iter:", "if False:")),
+    (DECODE, "the value of sampling is not checked", (
         "sampling=sampling", "sampling='argmax' if sampling == 'argmax' else 'categorical'")),
     (DECODE, "in each entry of history", ("history.append((z, mask))", "history.append(z)")),
 
@@ -645,6 +645,62 @@ def test_mistakes_are_named(exercise, reason, changes):
     assert lines[0].startswith(f"[FAIL] {exercise}: ") and 3 <= len(lines) <= 5 and "!" not in report.message
     assert [line[:17].split()[0] for line in lines[1:3]] == ["expected", "got"]
     assert max(map(len, lines)) < 240, report.message
+
+
+NOT_CARRIED = ("            transformer, z, mask,", "            transformer, z_indices, mask,")
+GUMBEL = "-noise.clamp(min=1e-20).log()"
+DRAW = "torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]"
+
+CAUSES = [  # mistakes that resemble others: exercise, the true cause, replacements
+    (ATTENTION, "the input is added to the output", ("return self.output(mixed)", "return x + self.output(mixed)")),
+    (ATTENTION, "the input is added to the output", ("return self.output(mixed)", "return self.output(x + mixed)")),
+    (ATTENTION, "another exception: raise a ValueError", (
+        "        if dim % num_heads:", "        assert dim % num_heads == 0\n        if False:")),
+    (MASK, "rounded to float32 before it becomes float64", (
+        "torch.as_tensor(ratio, dtype=torch.float64, device=device)", "torch.as_tensor(ratio).double()")),
+    (MASK, "another exception: raise a ValueError", (
+        "if not ((ratio >= 0) & (ratio <= 1)).all():", "assert ((ratio >= 0) & (ratio <= 1)).all()\n    if False:")),
+    (GAMMA, "another exception: raise a ValueError", ("    if mode not in schedules:", "    assert mode in schedules\n"
+                                                     "    if False:")),
+    (GAMMA, "value of mode is not checked before it is used", ("    if mode not in schedules:", "    if False:")),
+    (GAMMA, "gamma rises", ("np.cos(np.pi * r / 2)", "r")),
+    (TRAIN, "one tensor .* without labels", ("for z_indices in loader:", "for z_indices, _ in loader:")),
+    (TRAIN, "one tensor .* without labels", (
+        "for z_indices in loader:", "for n, (z_indices, _) in enumerate(loader):")),
+    (EVAL, "one tensor .* without labels", (
+        "            for z_indices in loader:\n",
+        "            for batch in loader:\n                z_indices, _ = batch\n")),
+    (STEP, "log gives NaN.*minus missing", (GUMBEL, "(-noise).log()")),
+    (STEP, "a softmax is taken of a softmax", (
+        ".float().log_softmax(dim=-1)", ".float().softmax(-1).log_softmax(-1)")),
+    (STEP, "changes the draw of the tokens", (DRAW, DRAW.replace("log_p", "(choice_temperature * log_p)"))),
+    (STEP, "changes the draw of the tokens", (
+        DRAW, DRAW.replace("log_p", "(log_p / choice_temperature).log_softmax(-1)"))),
+    (STEP, "changes the draw of the tokens", (
+        DRAW, "(log_p - choice_temperature * torch.empty_like(log_p).exponential_().log()).argmax(dim=-1)")),
+    (DECODE, "progress is counted from 0", ("(t + 1) / total_iter", "t / total_iter")),
+    (DECODE, "one step too many", ("for t in range(steps)", "for t in range(steps + 1)")),
+    (DECODE, "one step too many", ("for t in range(steps)", "for t in range(steps + 1)"),
+     ("(t + 1) / total_iter", "min(1.0, (t + 1) / total_iter)")),
+    (DECODE, "what a step revealed must be handed on", NOT_CARRIED),
+    (DECODE, "n_hidden is one number for the whole batch", ("n_hidden = mask.sum(dim=1)", "n_hidden = mask.sum()")),
+]
+
+
+@pytest.mark.parametrize("exercise, reason, changes", [(one, two, rest) for one, two, *rest in CAUSES],
+                         ids=[f"{number}-{one}-{two}" for number, (one, two, *_) in enumerate(CAUSES)])
+def test_the_true_cause_is_named(exercise, reason, changes):
+    report = check(exercise, run(exercise, changed(exercise, *changes)))
+    assert not report.passed and re.search(f"likely .*{reason}", report.message), report.message
+    no_answer_in(report.message, exercise)
+
+
+def test_code_that_ends_in_the_stubs_line_is_told_so():
+    text = changed(GAMMA, ("    return schedules[mode]", "    raise NotImplementedError  # your code here"))
+    report = check(GAMMA, run(GAMMA, text))
+    assert not report.written and re.fullmatch(
+        r"\[TODO\] gamma_func: line \d+ of gamma_func: raise NotImplementedError .*is still reached: delete it.*",
+        report.message)
 
 
 def test_the_table_of_mistakes_is_long_and_has_every_exercise():
@@ -727,7 +783,7 @@ def test_decoding_with_a_wrong_inpainting_says_so():
     wrong = run(STEP, changed(STEP, ("    stay = torch.minimum(stay, hidden_now - 1).clamp(min=0)\n", ""),
                                     ("torch.floor(", "torch.ceil(")))["inpainting"]
     report = check(DECODE, run(DECODE, TEXTS[DECODE], inpainting=wrong))
-    assert "mend inpainting first" in report.message and "[FAIL] inpainting" in report.message
+    assert "fix inpainting first" in report.message and "[FAIL] inpainting" in report.message
 
 
 def test_decoding_without_inpainting_says_so():

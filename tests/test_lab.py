@@ -10,15 +10,17 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 import lab3
-from lab3.common import progress
+from lab3.common import plots, progress
 from lab3.common.files import InputError, SaveError, load_tensors, read_json
 from lab3.common.paths import SHIPPED, SOLUTIONS
 from lab3.exercises.answers import answer_file
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention, all_at_once, straight_line
 from lab3.exercises.table import EXERCISES
 from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, load_transformer
+from lab3.notebook import environment
 from lab3.notebook import lab as lab_module
 from lab3.presets import TransformerConfig
+from lab3.training.runs import locked
 
 EARLIER = [name for name, one in EXERCISES.items() if one.notebook < "06"]
 
@@ -67,7 +69,8 @@ def test_start_says_what_it_finds(shell, tmp_path, capsys):
     lab = lab3.start("01", "smoke", tmp_path / "new" / "work")
     said = capsys.readouterr().out
     assert "preset smoke" in said and "FAIL" not in said and "PyTorch" in said
-    assert lab.preset.name == "smoke" and lab.work.is_dir() and not lab.missing
+    assert "0 of 11 right; next: 01 multi_head_attention" in said and "TODO" not in said
+    assert lab.preset.name == "smoke" and lab.work.is_dir() and list(lab.missing) == ["multi_head_attention"]
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -112,14 +115,128 @@ def test_an_answer_is_saved_and_checked_once_when_its_cell_runs(shell, tmp_path,
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("above", ["# | exercise: gamma_func\n", "%%time\n#|exercise: gamma_func\n"])
-def test_a_marker_counts_as_formatters_write_it_and_below_a_magic(shell, tmp_path, capsys, above):
-    lab3.start("04", "smoke", tmp_path)
+@pytest.mark.parametrize("above", [
+    "# | exercise: gamma_func\n", "%%time\n#|exercise: gamma_func\n", "import itertools\n#| exercise: gamma_func\n"])
+def test_a_marker_counts_as_formatters_write_it_and_below_other_lines(shell, tmp_path, capsys, above):
+    lab = lab3.start("04", "smoke", tmp_path)
     shell.run_cell("import numpy as np")
     shell.run_cell(above + cell("gamma_func").partition("\n")[2])
     assert "[OK]   gamma_func" in capsys.readouterr().out
     saved = (tmp_path / "gamma_func.py").read_text()
     assert "\n#| exercise: gamma_func\n" in saved and "%%time" not in saved
+    shell.run_cell(above + "def gamma_func(mode='cosine'):\n    return lambda r: r\n")
+    assert "[FAIL] gamma_func" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match="gamma rises"):
+        lab.check("gamma_func")
+
+
+SLIPS = {  # a cell, and what the student is told of it
+    "a SyntaxError": ("#| exercise: gamma_func\ndef gamma_func(mode:", "stopped with SyntaxError"),
+    "a SyntaxError below a magic": ("%%time\n#| exercise: gamma_func\ndef gamma_func(:", "stopped with SyntaxError"),
+    "an exception at the end": (cell("gamma_func") + "\ngamma_func('cube')", "stopped with ValueError"),
+    "an interrupt": (cell("gamma_func") + "\nraise KeyboardInterrupt", "stopped with KeyboardInterrupt"),
+    "no marker": (cell("gamma_func").partition("\n")[2], "lacks the line  #| exercise: gamma_func"),
+    "a marker with a slip": (cell("gamma_func").replace("exercise", "exercice", 1), "lacks the line"),
+    "another value": ("gamma_func = lambda mode: None", "lacks the line"),
+}
+
+
+@pytest.mark.parametrize("first", ["right", "wrong"])
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_cell_that_is_not_checked_ends_an_earlier_report(shell, tmp_path, capsys, slip, first):
+    lab, (text, told) = lab3.start("04", "smoke", tmp_path), SLIPS[slip]
+    shell.run_cell("import numpy as np")
+    shell.run_cell(cell("gamma_func") if first == "right" else cell("gamma_func").replace("1 - r,", "r,"))
+    saved = (tmp_path / "gamma_func.py").read_text()
+    capsys.readouterr()
+    shell.run_cell(text)
+    said = capsys.readouterr().out
+    assert "[OK]" not in said, said
+    assert re.search(rf"\[FAIL\] gamma_func: this cell {re.escape(told)}.*not checked", said), said
+    assert (tmp_path / "gamma_func.py").read_text() == saved and "still the earlier answer" in said
+    with pytest.raises(AssertionError, match=re.escape(told)):
+        lab.check("gamma_func")
+    shell.run_cell(cell("gamma_func"))
+    lab.check("gamma_func")
+
+
+def test_cells_that_define_other_names_say_nothing(shell, tmp_path, capsys):
+    lab3.start("04", "smoke", tmp_path)
+    capsys.readouterr()
+    shell.run_cell("def helper():\n    gamma_func = 1\n\n%timeit -n1 -r1 helper()")
+    assert "gamma_func" not in capsys.readouterr().out
+
+
+def test_what_an_exercise_cell_prints_comes_once(shell, tmp_path, capsys):
+    lab3.start("04", "smoke", tmp_path)
+    shell.run_cell(cell("gamma_func") + "\nprint('hello')")
+    assert capsys.readouterr().out.count("hello") == 1
+
+
+def test_a_right_answer_is_not_lost_to_a_wrong_one(shell, work, capsys):
+    """Such as that of a copy of the notebook, in another kernel."""
+    lab3.start("04", "smoke", work)
+    wrong = "#| exercise: gamma_func\ndef gamma_func(mode='cosine'):\n    return lambda r: r\n"
+    for _ in range(2):
+        shell.run_cell(wrong)
+    assert capsys.readouterr().out.count("work/earlier/gamma_func.py") == 1
+    assert (work / "gamma_func.py").read_text() == answer_file(wrong)
+    assert (work / "earlier" / "gamma_func.py").read_text() == reference("gamma_func")
+
+
+def test_saved_answers_of_the_notebook_itself_are_used(shell, work, capsys):
+    lab = lab3.start("01", "smoke", work)
+    assert "[OK]   multi_head_attention (notebook 01): yours\n       11 of 11 right\n" in capsys.readouterr().out
+    assert shell.user_ns["MultiHeadAttention"].__module__ == "lab3_answers.multi_head_attention"
+    assert lab.label("multi_head_attention", "your attention") == "your attention"
+    assert "sample_mask" not in shell.user_ns, "no answers of later notebooks"
+
+
+def test_an_exercise_that_is_not_written_does_not_block_its_own_notebook(shell, tmp_path, capsys):
+    lab = lab3.start("01", "smoke", tmp_path)
+    shell.run_cell("from torch import nn\n#| exercise: multi_head_attention\nclass MultiHeadAttention(nn.Module):\n"
+                   "    def __init__(self, dim=768, num_heads=16, attn_drop=0.1):\n        raise NotImplementedError")
+    assert re.search(r"not written yet.*PyTorch's own attention is used instead", capsys.readouterr().out)
+    assert lab.shipped().layers and lab.label("multi_head_attention", "your attention") == "PyTorch's own attention"
+    with pytest.raises(NotImplementedError):
+        lab.check("multi_head_attention")
+
+
+def test_the_fallback_attention_shows_its_weights_to_a_hook():
+    torch.manual_seed(0)
+    attention, kept = TorchAttention(24, 3, 0.1).eval(), []
+    attention.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    x = torch.randn(2, 5, 24)
+    q, k = (layer(x).view(2, 5, 3, 8).transpose(1, 2) for layer in (attention.query, attention.key))
+    attention(x)
+    torch.testing.assert_close(kept[0], (q @ k.mT / 8**0.5).softmax(dim=-1))
+
+
+def test_status_says_how_far_it_is(shell, work, capsys):
+    (work / "mvtm_loss.py").unlink()
+    lab = lab3.start("03", "smoke", work)
+    assert "       10 of 11 right; next: 02 mvtm_loss\n" in capsys.readouterr().out
+    lab.status()
+    said = capsys.readouterr().out
+    assert said.count("[OK]") == 10 and "[TODO] mvtm_loss" in said and "10 of 11 right; next: 02 mvtm_loss" in said
+
+
+def test_figures_have_their_caption_as_alternative_text(shell, tmp_path):
+    for _ in range(2):  # the first cell run twice
+        lab3.start("04", "smoke", tmp_path)
+    page = plots.figure(1, 1, "What to see\nin it.")
+    assert "image/png" not in shell.display_formatter.format(page)[0], "nothing is drawn"
+    page.subplots()
+    data, about = shell.display_formatter.format(page)
+    assert about["image/png"] == {"alt": "What to see in it."} and isinstance(data["image/png"], (str, bytes))
+
+
+def test_verdicts_are_coloured_in_a_notebook_alone(monkeypatch, capsys):
+    environment.say("[OK]   one\ntwo")
+    monkeypatch.setattr(environment, "in_notebook", lambda: True)
+    monkeypatch.delenv("LAB3_STATIC", raising=False)
+    environment.say("[FAIL] one\ntwo")
+    assert capsys.readouterr().out == "[OK]   one\ntwo\n\x1b[31m[FAIL] one\x1b[0m\ntwo\n"
 
 
 def test_a_wrong_answer_is_told_and_kept(shell, tmp_path, capsys):
@@ -195,9 +312,9 @@ def test_an_unknown_exercise_is_named(shell, tmp_path, capsys):
 def test_missing_answers_are_replaced_or_explained(shell, tmp_path, capsys):
     lab = lab3.start("06", "smoke", tmp_path)
     said = capsys.readouterr().out
-    for name in EARLIER:
-        assert re.search(rf"\[TODO\] {name} \(notebook \d\d\): not there yet; .+ stands in", said)
-    assert set(lab.missing) == set(EARLIER)
+    told = re.findall(r"\[TODO\] (\w+) \(notebook \d\d\): not there yet; .+ is used instead", said)
+    assert tuple(told) == lab_module.USES["06"] and said.count("[TODO]") == len(told), "told of those it uses alone"
+    assert set(lab.missing) == {*EARLIER, "frechet_distance"}
     for name, (answer, _) in FALLBACKS.items():
         assert shell.user_ns[EXERCISES[name].defines] is answer
     with pytest.raises(NotImplementedError, match="sample_mask of notebook 02"):
@@ -222,7 +339,8 @@ def test_a_broken_answer_never_stops_a_later_notebook(shell, work, capsys, monke
     monkeypatch.setattr("lab3.exercises.examine.CHECK_LIMIT", 3)
     (work / "gamma_func.py").write_bytes(text if isinstance(text, bytes) else text.encode())
     lab = lab3.start("05", "smoke", work)
-    assert "[FAIL] gamma_func (notebook 04): fails its check; a straight line stands in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "[FAIL] gamma_func (notebook 04): fails its check; a straight line is used instead" in said
     assert list(lab.missing) == ["gamma_func"] and lab.answers.gamma_func is straight_line
     assert (work / "gamma_func.py").is_file(), "what the student wrote is not lost"
 
@@ -262,10 +380,38 @@ def test_training_is_kept_and_goes_on(shell, work, capsys):
     assert again.trained().config == lab.preset.transformer
 
 
+def test_a_training_that_is_stopped_says_so_in_a_line_and_goes_on(shell, work, capsys):
+    lab, calls = lab3.start("04", "smoke", work), []
+    train = lab.answers.train_one_epoch
+
+    def stopped(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*args, **options)
+
+    shell.user_ns.update(lab=lab, train_one_epoch=stopped)
+    capsys.readouterr()
+    shell.run_cell("lab.train()")
+    said = capsys.readouterr().out
+    assert "Traceback" not in said
+    assert "Training stopped. It was last saved after batch 4: run this cell again to go on from there." in said
+    lab.train()
+    assert lab.metrics()[-1]["step"] == 16 and lab.metrics()[0]["step"] == 4
+
+
+def test_two_trainings_never_share_a_folder(shell, work):
+    lab = lab3.start("04", "smoke", work)
+    with locked(lab.run), pytest.raises(InputError, match="another process is training here.*opened twice"):
+        lab.train()
+    with locked(lab.run):
+        """It was given back."""
+
+
 def test_training_without_answers_gives_the_kits_model(shell, tmp_path, capsys):
     lab = lab3.start("03", "smoke", tmp_path)
     transformer = lab.train()
-    assert re.search("Training needs sample_mask, masked_forward, mvtm_loss", capsys.readouterr().out)
+    assert "Training needs sample_mask, masked_forward, mvtm_loss, configure_optimizers" in capsys.readouterr().out
     assert transformer.config == lab.shipped().config
     assert lab.metrics()[-1]["val_loss"] < 1 and lab.milestones() == {}
     assert lab.trained().config == lab.shipped().config

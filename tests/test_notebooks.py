@@ -22,6 +22,7 @@ import build  # noqa: E402
 from lab3.exercises.answers import link, read_answer  # noqa: E402
 from lab3.exercises.checks import check  # noqa: E402
 from lab3.exercises.table import EXERCISES  # noqa: E402
+from lab3.notebook.lab import USES  # noqa: E402
 
 SOURCES = build.sources()
 NUMBERS = [source.stem[:2] for source in SOURCES]
@@ -122,6 +123,31 @@ def test_compared_outputs_are_tagged(source):
 
 
 @each
+def test_a_notebook_is_told_of_the_earlier_answers_that_it_uses(source):
+    number = source.stem[:2]
+    code = "\n".join(cell.source for cell in build.solved(source).cells if cell.cell_type == "code")
+    earlier = {name for name, one in EXERCISES.items() if one.notebook < number}
+    called = {name for name in earlier if re.search(rf"\b{EXERCISES[name].defines}\(", code)}
+    assert called <= set(USES.get(number, ())) <= earlier
+
+
+@each
+def test_numbers_in_texts_come_from_the_run(source):
+    assert build.NOT_PRINTED not in build.text(kept(source, build.SOLUTIONS)), "nothing above prints a text's number"
+
+
+def test_a_text_takes_its_number_from_the_nearest_code_above():
+    v4 = nbformat.v4
+    notebook = v4.new_notebook(cells=[
+        v4.new_code_cell("a", outputs=[v4.new_output("stream", text="loss 1.5\n")]),
+        v4.new_markdown_cell("⟦loss (\\S+)⟧"),
+        v4.new_code_cell("b", outputs=[v4.new_output("stream", text="loss 0.5\n")]),
+        v4.new_markdown_cell("from ⟦loss (\\S+)⟧, ⟦share (\\S+)⟧")])
+    found = [cell.source for cell in build.with_numbers(notebook, notebook).cells]
+    assert found == ["a", "1.5", "b", f"from 0.5, {build.NOT_PRINTED}"]
+
+
+@each
 def test_links_lead_somewhere(source):
     for cell in build.solved(source).cells:
         if cell.cell_type == "markdown":
@@ -161,7 +187,7 @@ def test_a_solved_notebook_runs_alone(source, tmp_path):
     notebook = build.solved(source)
     build.execute(notebook, tmp_path, "smoke")
     said = outputs(notebook)
-    assert "stands in" in said and "[FAIL]" not in said
+    assert "is used instead" in said and "[FAIL]" not in said
     assert not any(output.get("name") == "stderr" for cell in notebook.cells for output in cell.get("outputs", []))
 
 

@@ -100,7 +100,7 @@ def test_the_image_starts_jupyterlab_for_the_outside():
     done = subprocess.run([*command[:1], "-n", *command[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     started = done.stdout.splitlines()[-1]
-    assert "-m jupyterlab --ServerApp.root_dir=notebooks" in started and "--ServerApp.ip=0.0.0.0" in started
+    assert "--ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --ServerApp.ip=0.0.0.0" in started
     assert "token" not in started.lower(), "only who sees the log comes in"
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pypdf
 import pytest
+from PIL import Image
 
 from lab3 import cli
 from lab3.common.files import read_json
@@ -250,6 +251,52 @@ def test_blocks_are_numbered():
     blocks = [Heading("a"), Heading("b", 2), Heading("c", 3), Table((), (("x", "y"),)), Heading("d"), Heading("e", 2),
               Table((), (("x", "y"),), "caption")]
     assert [number for number, _ in numbered(blocks)] == ["1", "1.1", "", "", "2", "2.1", "Table 1"]
+
+
+TEXT = r"""Scores are divided by $\sqrt{d}$, and it costs $5.
+
+$$D = |\mu_1 - \mu_2|^2 + \mathrm{tr}(\Sigma_1)$$
+
+| setting | distance |
+|---|---|
+| cosine, $T = 8$ | **38** |
+
+The loss: ![my curve](curve.png) See also ![](gone.png), ![](../secret.png), ![](https://example.org/x.png) and
+$\unknown{x}$.
+
+```python
+print("code")
+```
+"""
+
+
+def test_a_text_shows_formulas_tables_and_pictures_of_its_folder(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    for path, colour in ((work / "curve.png", "red"), (tmp_path / "secret.png", "blue")):
+        Image.new("RGB", (120, 60), colour).save(path)
+    blocks = [Text(TEXT, work)]
+    page, paper = html(blocks, "t"), pdf(blocks, "t")
+    assert page.count('class="formula"') == 3 and r'alt="\sqrt{d}"' in page
+    assert "<table>" in page and "<strong>38</strong>" in page
+    assert page.count('class="picture"') == 1 and 'alt="my curve"' in page
+    found = pypdf.PdfReader(io.BytesIO(paper))
+    assert sum(len(one.images) for one in found.pages) == 4, "three formulas and a picture"
+    for text in (re.sub(r"\s+", " ", page), printed(io.BytesIO(paper))):
+        for words in ("it costs $5", "gone.png: no picture of this name in work/", "../secret.png: no picture",
+                      "https://example.org/x.png: no picture", "unknown{x}"):
+            assert words in text, words
+    assert "print(" in printed(io.BytesIO(paper)) and pdf(blocks, "t") == paper
+
+
+def test_code_keeps_with_what_belongs_to_it_on_paper():
+    """Wherever on a page it begins: a box to fill in, its heading, and more than a line of the code."""
+    for lines in range(30, 50):
+        blocks = [Text("\n\n".join(["A line."] * lines)), Gap("fill this in"), Heading("answer", 3),
+                  Verdict("passed", "right"), Code("\n".join(f"line_{n} = {n}" for n in range(30)))]
+        pages = [one.extract_text() for one in pypdf.PdfReader(io.BytesIO(pdf(blocks, "t"))).pages]
+        page = next(text for text in pages if "fill this in" in text)
+        assert "answer" in page and "line_5 " in page, lines
 
 
 def test_long_and_strange_text_fits_on_paper():

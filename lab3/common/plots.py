@@ -178,8 +178,8 @@ def distance_bars(rows, floor, holes, name, caption):
     for place, values in enumerate(rows.values()):
         axes.barh(place, np.mean(values), color=COLOURS["blue"], height=0.55, alpha=0.75)
         axes.plot(values, [place] * len(values), "o", color="black", markersize=3)
-        axes.text(max(values), place, f"   {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}", va="center",
-                  fontsize=8)
+        axes.text(1.02, place, f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}", va="center", fontsize=8,
+                  transform=axes.get_yaxis_transform())  # beside the axes, where no line crosses it
     axes.axvline(floor, color=COLOURS["green"], label=f"floor: reconstructions, {floor:.2f}")
     axes.axvline(holes, color=COLOURS["red"], label=f"holes unfilled, {holes:.2f}")
     axes.set_yticks(range(len(rows)), rows)

@@ -1,7 +1,7 @@
-"""What stands in where an earlier answer is missing or wrong, so that every notebook runs alone.
+"""What is used where an answer is missing or wrong, so that every notebook runs alone.
 
-In: nothing. Out: PyTorch's own attention in the answer's clothes, and two plain things that keep the later notebooks
-going, so plain that nobody takes them for the answer: a straight line for every schedule, and a decoding in one pass.
+In: nothing. Out: PyTorch's own attention with the answer's interface, and simple substitutes that keep the notebooks
+going, too simple to be taken for the answer: a straight line for every schedule, and a decoding in one pass.
 """
 
 import numpy as np
@@ -19,9 +19,12 @@ class TorchAttention(nn.Module):
         self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(self, x):
-        heads = (part(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, dim of a head)
-                 for part in (self.query, self.key, self.value))
+        heads = [part(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, dim of a head)
+                 for part in (self.query, self.key, self.value)]
         mixed = F.scaled_dot_product_attention(*heads, dropout_p=self.attn_drop.p if self.training else 0.0)
+        if self.attn_drop._forward_hooks:  # somebody looks at the weights: with unit vectors as values, they come out
+            self.attn_drop(F.scaled_dot_product_attention(*heads[:2], torch.eye(x.shape[1], device=x.device).to(x)
+                                                          .expand(*heads[0].shape[:3], -1)))
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
@@ -42,9 +45,17 @@ def all_at_once(transformer, z_indices, mask, *, total_iter, sweet_spot=None, ma
     return filled, [(filled, torch.zeros_like(mask))] * (sweet_spot or total_iter)
 
 
-# Exercise id -> (what stands in, what to call it).
+@torch.no_grad()
+def keep_everything(transformer, z_indices, mask, ratio, n_hidden, *, mask_token_id, **_):
+    """A step of decoding that keeps every prediction, the likeliest code each, and hides nothing again."""
+    filled, [(_, next_mask)] = all_at_once(transformer, z_indices, mask, total_iter=1, mask_token_id=mask_token_id)
+    return filled, next_mask
+
+
+# Exercise id -> (what is used instead, what to call it).
 FALLBACKS = {
     "multi_head_attention": (TorchAttention, "PyTorch's own attention"),
     "gamma_func": (straight_line, "a straight line"),
+    "inpainting": (keep_everything, "a step that keeps every prediction"),
     "iterative_decode": (all_at_once, "a decoding in one pass"),
 }

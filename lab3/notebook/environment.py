@@ -7,12 +7,28 @@ import os
 import platform
 import shutil
 import sys
+from dataclasses import replace
 
 import torch
 
+from lab3.common.files import read_json
 from lab3.common.machine import bfloat16_pays
-from lab3.common.paths import ROOT, SHIPPED, TOKENIZER, WEIGHTS
+from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.common.progress import in_notebook
+from lab3.presets import TransformerConfig
 from lab3.training.expected_time import as_words, decoding_seconds, training_seconds
+
+FILLED = {"05": 900, "06": 3700}  # how many pictures' worth of decoding a notebook does, in the preset `cpu`
+COLOURS = {"[OK]": 32, "[FAIL]": 31, "[TODO]": 33}  # ANSI: green, red, yellow
+
+
+def say(text):
+    """Print a message; in a notebook, a first line that begins with a verdict in the verdict's colour."""
+    first, *others = text.split("\n")
+    colour = COLOURS.get(first.split(" ")[0])
+    if colour and in_notebook() and "LAB3_STATIC" not in os.environ:
+        first = f"\x1b[{colour}m{first}\x1b[0m"
+    print("\n".join([first, *others]))
 
 
 def print_environment(notebook, preset, device, work):
@@ -39,11 +55,12 @@ def print_expected_time(notebook, preset, device, data):
     if notebook == "03":
         seconds = training_seconds(preset, device, len(data.train))
         print(f"       Expected here: training takes about {as_words(seconds)}.")
-    elif notebook == "06":
-        pictures = len(data.test[:preset.decoding.test_pictures])
-        seconds = decoding_seconds(preset, device, pictures)
-        print(f"       Expected here: filling {pictures} pictures once takes about {as_words(seconds)}.")
+    elif notebook in FILLED:
+        share = len(data.test[:preset.decoding.test_pictures]) / len(data.test)
+        kits = TransformerConfig(**read_json(SHIPPED / SUMMARY)["transformer"])
+        seconds = decoding_seconds(replace(preset, transformer=kits), device, round(share * FILLED[notebook]))
+        print(f"       Expected here: decoding takes about {as_words(seconds)} in all.")
 
 
 def _line(good, text, remedy=""):
-    print(f"[OK]   {text}" if good else f"[FAIL] {remedy}")
+    say(f"[OK]   {text}" if good else f"[FAIL] {remedy}")

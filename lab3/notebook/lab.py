@@ -1,9 +1,12 @@
-"""What a notebook holds of the lab: earlier answers, pictures, models, and a check of every answer as it is written.
+"""What a notebook holds of the lab: saved answers, pictures, models, and a check of every answer as it is written.
 
-In: a notebook's number. Out: a `Lab`. `start` puts the earlier answers into the notebook's names and watches its cells:
+In: a notebook's number. Out: a `Lab`. `start` puts the saved answers into the notebook's names and watches its cells:
 an exercise's cell is checked and saved as soon as it has run.
 """
 
+import ast
+import contextlib
+import io
 import os
 import sys
 import time
@@ -11,6 +14,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
+
+from matplotlib.figure import Figure
 
 from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
@@ -20,14 +25,20 @@ from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
 from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
-from lab3.exercises.table import EXERCISES
+from lab3.exercises.table import DECODING, EXERCISES, LOSS, MARK
 from lab3.model.tokenizer import load_tokenizer
 from lab3.model.tokens import tokenizer_key, training_tokens
 from lab3.model.transformer import load_transformer, save_transformer
-from lab3.notebook.environment import print_environment, print_expected_time
+from lab3.notebook.environment import print_environment, print_expected_time, say
 from lab3.presets import preset
 from lab3.training.fit import fit
 from lab3.training.runs import CHECKPOINT, WRITTEN_WITH, milestone_file, read_metrics
+
+# Notebook -> the earlier answers that it uses. It is told of these alone; 01 and what is not here use none.
+USES = {
+    "02": ("multi_head_attention",), "03": ("multi_head_attention", *LOSS), "04": ("multi_head_attention",),
+    "05": ("multi_head_attention", "gamma_func"), "06": ("multi_head_attention", *DECODING),
+}
 
 _watching = None
 
@@ -35,9 +46,9 @@ _watching = None
 def start(notebook, preset_name=None, work=None):
     """Begin a notebook.
 
-    Prints what it finds, line by line, puts the answers of earlier notebooks into this one's names, and from then on
-    checks and saves every exercise's cell that runs. An earlier answer that is missing or wrong is replaced where
-    PyTorch offers something, and said so; it never stops the notebook.
+    Prints what it finds, line by line, puts the saved answers of this notebook and earlier ones into its names, and
+    from then on checks and saves every exercise's cell that runs. In place of an answer that is missing or wrong, a
+    built-in fallback is used where the kit has one, and a message tells you.
 
     Args:
         notebook: its number, "00" to "06".
@@ -66,8 +77,8 @@ class Lab:
     """One notebook's hold on the lab; `start` makes it.
 
     `preset`: the settings in force. `work`: the folder of answers. `device`: where models run. `data`: the embedded
-    `Cats`. `tokenizer`: the kit's. `missing`: exercise id -> why an earlier answer is not used. `reports`: exercise id
-    -> the last `Report` on an answer of this notebook.
+    `Cats`. `tokenizer`: the kit's. `missing`: exercise id -> why an answer of this notebook or an earlier one is not
+    used. `reports`: exercise id -> the last `Report` on an answer of this notebook.
     """
 
     def __init__(self, notebook, preset, work):
@@ -87,7 +98,7 @@ class Lab:
 
     @property
     def answers(self):
-        """The answers as the notebook has them now: a namespace, with what stands in for missing ones."""
+        """The answers as the notebook has them now: a namespace, fallbacks included."""
         names = [one.defines for one in EXERCISES.values()]
         return SimpleNamespace(**{name: self._names[name] for name in names if name in self._names})
 
@@ -111,13 +122,30 @@ class Lab:
             raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
         if name not in self.reports:
             raise InputError(f"{name}: its cell has not run yet. Run it first; it begins with #| exercise: {name}")
-        if not self.reports[name].passed:  # what it builds on may have been fixed since
-            self.reports[name] = _check_and_save(name, self._texts[name], self.work, self.answers)
+        if not self.reports[name].passed and name in self._texts:  # what it builds on may have been fixed since
+            self._examine(name)
         report = self.reports[name]
         if not report.written:
             raise plain(NotImplementedError(report.message))
         if not report.passed:
             raise plain(AssertionError(report.message))
+
+    def status(self):
+        """Print what the checks say of every answer in `work/`, how many are right, and which comes next."""
+        reports = [report for _, _, report in examine(self.work)]
+        for report in reports:
+            say(report.message.splitlines()[0])
+        print(_progress(reports))
+
+    def label(self, name, yours):
+        """What to call an exercise's answer in a figure: `yours`, or the fallback's name where that is used.
+
+        Args:
+            name: the exercise's id.
+            yours: such as "your attention".
+        """
+        fallback, called = FALLBACKS.get(name, (None, yours))
+        return called if fallback is not None and self._names.get(EXERCISES[name].defines) is fallback else yours
 
     def train(self, fresh=False):
         """Train a transformer with the notebook's answers, or go on where a training stopped.
@@ -134,7 +162,7 @@ class Lab:
         """
         waiting = [name for name in TRAINING if name in self.missing and name not in FALLBACKS]
         if waiting:
-            print(f"Training needs {', '.join(waiting)}: see the first cell. The kit's own checkpoint stands in.")
+            print(f"Training needs {', '.join(waiting)}, not right yet. The kit's own checkpoint is used instead.")
             return self.shipped()
         if fresh and self.run.exists():
             self.run.rename(self.run.with_name(f"{self.run.name}-until-{time.strftime('%Y%m%d-%H%M%S')}"))
@@ -145,7 +173,14 @@ class Lab:
         if read_metrics(self.run):
             draw(self.run)
         settings = replace(self.preset, training=replace(self.preset.training, seed=self._seed()))
-        transformer = fit(*tokens, settings, self.answers, self.run, resume=True, about=about, on_part=draw)
+        try:
+            transformer = fit(*tokens, settings, self.answers, self.run, resume=True, about=about, on_part=draw)
+        except KeyboardInterrupt:
+            rows = read_metrics(self.run)
+            kept = f" after batch {rows[-1]['step']}" if rows else ""
+            raise plain(KeyboardInterrupt(
+                f"Training stopped. It was last saved{kept}: run this cell again to go on from there."
+                if rows else "Training stopped before anything was saved. Run this cell again to start it.")) from None
         record = load_tensors(self.run / WEIGHTS)[1]["record"]
         save_transformer(self.work / WEIGHTS, transformer, half=True, record=record)
         return transformer
@@ -204,24 +239,31 @@ class Lab:
     # What follows is `start`, step by step.
 
     def _find_answers(self):
-        """Put the answers of earlier notebooks into this one's names, and what stands in where one is missing."""
-        found = {}
-        earlier = [name for name, one in EXERCISES.items() if one.notebook < self.notebook]
-        for name, namespace, report in examine(self.work, earlier):
+        """Put the saved answers of this notebook and earlier ones into its names, and fallbacks for missing ones."""
+        found, reports = {}, []
+        for name, namespace, report in examine(self.work):
+            exercise, saved = EXERCISES[name], (self.work / f"{name}.py").is_file()
+            reports.append(report)
+            if exercise.notebook > self.notebook:
+                continue
+            used = exercise.notebook == self.notebook or name in USES.get(self.notebook, ())
             if report.passed:
                 found[name] = namespace
-                print(f"[OK]   {name} (notebook {EXERCISES[name].notebook}): yours")
-            elif (self.work / f"{name}.py").is_file():
-                self._replace(name, "FAIL", "fails its check")
+                said = f"[OK]   {name} (notebook {exercise.notebook}): yours"
             else:
-                self._replace(name, "TODO", "not there yet")
+                label, why = ("FAIL", "fails its check") if saved else ("TODO", "not there yet")
+                said = f"[{label}] {name} (notebook {exercise.notebook}): {why}; {self._replace(name, why)}"
+            if used and (saved or exercise.notebook < self.notebook):
+                say(said)
         self._names.update(link(found))
+        print(_progress(reports))
 
-    def _replace(self, name, label, why):
+    def _replace(self, name, why):
+        """Use a fallback for an answer, or a function that asks for it; returns the words for that."""
         self.missing[name] = why
         answer, called = FALLBACKS.get(name, (not_there(name), "nothing"))
         self._names[EXERCISES[name].defines] = answer
-        print(f"[{label}] {name} (notebook {EXERCISES[name].notebook}): {why}; {called} stands in")
+        return f"{called} is used instead"
 
     def _watch(self):
         """Check and save exercise cells from now on."""
@@ -229,22 +271,82 @@ class Lab:
         if self._shell is None:
             return
         self._shell.run_line_magic("matplotlib", "inline")
+        _describe_figures(self._shell.display_formatter.formatters["image/png"])
         if _watching is not None:
             self._shell.events.unregister("post_run_cell", _watching)
         _watching = self._after_cell
         self._shell.events.register("post_run_cell", _watching)
 
     def _after_cell(self, result):
-        cell = result.info.raw_cell if result.info else ""
+        """Check and save an exercise's cell; where that cannot be done, an earlier report no longer holds."""
+        cell = (result.info.raw_cell if result.info else "") or ""
         try:
-            name = exercise_of(cell or "") if result.success else None
+            name = exercise_of(cell)
         except InputError as error:
             print(error)
             return
-        if name:
+        if name and result.success:
             self._texts[name] = answer_file(cell)
-            self.reports[name] = _check_and_save(name, self._texts[name], self.work, self.answers)
-            print(self.reports[name].message)
+            self._examine(name)
+            say(self.reports[name].message)
+        elif name:
+            error = result.error_before_exec or result.error_in_exec
+            self._not_checked(name, f"this cell stopped with {type(error).__name__}")
+        elif result.success:
+            for name in _defined_in(self._shell.transform_cell(cell)):
+                self._not_checked(name, f"this cell lacks the line  {MARK} {name}")
+
+    def _examine(self, name):
+        """Check an answer, save it, and use a fallback for one that is not written."""
+        others = {EXERCISES[one].defines: not_there(one) for one in self.missing}
+        report = _check_and_save(name, self._texts[name], self.work, vars(self.answers) | others)
+        self.missing.pop(name, None)
+        if not report.written:
+            used = self._replace(name, "not written yet")
+            report = replace(report, message=f"{report.message}; {used}")
+        self.reports[name] = report
+
+    def _not_checked(self, name, why):
+        """Say that an answer was neither checked nor saved; what an earlier check said of it no longer holds."""
+        path = self.work / f"{name}.py"
+        kept = f"; {path.name} in {path.parent.name}/ is still the earlier answer" if path.is_file() else ""
+        self._texts.pop(name, None)
+        self.reports[name] = Report(
+            name, False, True, f"[FAIL] {name}: {why}, so the answer is not checked and not saved{kept}")
+        say(self.reports[name].message)
+
+
+def _describe_figures(formatter):
+    """Give figures that a notebook shows their caption as the alternative text of the picture."""
+    draw = formatter.lookup_by_type(Figure)
+    draw = getattr(draw, "without_text", draw)  # the first cell of a notebook may run twice
+
+    def described(page):
+        drawn = draw(page)  # None where there is nothing in it
+        return drawn and (drawn, {"alt": " ".join(page.get_supxlabel().split())})
+
+    described.without_text = draw
+    formatter.for_type(Figure, described)
+
+
+def _defined_in(code):
+    """The exercises whose names the top level of a cell's Python code defines."""
+    names, body = set(), []
+    with contextlib.suppress(SyntaxError):  # IPython takes more than Python does, such as await
+        body = ast.parse(code).body
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return [name for name, one in EXERCISES.items() if one.defines in names]
+
+
+def _progress(reports):
+    """How many answers are right, and which comes next: "4 of 11 right; next: 03 mvtm_loss"."""
+    waiting = [report.exercise for report in reports if not report.passed]
+    following = f"; next: {EXERCISES[waiting[0]].notebook} {waiting[0]}" if waiting else ""
+    return f"       {len(reports) - len(waiting)} of {len(reports)} right{following}"
 
 
 def _shell():
@@ -255,26 +357,41 @@ def _shell():
     return get_ipython()
 
 
-def _check_and_save(name, text, work, answers):
-    """Check an answer as later notebooks will find it, on its own, and save it."""
-    path, others = work / f"{name}.py", vars(answers).copy()
-    others.pop(EXERCISES[name].defines, None)
-    try:
-        with time_limit(CHECK_LIMIT):
-            namespace = run_answer(name, text, path, others)
-            namespace.update(others)
-            report = check(name, namespace)
-    except (InputError, TimeoutError) as error:
-        report = Report(name, False, True, f"[FAIL] {name}: {error}")
+def _check_and_save(name, text, work, others):
+    """Check an answer as later notebooks will find it, on its own, and save it.
+
+    A right answer that a wrong one replaces, from another notebook for example, is kept in `work/earlier/`.
+    """
+    path = work / f"{name}.py"
+    report = _check(name, text, path, others)
     if not report.written:
         kept = f"; {path} keeps an earlier answer" if path.is_file() else ""
-        return Report(name, False, False, report.message + kept)
+        return replace(report, message=report.message + kept)
     try:
+        earlier = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else text
+        if not report.passed and earlier != text and _check(name, earlier, path, others).passed:
+            kept = path.parent / "earlier" / path.name
+            write_text(kept, earlier)
+            report = replace(report, message=f"{report.message}\n       kept      the right answer that it replaces, "
+                                             f"as {kept.relative_to(work.parent)}")
         write_text(path, text)
     except SaveError as error:  # an answer that later notebooks cannot find is not done, however right
         said = report.message.replace("[OK]  ", "[FAIL]", 1)
         return Report(name, False, True, f"{said}\n       not saved {error}")
     return report
+
+
+def _check(name, text, path, others):
+    """The `Report` on an answer's text, run on its own; what it prints was seen when its cell ran."""
+    others = {key: value for key, value in others.items() if key != EXERCISES[name].defines}
+    try:
+        with time_limit(CHECK_LIMIT):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                namespace = run_answer(name, text, path, others)
+            namespace.update(others)
+            return check(name, namespace)
+    except (InputError, TimeoutError) as error:
+        return Report(name, False, True, f"[FAIL] {name}: {error}")
 
 
 def _compare_answers(path, key):

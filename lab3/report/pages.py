@@ -5,8 +5,11 @@ takes the same blocks. Whatever text comes in is escaped on its way out.
 """
 
 import base64
+import io
 import re
 from dataclasses import dataclass
+from functools import cache
+from html import escape
 from pathlib import Path
 
 import jinja2
@@ -14,6 +17,7 @@ from markupsafe import Markup
 
 from lab3.common.plots import png
 
+SIZE = 10.5  # of text on paper, in points
 DPI = 170  # of figures: sharp on paper, and a page of some megabytes
 
 
@@ -35,9 +39,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """Running text in Markdown: paragraphs, lists, code, emphasis, links. HTML in it is shown, never obeyed."""
+    """Running text in Markdown: paragraphs, lists, tables, code, emphasis, links, formulas between dollars, pictures.
+
+    HTML in it is shown, never obeyed. Pictures are files in `folder`; without one, and from elsewhere, none is loaded.
+    """
 
     text: str
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +121,68 @@ def numbered(blocks):
 
 
 def markdown():
-    """The Markdown reader of reports. It knows no HTML and no pictures, so a text can load nothing and run nothing."""
+    """The Markdown reader of reports. It knows no HTML, so a text can run nothing."""
     from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-    return MarkdownIt("commonmark", {"html": False}).disable(["image"])
+    return MarkdownIt("commonmark", {"html": False}).enable("table").use(
+        dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A formula or a picture as a PNG; sizes in points, `depth` of them below the line of the text."""
+
+    png: bytes
+    width: float
+    height: float
+    depth: float = 0.0
+
+
+@cache
+def formula(latex):
+    """A formula as matplotlib sets it, a subset of LaTeX; None where it is not in that subset."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Page
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.mathtext import MathTextParser
+
+    text = f"${' '.join(latex.split())}$"
+    look = FontProperties(size=SIZE, math_fontfamily="stix")
+    try:
+        width, height, depth, _, _ = MathTextParser("path").parse(text, dpi=72, prop=look)
+    except ValueError:
+        return None
+    page = Page(figsize=((width + 2) / 72, (height + 2) / 72))
+    FigureCanvasAgg(page)
+    page.text(1 / (width + 2), (depth + 1) / (height + 2), text, fontproperties=look)
+    data = io.BytesIO()
+    page.savefig(data, format="png", dpi=400, facecolor="white")
+    return Drawn(data.getvalue(), width + 2, height + 2, depth + 1)
+
+
+def picture(source, folder):
+    """A picture of a text, as large as it is at 96 pixels an inch; None where it is not a picture in the folder."""
+    from PIL import Image
+
+    path = Path(folder or ".", source)
+    if folder is None or not path.resolve().is_relative_to(Path(folder).resolve()):
+        return None
+    data = io.BytesIO()
+    try:
+        with Image.open(path) as found:
+            found.convert("RGBA").save(data, "PNG")
+            return Drawn(data.getvalue(), found.width * 0.75, found.height * 0.75)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def not_shown(token, folder):
+    """What a report says in place of a picture or formula that it cannot show."""
+    if token.type == "image":
+        where = folder.name if folder else "the report's folder"
+        return f"[{token.attrs['src']}: no picture of this name in {where}/]"
+    return f"${token.content}$"
 
 
 def html(blocks, title):
@@ -133,8 +199,34 @@ def html(blocks, title):
         contents=[(number, block) for number, kind, block in pairs if kind == "Heading" and block.level < 3])
 
 
-def _markdown_html(text):
-    return Markup(markdown().render(text))
+def _markdown_html(block):
+    reader = markdown()
+
+    def image(_, tokens, place, options, environment):
+        token = tokens[place]
+        return _tag(picture(token.attrs["src"], block.folder), token.content) or escape(not_shown(token, block.folder))
+
+    def inline(_, tokens, place, options, environment):
+        found = _tag(formula(tokens[place].content), tokens[place].content, "formula")
+        return found or f"<code>{escape(not_shown(tokens[place], None))}</code>"
+
+    def display(*arguments):
+        return f'<p class="display">{inline(*arguments)}</p>\n'
+
+    for kind, rule in (("image", image), ("math_inline", inline), ("math_inline_double", inline),
+                       ("math_block", display)):
+        reader.add_render_rule(kind, rule)
+    return Markup(reader.render(block.text))
+
+
+def _tag(drawn, alt, kind="picture"):
+    """An <img> of something drawn; None where there is nothing."""
+    if drawn is None:
+        return None
+    source = base64.b64encode(drawn.png).decode()
+    unit, size = ("em", SIZE) if kind == "formula" else ("pt", 1)  # a formula is as large as the text around it
+    return (f'<img class="{kind}" alt="{escape(alt)}" src="data:image/png;base64,{source}" style="width: '
+            f'{drawn.width / size:.2f}{unit}; vertical-align: {-drawn.depth / size:.2f}{unit}">')
 
 
 def _code_html(text):

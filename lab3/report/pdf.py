@@ -5,6 +5,7 @@ Fonts are those that matplotlib brings, embedded; the same blocks give the same 
 """
 
 import io
+import tempfile
 from functools import cache
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -34,7 +35,25 @@ from reportlab.platypus import (
 )
 from reportlab.platypus import Table as Grid
 
-from lab3.report.pages import Code, Figure, Gap, Heading, Table, Text, Title, Verdict, code_style, markdown, numbered
+from lab3.common.files import content_key
+from lab3.report.pages import (
+    SIZE,
+    Code,
+    Drawn,
+    Figure,
+    Gap,
+    Heading,
+    Table,
+    Text,
+    Title,
+    Verdict,
+    code_style,
+    formula,
+    markdown,
+    not_shown,
+    numbered,
+    picture,
+)
 
 MARGIN = 21 * mm
 WIDTH, HEIGHT = A4[0] - 2 * MARGIN, A4[1] - 2 * MARGIN
@@ -56,10 +75,12 @@ def pdf(blocks, title, author=""):
     story, together = [], []
     for number, block in numbered(blocks):
         together += FLOWABLES[type(block)](number, block)
-        if isinstance(block, Heading | Verdict):  # stays with what follows
+        if isinstance(block, Heading | Verdict | Gap):  # stays with what follows
             continue
         if isinstance(block, Code):  # may run over pages, if not from a page's last lines
-            story += [CondPageBreak(60 * mm), *together]
+            *above, code = together
+            needed = sum(one.wrap(WIDTH, HEIGHT)[1] + one.getSpaceBefore() + one.getSpaceAfter() for one in above)
+            story += [CondPageBreak(min(needed + min(code.wrap(WIDTH, HEIGHT)[1], 40 * mm), HEIGHT)), *together]
         elif isinstance(block, Text):
             story += [CondPageBreak(25 * mm), *together]
         else:
@@ -128,7 +149,7 @@ def _safe(text, font="Text"):
 
 
 def _style(**changes):
-    return ParagraphStyle("", **({"fontName": "Text", "fontSize": 10.5, "leading": 14, "textColor": INK,
+    return ParagraphStyle("", **({"fontName": "Text", "fontSize": SIZE, "leading": 14, "textColor": INK,
                                   "spaceAfter": 6, "linkUnderline": True} | changes))
 
 
@@ -148,10 +169,10 @@ def _heading(number, block):
 
 
 def _text(_, block):
-    return _markdown(markdown().parse(block.text))
+    return _markdown(markdown().parse(block.text), block.folder)
 
 
-def _markdown(tokens):
+def _markdown(tokens, folder=None):
     """Flowables of Markdown's tokens; what is not known here is shown as plain text."""
     flowables, place = [], 0
     while place < len(tokens):
@@ -161,15 +182,25 @@ def _markdown(tokens):
             items, inner = [], place + 1
             while inner < end:
                 stop = _closing(tokens, inner)
-                items.append(ListItem(_markdown(tokens[inner + 1:stop]) or [Spacer(0, 0)]))
+                items.append(ListItem(_markdown(tokens[inner + 1:stop], folder) or [Spacer(0, 0)]))
                 inner = stop + 1
             bullet = {"bulletType": "bullet", "start": "•"} if token.type[0] == "b" else {"bulletType": "1"}
             flowables.append(ListFlowable(items, leftIndent=16, bulletFontName="Text", bulletFontSize=10.5, **bullet))
             place = end
         elif token.type == "inline":
             heading = tokens[place - 1].type == "heading_open"
-            flowables.append(Paragraph(_inline(token), _style(
-                fontName="Text-Bold" if heading else "Text", keepWithNext=int(heading))))
+            words, pictures = _inline(token, folder)
+            if words.strip():
+                flowables.append(Paragraph(words, _style(
+                    fontName="Text-Bold" if heading else "Text", keepWithNext=int(heading))))
+            flowables += pictures
+        elif token.type == "table_open":
+            end = _closing(tokens, place)
+            flowables += _markdown_table(tokens[place:end], folder)
+            place = end
+        elif token.type == "math_block":
+            drawn = formula(token.content)
+            flowables.append(_image(drawn, "CENTER") if drawn else _plain(not_shown(token, folder)))
         elif token.type in ("fence", "code_block"):
             flowables += _code("", Code(token.content)) if token.info == "python" else [_plain(token.content)]
         elif token.type == "html_block":
@@ -184,19 +215,70 @@ def _closing(tokens, place):
     return next(i for i in range(place + 1, len(tokens)) if tokens[i].level == level and tokens[i].nesting == -1)
 
 
-def _inline(token):
-    """A paragraph's tokens as ReportLab's markup."""
+def _markdown_table(tokens, folder):
+    """The flowables of a table's tokens; the first row is its head."""
+    rows, cell = [], _style(fontSize=9.5, leading=12, spaceAfter=0)
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline":
+            look = cell if len(rows) > 1 else cell.clone("head", textColor=SOFT, fontName="Text-Bold")
+            rows[-1].append(Paragraph(_inline(token, folder)[0], look))
+    return [_grid(rows, True), Spacer(0, 10)]
+
+
+def _image(drawn, place="LEFT"):
+    """Something drawn, as wide as it is where there is room."""
+    scale = min(1, WIDTH / drawn.width, 0.82 * HEIGHT / drawn.height)
+    image = Image(_on_white(drawn.png), scale * drawn.width, scale * drawn.height)
+    image.hAlign = place
+    return image
+
+
+def _on_white(png):
+    """A PNG without transparency, as a file."""
+    found = Pictures.open(io.BytesIO(png)).convert("RGBA")
+    flat, white = io.BytesIO(), Pictures.new("RGBA", found.size, "white")
+    Pictures.alpha_composite(white, found).convert("RGB").save(flat, format="PNG")
+    flat.seek(0)
+    return flat
+
+
+@cache
+def _scratch():
+    return tempfile.TemporaryDirectory(prefix="lab3-report-", ignore_cleanup_errors=True)
+
+
+def _file(png):
+    """A file that holds a PNG: in a paragraph, ReportLab takes pictures from files alone."""
+    path = Path(_scratch().name) / f"{content_key([png])}.png"
+    if not path.is_file():
+        path.write_bytes(_on_white(png).getvalue())
+    return path
+
+
+def _inline(token, folder):
+    """A paragraph's tokens: ReportLab's markup, and the flowables of its pictures."""
     marks = {"strong_open": "<b>", "strong_close": "</b>", "em_open": "<i>", "em_close": "</i>", "link_close": "</a>",
              "softbreak": " ", "hardbreak": "<br/>"}
-    parts = []
+    parts, pictures = [], []
     for child in token.children:
-        if child.type == "code_inline":
+        drawn = picture(child.attrs["src"], folder) if child.type == "image" else None
+        if child.type.startswith("math") and (drawn := formula(child.content)):
+            parts.append(f'<img src="{_file(drawn.png)}" width="{drawn.width:.2f}" height="{drawn.height:.2f}" '
+                         f'valign="{-drawn.depth:.2f}"/>')
+        elif drawn:
+            caption = [_caption("", child.content)] if child.content else []
+            pictures.append(KeepTogether([_image(drawn), *caption]))
+        elif child.type == "image" or child.type.startswith("math"):
+            parts.append(_safe(not_shown(child, folder)))
+        elif child.type == "code_inline":
             parts.append(f'<font name="Mono" size="8.6">{_safe(child.content, "Mono")}</font>')
         elif child.type == "link_open":
             parts.append(f'<a href="{escape(child.attrs["href"], {chr(34): "&quot;"})}" color="#0b57b0">')
         else:
             parts.append(marks.get(child.type) or _safe(child.content))
-    return "".join(parts)
+    return "".join(parts), pictures
 
 
 def _box(**changes):
@@ -270,19 +352,13 @@ def _gap(_, block):
 
 
 def _figure(number, block):
-    picture = Pictures.open(io.BytesIO(block.png)).convert("RGB")
-    flat = io.BytesIO()
-    picture.save(flat, format="PNG")
-    flat.seek(0)
-    scale = min(1, WIDTH / (block.width * inch), 0.82 * HEIGHT / (block.width * inch * picture.height / picture.width))
-    width = scale * block.width * inch
-    image = Image(flat, width, width * picture.height / picture.width)
-    image.hAlign = "LEFT"
+    size, width = Pictures.open(io.BytesIO(block.png)).size, block.width * inch
+    image = _image(Drawn(block.png, width, width * size[1] / size[0]))
     return [Spacer(0, 4), image, _caption(number, block.caption), Spacer(0, 8)]
 
 
 def _caption(number, text):
-    return Paragraph(f"<b>{_safe(number)}.</b> {_safe(text)}", _style(
+    return Paragraph(f"<b>{_safe(number)}.</b> {_safe(text)}" if number else _safe(text), _style(
         fontSize=9.3, leading=12, textColor=SOFT, spaceBefore=3, spaceAfter=5))
 
 
@@ -304,17 +380,20 @@ def _table(number, block):
     if block.header:
         rows.insert(0, [Paragraph(_safe(text), head if place == 0 or not block.numbers else
                                   head.clone("headright", alignment=2)) for place, text in enumerate(block.header)])
+    above = [_caption(number, block.caption)] if block.caption else []
+    return [*above, _grid(rows, bool(block.header)), Spacer(0, 10)]
+
+
+def _grid(rows, header):
+    """A table of paragraphs, its first row repeated on each page where it is a header."""
     columns = max(map(len, rows))
     rows = [row + [""] * (columns - len(row)) for row in rows]
     longest = [max(pdfmetrics.stringWidth(text.text if isinstance(text, Paragraph) else "", "Text", 9.5)
                    for text in column) + 14 for column in zip(*rows)]
-    grid = Grid(rows, colWidths=_shared(longest, WIDTH), repeatRows=int(bool(block.header)),
-                hAlign="LEFT", style=[
-                    ("LINEBELOW", (0, 0), (-1, -1), 0.4, LINE), ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                    ("LEFTPADDING", (0, 0), (-1, -1), 0), ("RIGHTPADDING", (0, 0), (-1, -1), 8),
-                    ("TOPPADDING", (0, 0), (-1, -1), 2), ("BOTTOMPADDING", (0, 0), (-1, -1), 3)])
-    above = [_caption(number, block.caption)] if block.caption else []
-    return [*above, grid, Spacer(0, 10)]
+    return Grid(rows, colWidths=_shared(longest, WIDTH), repeatRows=int(header), hAlign="LEFT", style=[
+        ("LINEBELOW", (0, 0), (-1, -1), 0.4, LINE), ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 0), ("RIGHTPADDING", (0, 0), (-1, -1), 8),
+        ("TOPPADDING", (0, 0), (-1, -1), 2), ("BOTTOMPADDING", (0, 0), (-1, -1), 3)])
 
 
 FLOWABLES = {Title: _title, Heading: _heading, Text: _text, Code: _code, Verdict: _verdict, Gap: _gap, Figure: _figure,

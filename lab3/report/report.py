@@ -243,7 +243,7 @@ and never changes this file. What stands between these marks does not appear. --
 def written(material, heading):
     """The student's text of a heading, or a mark that it is still to be written."""
     text = material.texts.get(heading)
-    return [Text(text)] if text else [Gap(f"{WANTED[heading]} Write it in {TEXTS}, under “{heading}”.")]
+    return [Text(text, material.work)] if text else [Gap(f"{WANTED[heading]} Write it in {TEXTS}, under “{heading}”.")]
 
 
 # The parts of the report: each gives blocks.
@@ -454,7 +454,7 @@ def conclusion(material):
     blocks = [Heading("Conclusion"), *written(material, "Conclusion")]
     for name, text in material.texts.items():
         if name not in WANTED and name not in ("", "name", "date"):
-            blocks += [Heading(name), Text(text)]
+            blocks += [Heading(name), Text(text, material.work)]
     return blocks
 
 

@@ -7,7 +7,7 @@ In many processes (`lab3.training.distributed`) all do the same, and process 0 w
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from lab3.training.runs import (
     CHECKPOINT,
     Metrics,
     load_training,
+    locked,
     milestone_file,
     part_generator,
     remove_leftovers,
@@ -90,7 +91,8 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         The trained `BidirectionalTransformer`, in eval mode.
 
     Raises:
-        InputError: the folder holds a training and `resume` is not set, its checkpoint does not fit, or no epoch.
+        InputError: the folder holds a training and `resume` is not set, another process trains in it, its checkpoint
+            does not fit, or no epoch.
         SaveError: the disk is full.
     """
     run, config, device = Path(run), preset.training, best_device()
@@ -105,40 +107,43 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         "preset": preset.name, "transformer": asdict(preset.transformer), "training": asdict(config),
         "train_pictures": len(train_tokens), **(about or {})}
 
-    torch.manual_seed(config.seed)
-    transformer = BidirectionalTransformer(preset.transformer, answers.MultiHeadAttention).to(device)
-    warmup = round(min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch)
-    state = State(transformer, *answers.configure_optimizers(transformer, config.lr, total, warmup, config.eta_min),
-                  identity)
-    trained = shared(transformer)
-    _resume(state, run, resume)
-    first = rank() == 0
-    if first:
-        remove_leftovers(run)
-    bar = progress_bar(total=total, initial=state.step, desc="training", unit="batch", disable=not progress)
-    with bar, Metrics(run, resume_from=state.step) if first else nullcontext() as metrics:
-        while state.step < total:
-            before, began = state.step, time.perf_counter()
-            row = _train_part(state, trained, train_tokens, answers, config, bar.update)
-            if state.step % steps_an_epoch == 0:
-                row["epoch_loss"] = sum(value * n for value, n in state.epoch_losses) / steps_an_epoch
-                state.epoch_losses = []
-            if before * looks // total < state.step * looks // total:
-                row["val_loss"] = _validate(trained, val_tokens, answers, config)
-                row["val_bits"], row["val_bits_error"] = bits(trained.eval(), bits_tokens)
-                trained.train()
-            state.seconds += time.perf_counter() - began
-            bar.set_postfix({name: f"{row[name]:.{digits}f}" for name, digits in SHOWN.items() if name in row})
-            reached = [percent for percent in config.milestones if before * 100 < percent * total <= state.step * 100]
+    with ExitStack() as stack:
+        on_first(lambda: stack.enter_context(locked(run)))
+        torch.manual_seed(config.seed)
+        transformer = BidirectionalTransformer(preset.transformer, answers.MultiHeadAttention).to(device)
+        warmup = round(min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch)
+        state = State(transformer, *answers.configure_optimizers(transformer, config.lr, total, warmup, config.eta_min),
+                      identity)
+        trained = shared(transformer)
+        _resume(state, run, resume)
+        first = rank() == 0
+        if first:
+            remove_leftovers(run)
+        bar = progress_bar(total=total, initial=state.step, desc="training", unit="batch", disable=not progress)
+        with bar, Metrics(run, resume_from=state.step) if first else nullcontext() as metrics:
+            while state.step < total:
+                before, began = state.step, time.perf_counter()
+                row = _train_part(state, trained, train_tokens, answers, config, bar.update)
+                if state.step % steps_an_epoch == 0:
+                    row["epoch_loss"] = sum(value * n for value, n in state.epoch_losses) / steps_an_epoch
+                    state.epoch_losses = []
+                if before * looks // total < state.step * looks // total:
+                    row["val_loss"] = _validate(trained, val_tokens, answers, config)
+                    row["val_bits"], row["val_bits_error"] = bits(trained.eval(), bits_tokens)
+                    trained.train()
+                state.seconds += time.perf_counter() - began
+                bar.set_postfix({name: f"{row[name]:.{digits}f}" for name, digits in SHOWN.items() if name in row})
+                reached = [percent for percent in config.milestones
+                           if before * 100 < percent * total <= state.step * 100]
 
-            def save():
-                metrics.write(state.step, **row)
-                _save(state, run, reached)
-                on_part(run)
+                def save():
+                    metrics.write(state.step, **row)
+                    _save(state, run, reached)
+                    on_part(run)
 
-            on_first(save)
-    on_first(lambda: _finish(state, run, answers, val_tokens, config.milestones))
-    return transformer.eval()
+                on_first(save)
+        on_first(lambda: _finish(state, run, answers, val_tokens, config.milestones))
+        return transformer.eval()
 
 
 def _resume(state, run, resume):

@@ -6,10 +6,11 @@ A checkpoint is one file, replaced as a whole, and holds no pickle.
 
 import json
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from lab3.common.files import InputError, SaveError, atomic_path, load_tensors, load_weights, save_tensors
 from lab3.common.paths import SHIPPED, TOKENIZER
@@ -70,6 +71,27 @@ def _same_training(path, saved, wanted):
         elif before != now:
             raise InputError(f"{path}: was made with {name} {before}, this training has {now}. "
                              "Use the settings it began with, or name another folder.")
+
+
+@contextmanager
+def locked(folder):
+    """Keep other processes from training in a run's folder inside the block. Raises `InputError` if one does already.
+
+    The system ends the lock with its process. Where a file system has no locks, there is none.
+    """
+    lock = FileLock(Path(folder) / ".lock")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another process is training here, such as the same notebook opened twice. "
+                         "Stop that one, or wait until it is done.") from None
+    except (OSError, NotImplementedError):  # where nothing can be written, saving says so
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_leftovers(folder):

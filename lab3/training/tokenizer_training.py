@@ -17,7 +17,15 @@ from lab3.common.machine import autocast, best_device
 from lab3.common.progress import progress_bar
 from lab3.model.lite0 import early_features, lite0
 from lab3.model.tokenizer import Tokenizer, nearest, save_tokenizer
-from lab3.training.runs import CHECKPOINT, Metrics, load_training, part_generator, remove_leftovers, save_training
+from lab3.training.runs import (
+    CHECKPOINT,
+    Metrics,
+    load_training,
+    locked,
+    part_generator,
+    remove_leftovers,
+    save_training,
+)
 
 PART_STEPS = 50
 UNQUANTISED = 0.03  # the share of the training in which the autoencoder runs without a codebook
@@ -111,7 +119,8 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
         The trained `Tokenizer`, in eval mode.
 
     Raises:
-        InputError: the folder holds a training or a tokenizer that this one would replace, or no epoch.
+        InputError: the folder holds a training or a tokenizer that this one would replace, another process trains in
+            it, or no epoch.
     """
     run, device = Path(run), best_device()
     if config.epochs < 1:
@@ -137,7 +146,7 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
         raise InputError(f"{run}: holds a tokenizer already, which a transformer may need. Name another folder.")
     remove_leftovers(run)
     bar = progress_bar(total=course.total, initial=step, desc="tokenizer", unit="batch", disable=not progress)
-    with bar, Metrics(run, resume_from=step) as metrics:
+    with locked(run), bar, Metrics(run, resume_from=step) as metrics:
         while step < course.total:
             began = time.perf_counter()
             part_generator(config.seed, step)

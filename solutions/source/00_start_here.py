@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 00 Start here
 #
-# | | |
-# |---|---|
-# | **You will be able to** | say how the lab works; turn a picture into tokens and back; tell what a hole hides; fill a first hole, and say what is wrong with it |
-# | **Time** | about 30 minutes for you; 20 seconds for the machine, on two CPU cores. There is nothing to write yet. On a GPU the same code runs; it was not timed there |
-# | **Needs** | nothing |
+# * **You will be able to** say how the lab works; turn a picture into tokens and back; tell what a hole hides; fill a first hole, and say what is wrong with it.
+# * **Time**: about 30 minutes for you. The machine needs less than a minute. There is nothing to write yet.
+# * **Needs**: nothing.
 #
 # In this lab you build MaskGIT, a model that fills holes in pictures, here in pictures of cats. Run a cell with Shift-Enter,
 # and begin with the next one. Every notebook of the lab begins with such a cell.
@@ -63,14 +61,14 @@ def fill_at_once(masked, holes):
     return filled.pasted
 
 
-masked, holes, originals = lab.data.masked[:5], lab.data.holes[:5], lab.data.test[:5]
+five = [138, 123, 44, 94, 36]
+masked, holes, originals = lab.data.masked[five], lab.data.holes[five], lab.data.test[five]
 plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "original": originals},
                  "What the model saw, what it made of it, and what it never saw.")
 
 # %% [markdown]
-# The model was trained on 12,000 other cats. Look closely and you find that it does not copy the original: the fourth cat
-# got another mouth. It draws *a* cat that goes with what it sees. How it does that, and how to do it better, is what you
-# will write.
+# The model was trained on 12,000 other cats and has never seen these. It draws *a* cat that fits what it sees; where a hole
+# leaves nothing to go by, it makes something up. How it does that, and how to do it better, is what you will write.
 #
 # ## How a notebook works
 #
@@ -89,14 +87,13 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 #        likely    the scores are divided by the root of dim: the width of one head is dim / num_heads
 # ```
 #
-# Mend it and run the cell again, as often as you like, until it says `[OK]`. `[TODO]` means not written yet. The cell after
+# Fix it and run the cell again, as often as you like, until it says `[OK]`. `[TODO]` means not written yet. The cell after
 # the exercise, `lab.check("multi_head_attention")`, is silent when the answer is right; when it is not, "Run All" stops
-# there.
+# there, and you can go on with the next cell by hand. `lab.status()` lists all your answers and says which comes next.
 #
 # * **Your answers are kept.** A cell that ran is saved as `work/multi_head_attention.py`, and the next notebooks find it
-#   there. It is run on its own, so it may use what the first cell of its notebook imports, and nothing that stands in other
-#   cells.
-# * **Nothing blocks you.** Where an answer is missing or wrong, later notebooks say so and use a **stand-in**: PyTorch's own
+#   there. It is run on its own, so it may use what the first cell of its notebook imports, and nothing from other cells.
+# * **Nothing blocks you.** Where an answer is missing or wrong, the notebook says so and uses a **fallback**: PyTorch's own
 #   attention, a straight line for a schedule, a decoding in one pass, the trained model that comes with the lab. Notebooks
 #   can be done in any order.
 # * **Predict.** Where you read that word, take a guess before you run the next cell. What you should have seen is folded
@@ -104,8 +101,12 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 # * **Hints** are folded, too. Open one at a time.
 #
 # **To begin again**: *Kernel, Restart Kernel and Run All Cells*. That is safe at any time: answers are read from `work/`,
-# and a training goes on where it stopped. To do one exercise afresh, write its cell anew and run it. To forget all answers,
-# and the model that you trained, delete `work/`.
+# and a training goes on where it stopped. To do one exercise again, rewrite its cell and run it. To forget all answers,
+# and the model that you trained, delete the folder `work/`; you find it in the file browser, one level above `notebooks/`.
+#
+# **To hand in**: `make check` runs all checks on `work/`, and `python -m lab3 handin OUT.zip` packs what is handed in. If
+# your course asks for a **report**, `make report` writes it, with your code, curves and scores; your own words go into
+# `work/report.md`, which it makes the first time. Both run in a terminal, in the lab's folder (*File, New, Terminal*).
 #
 # **To get help**: read the `likely` line; open a hint; print the shapes on the line before the one that fails; `help(lab)`
 # tells what `lab` can do. Every file of `lab3/` is short and begins with what it is for. When you ask somebody, show your

@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 01 Multi-head attention
 #
-# | | |
-# |---|---|
-# | **You will be able to** | write multi-head attention from four linear layers and a softmax; name every shape on the way; see what a hidden token looks at |
-# | **Time** | about 45 minutes for you; 20 seconds for the machine, on two CPU cores. On a GPU the same code runs; it was not timed there |
-# | **Needs** | nothing from earlier notebooks |
+# * **You will be able to** write multi-head attention from four linear layers and a softmax; name every shape on the way; see what a hidden token looks at.
+# * **Time**: about 45 minutes for you. The machine needs less than a minute.
+# * **Needs**: nothing from earlier notebooks.
 
 # %%
 import math
@@ -63,18 +61,19 @@ print("output ", weights @ v)
 from lab3.common import plots
 
 generator = torch.Generator().manual_seed(1)
-page = plots.figure(7.5, 2.6)
+# d -> q k for 256 tokens, the same in both panels
+scores = {d: torch.randn(256, d, generator=generator) @ torch.randn(d, generator=generator)
+          for d in (4, 48, 768)}
+page = plots.figure(7.5, 2.6, "Unscaled, the wider the vectors, the more one token takes all.")
 for axes, power in zip(page.subplots(1, 2, sharey=True), (0, -0.5)):
-    for d, colour in zip((4, 48, 768), plots.COLOURS.values()):
-        q, k = torch.randn(d, generator=generator), torch.randn(256, d, generator=generator)
-        weights = (k @ q * d**power).softmax(0).sort(descending=True).values  # (256,)
+    for (d, score), colour in zip(scores.items(), plots.COLOURS.values()):
+        weights = (score * d**power).softmax(0).sort(descending=True).values  # (256,)
         axes.plot(weights[:12], "o-", color=colour, label=f"d = {d}", markersize=4)
     axes.set_title("softmax of q k / √d" if power else "softmax of q k", fontsize=10)
     axes.set_xlabel("token, by weight")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
 page.axes[0].set_ylabel("weight among 256 tokens")
-page.supxlabel("Unscaled, the wider the vectors, the more one token takes all.", fontsize=9)
 page
 
 # %% [markdown]
@@ -89,8 +88,8 @@ page
 #
 # One softmax gives a token one way to look. With $H$ heads it has $H$ ways: the $D$ entries of $q$, $k$ and $v$ are cut into $H$
 # pieces of width $d = D / H$, each head attends with its own piece, and the pieces are put side by side again. A last linear
-# layer mixes them. **The scale is the width of a head**, $\sqrt{d} = \sqrt{D / H}$, as that is how long the vectors are that are
-# multiplied.
+# layer mixes them. **The scale is the root of a head's width**, $\sqrt{d} = \sqrt{D / H}$, since the vectors that are
+# multiplied have $d$ entries.
 #
 # | what | shape | here |
 # |---|---|---|
@@ -120,7 +119,7 @@ print("view alone:          ", y.view(1, 2, 3, 2).tolist())
 #
 # ## Exercise: `multi_head_attention`
 #
-# *About 20 minutes.*
+# *About 20 minutes, medium.*
 #
 # Write it from `nn.Linear`, matrix products and a softmax. Ready-made attention (`nn.MultiheadAttention`,
 # `F.scaled_dot_product_attention` and their kin) is not allowed here: you are building it.
@@ -259,7 +258,8 @@ for hook in hooks:
 
 picture = 5
 token = int(mask[picture].nonzero()[mask[picture].sum() // 2])  # a token in the middle of the hole
-page = plots.figure(7.4, 9.6)
+page = plots.figure(
+    7.4, 9.6, "Bright is where the marked token looks (square root of the weight).")
 grid = page.subplots(len(kept), len(kept[0][0]) + 1)
 for depth, (line, weights) in enumerate(zip(grid, kept)):
     plots.show(line[0], lab.data.masked[picture], "what it sees" if depth == 0 else None)
@@ -269,7 +269,6 @@ for depth, (line, weights) in enumerate(zip(grid, kept)):
         axes.imshow(weights[picture, head, token].view(16, 16).sqrt(), cmap="magma", vmin=0)
         axes.add_patch(plots.token_frame(token, 16))
         plots.bare(axes, f"head {head + 1}" if depth == 0 else None)
-page.supxlabel("Bright is where the marked token looks (square root of the weight).", fontsize=9)
 page
 
 # %% [markdown]
@@ -323,11 +322,12 @@ for layer in broken.layers:
     for name in ("query", "key", "value"):
         linear = getattr(layer.attention, name)
         setattr(layer.attention, name, Scrambled(linear, transformer.config.heads))
-print(f"right with your attention: {share_right(transformer):.0%}")
+whose = lab.label("multi_head_attention", "your attention")
+print(f"right with {whose}: {share_right(transformer):.0%}")
 print(f"right with scrambled heads: {share_right(broken):.0%}")
 
 pasted = {}
-for label, model in {"scrambled\nheads": broken, "your\nattention": transformer}.items():
+for label, model in {"scrambled\nheads": broken, whose.replace(" ", "\n"): transformer}.items():
     filled = torch.where(mask, predict(model), z_indices)[:8]
     decoded = lab.tokenizer.decode(filled)
     pasted[label] = torch.where(lab.data.holes[:8, None], decoded, lab.data.masked[:8])
@@ -356,10 +356,12 @@ def join_heads(y):
     ### END SOLUTION
 
 # %% tags=["nbval-check-output"]
-numbered = torch.arange(5).view(1, 5, 1).expand(2, 5, 12)  # every number of token t is t
+# every number of token t is t; contiguous, so that a wrong view goes through and is found out
+numbered = torch.arange(5).view(1, 5, 1).repeat(2, 1, 12)
 in_heads = split_heads(numbered, 3)
 assert in_heads.shape == (2, 3, 5, 4), f"expected (2, 3, 5, 4), got {tuple(in_heads.shape)}"
-assert (in_heads == torch.arange(5).view(1, 1, 5, 1)).all(), "a head mixes different tokens"
+assert (in_heads == torch.arange(5).view(1, 1, 5, 1)).all(), \
+    "a head mixes different tokens: cut D into heads first, then exchange the axes"
 y = torch.arange(120).view(2, 5, 12)
 assert torch.equal(join_heads(split_heads(y, 3)), y), "join_heads does not undo split_heads"
 print("every head holds every token, and the way back is the way there")

@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 02 Masked token modelling
 #
-# | | |
-# |---|---|
-# | **You will be able to** | write what the transformer learns from: masks of both kinds, the forward pass, the loss; say what a loss of 6.93 means, and one of 0.6; find a softmax that runs over the wrong axis |
-# | **Time** | about 75 minutes for you; 1 minute for the machine, on two CPU cores. On a GPU the same code runs; it was not timed there |
-# | **Needs** | `multi_head_attention` from notebook 01; without it PyTorch's own attention stands in |
+# * **You will be able to** write what the transformer learns from: masks of both kinds, the forward pass, the loss; say what a loss of 6.93 means, and one of 0.6; find a softmax that runs over the wrong axis.
+# * **Time**: about 75 minutes for you. The machine needs one to two minutes.
+# * **Needs**: `multi_head_attention` from notebook 01; without it PyTorch's own attention is used.
 
 # %%
 import math
@@ -30,6 +28,9 @@ lab = lab3.start("02")
 #
 # $$\mathcal L = -\frac{1}{|M|} \sum_{t \in M} \log p(z_t \mid z_{\bar M})$$
 #
+# This is the mean of one picture. For a batch, this lab pools: one mean over the hidden tokens of all rows, so each hidden
+# token counts the same, and a row counts the more, the more of it is hidden.
+#
 # That makes three pieces, one exercise each:
 #
 # | exercise | what goes in | what comes out |
@@ -43,7 +44,7 @@ lab = lab3.start("02")
 # ## How many to hide?
 #
 # In decoding, the model first sees a picture with a large hole. Then it sees the same picture with some of its own tokens in
-# the hole, and then with more of them, until one is left. It meets *every* share. BERT, the language model that this game
+# the hole, and then with more of them, until few are hidden. It meets *every* share. BERT, the language model that this game
 # comes from, hides 15 % of the words, always; it would be lost in front of a large hole. So the share is drawn anew for each
 # picture, from the uniform distribution $U(0, 1)$.
 #
@@ -74,6 +75,8 @@ for ratio, tokens in ((0.54, 100), (0.5 + 1e-8, 256), (0.07, 100)):
 # </details>
 #
 # ## Exercise: `sample_mask`
+#
+# *About 20 minutes, medium.*
 #
 # * `prob_type` is `"topk"` or `"bernoulli"`, as above.
 # * `ratio` is the share to hide: a number for all rows, or a tensor `(batch,)` with one for each row. `None` draws **one for
@@ -214,6 +217,8 @@ plots.hidden_counts(counts,
 #
 # ## Exercise: `masked_forward`
 #
+# *About 5 minutes, easy.*
+#
 # * `transformer` is a callable, `(B, T) -> (B, T, V + 1)`. Call it once. It sees `mask_token_id` where `mask` is True and
 #   the real token elsewhere.
 # * Back come `logits` `(B, T, V)`, raw, without a softmax and with their gradient, and `targets` `(B, T)`, the real tokens,
@@ -334,11 +339,13 @@ print("the mean over no hidden token at all:",
 #
 # ## Exercise: `mvtm_loss`
 #
+# *About 15 minutes, medium.*
+#
 # * The mean cross-entropy over the codes, of the tokens where `mask` is True, all rows together; where `mask` is `None`, of
 #   all tokens.
 # * `label_smoothing` means what it means in `F.cross_entropy`, which you may use.
 # * If no token is hidden, the loss is 0 **and has a gradient**: `loss.backward()` must work and leave zeros, never NaN.
-# * The result is a scalar. Under autocast logits can come in bfloat16, which has three digits: take the loss in float32.
+# * The result is a scalar. Under autocast logits can be in bfloat16, which has three digits: the loss is more exact in float32.
 #
 # <details><summary>Hint 1: which axis?</summary>
 #

@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 03 The training loop
 #
-# | | |
-# |---|---|
-# | **You will be able to** | write a learning rate that warms up and decays; train for an epoch in mixed precision; measure a loss without disturbing the model |
-# | **Time** | about 60 minutes for you; 6 minutes for the machine, on two CPU cores, nearly all of it one training that you can leave alone. On a GPU the same code runs; it was not timed there |
-# | **Needs** | `sample_mask`, `masked_forward`, `mvtm_loss` of 02: without them the kit's trained model stands in, and cells that train are left out. Your attention of 01, or PyTorch's |
+# * **You will be able to** write a learning rate that warms up and decays; train for an epoch in mixed precision; measure a loss without disturbing the model.
+# * **Time**: about 60 minutes for you. The machine also trains a model, which you can leave alone; the first cell prints how long that takes here.
+# * **Needs**: `sample_mask`, `masked_forward`, `mvtm_loss` of 02: without them the kit's trained model is used, and cells that train are left out. Your attention of 01, or PyTorch's.
 
 # %%
 import math
@@ -55,7 +53,8 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # w \leftarrow w - \eta \left( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + \lambda w \right)$$
 #
 # The fraction is near 1 for a steady gradient, large or small, so the learning rate $\eta$ says how far a weight moves in one
-# step. **betas** $= (0.9, 0.95)$: $m$ remembers some 10 steps and $v$ some 20. PyTorch's own 0.999 would remember 1,000, more
+# step. The hats correct the start: $\hat m = m / (1 - \beta_1^s)$ and $\hat v = v / (1 - \beta_2^s)$ after $s$ steps, since both
+# means begin at 0. **betas** $= (0.9, 0.95)$: $m$ remembers some 10 steps and $v$ some 20. PyTorch's own 0.999 would remember 1,000, more
 # steps than your training has. **Weight decay** $\lambda$ (PyTorch's default, 0.01) pulls each weight towards 0 apart from
 # the gradient: that is the W.
 #
@@ -75,6 +74,8 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # learning rate.
 #
 # ## Exercise: `configure_optimizers`
+#
+# *About 10 minutes, easy.*
 #
 # It gives an optimizer and a scheduler for it.
 #
@@ -275,6 +276,8 @@ for _ in range(3):
 #
 # ## Exercise: `train_one_epoch`
 #
+# *About 15 minutes, medium.*
+#
 # * The loader is anything that can be looped over and yields `(B, T)` tokens. The last batch may be smaller.
 # * The transformer is put in train mode.
 # * Masks come from `sample_mask` with its defaults: one ratio a row, drawn anew, no fixed ratio. Hand it `generator` and
@@ -404,6 +407,8 @@ if ready():
 #
 # ## Exercise: `eval_one_epoch`
 #
+# *About 10 minutes, medium.*
+#
 # * The mean over the batches of the loss on hidden tokens; masks from `sample_mask` and the forward pass under autocast, as
 #   in training.
 # * Eval mode and no gradients meanwhile. Parameters, buffers and gradients stay as they are.
@@ -507,15 +512,14 @@ if ready():
 #
 # ## Train
 #
-# Now all of it: your attention, masks, loss, optimizer and loops, 1.7 million weights, 12,000 pictures, one epoch. **On two
-# cores this takes 4 to 6 minutes**; the first cell of this notebook has printed what to expect on yours. Meanwhile the curve
-# below is drawn again after every 100 batches.
+# Now all of it: your attention, masks, loss, optimizer and loops, 12,000 pictures, one epoch. The first cell of this notebook
+# has printed how long that takes here. Meanwhile the curve below is drawn again after every 100 batches.
 #
 # * Stop it whenever you like (the square in the toolbar, or the keys `I`, `I`): run the cell again and it goes on where it
-#   was. The same holds if the machine or the notebook is shut down.
+#   was. The same holds if the machine or the notebook is shut down. Train in one notebook at a time.
 # * When it is done, the cell takes a second: it finds the trained model. `lab.train(fresh=True)` trains anew, after you
 #   have changed an answer for example, and keeps the earlier run under another name.
-# * Hand in `work/maskgit.safetensors`. Beside your model it holds the record of its training: the curve, and the loss after
+# * `work/maskgit.safetensors` is handed in with your notebooks (00 says how). Beside your model it holds the record of its training: the curve, and the loss after
 #   20 %, 50 % and 100 % of it. The grader computes the last loss again; a file without a record, or with that of another
 #   model, gets no points. If yours has none, run the cell again: it adds the record without training again.
 # * The training's seed comes from the text of your answers, so nobody else's training gives your model.

@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 04 Gamma schedules
 #
-# | | |
-# |---|---|
-# | **You will be able to** | write how fast a hole closes as a function; tell what total_iter and sweet_spot do; find a schedule that runs the wrong way |
-# | **Time** | about 40 minutes for you; 15 seconds for the machine, on two CPU cores. On a GPU the same code runs; it was not timed there |
-# | **Needs** | nothing from earlier notebooks. One cell uses the kit's model, with your attention of 01 or PyTorch's |
+# * **You will be able to** write how fast a hole closes as a function; tell what total_iter and sweet_spot do; find a schedule that runs the wrong way.
+# * **Time**: about 40 minutes for you. The machine needs less than a minute.
+# * **Needs**: nothing from earlier notebooks. One cell uses the kit's model, with your attention of 01 or PyTorch's.
 
 # %%
 import math
@@ -67,6 +65,8 @@ print("bfloat16", [math.floor(torch.tensor(share).bfloat16() * n_hidden) for sha
 # </details>
 #
 # ## Exercise: `gamma_func`
+#
+# *About 10 minutes, easy.*
 #
 # `gamma_func(mode)` gives you the function $\gamma$, not a number.
 #
@@ -217,7 +217,7 @@ films = {name: masks_after(mask, hidden_counts(gamma, total_iter, n_hidden))
          for name, gamma in schedules.items()}
 plots.mask_steps(films, lab.data.masked[cat],
                  "One order of the tokens, three paces: "
-                 "after four steps linear has half of the hole, square a quarter.")
+                 "after four steps linear has revealed half of the hole, square a quarter.")
 
 # %% [markdown]
 # ## The explorer
@@ -245,8 +245,8 @@ lab.explore(hole=cat)
 # %% [markdown]
 # ## What goes wrong: noise that grows
 #
-# The next notebook adds noise to the confidences, times a temperature. It begins at `choice_temperature`, 4.5, when anything may
-# come first, and falls to 0, when the surest come first. The factor is $1 - r$. Public solutions have written it
+# The next notebook adds noise to the confidences, times a temperature: `choice_temperature`, 4.5, times $1 - r$. In the first of
+# eight steps that is 3.94, and almost any token may come first; in the last it is 0, and the surest come first. Public solutions have written it
 # with $\gamma(r)$ in place of $r$, as there is a variable called `ratio` for both:
 #
 # ```python
@@ -289,14 +289,19 @@ panels = {
         label: (steps, [stays(value) for value in values])
         for label, values in temperatures.items()},
 }
+middle = total_iter - 2  # step 7 of 8
+for label, values in temperatures.items():
+    print(f"{label:20s} surer half that stays: step 1 {stays(values[0]):.0%},",
+          f"step {middle + 1} {stays(values[middle]):.0%}")
 plots.curves(panels, "step",
              "The wrong way round: sure of itself while it knows least, "
              "and at random at the end, when most tokens are revealed.")
 
 # %% [markdown]
-# Right, the temperature falls from 3.9 to 0 whatever the schedule. The order is hardly better than chance at first, 53 %, and
-# follows the model more and more: 68 % in step 7. (In step 8 all that is left is taken, in whatever order.) Wrong, it rises
-# to 4.5. Cosine and square then begin almost without noise: 93 % or more of the surer half stays, so decodings of one picture all
+# Right, the temperature falls from 3.9 to 0 whatever the schedule. The order is hardly better than chance at first
+# (⟦right.*step 1 (\S+?),⟧ of the surer half stays) and follows the model more and more (⟦right.*step 7 (\S+)⟧ in step 7). In step 8
+# all that is left is taken, in whatever order. Wrong, it rises to 4.5. Cosine and square then begin almost without noise
+# (⟦wrong, cosine.*step 1 (\S+?),⟧ and ⟦wrong, square.*step 1 (\S+?),⟧), so decodings of one picture all
 # begin with nearly the same tokens, and it is this one blind first pass that decides which. In step 7, where they reveal a
 # fifth of the hole, the order is as good as random. You will measure what that does to real decodings in the next notebook.
 #

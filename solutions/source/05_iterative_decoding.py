@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 05 Iterative decoding
 #
-# | | |
-# |---|---|
-# | **You will be able to** | write one step of decoding and the loop around it; say what temperature, number of steps and sweet spot do, and show it; find the three mistakes that public solutions make |
-# | **Time** | about 60 minutes for you; 1 to 2 minutes for the machine, on two CPU cores. On a GPU the same code runs; it was not timed there |
-# | **Needs** | your attention (01) and your schedules (04). Without them PyTorch's attention and a straight line stand in. The model is the kit's, trained longer than yours |
+# * **You will be able to** write one step of decoding and the loop around it; say what temperature, number of steps and sweet spot do, and show it; find the three mistakes that public solutions make.
+# * **Time**: about 60 minutes for you. The machine decodes meanwhile; the first cell prints how long that takes here.
+# * **Needs**: your attention (01) and your schedules (04). Without them PyTorch's attention and a straight line stand in. The model is the kit's, trained longer than yours.
 
 # %%
 import math
@@ -57,7 +55,8 @@ print("in turn:", in_turn.tolist(), "torn:", in_turn[0, 1].item() + in_turn[1, 0
 #
 # </details>
 #
-# One token a pass would be exact and cost 85 passes for a hole of 85 tokens. MaskGIT (Chang et al., 2022) lies between: a
+# One token a pass would be exact for a perfect model, as long as the order does not depend on the values drawn, and cost 85
+# passes for a hole of 85 tokens. MaskGIT (Chang et al., 2022) lies between: a
 # few tokens at first, the surest ones, then more and more, as what is known constrains what is not.
 #
 # ## One step
@@ -124,7 +123,8 @@ for n_hidden in (85, 3):
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The 3 tokens go 2, 2, 2, 2, 1, 1, 0, 0: steps two to four run the whole transformer and keep nothing of it. Hence a further
+# The 3 tokens go 2, 2, 2, 2, 1, 1, 0, 0: steps two to four and step six run the whole transformer and keep nothing of it,
+# and before step eight nothing is left to do. Hence a further
 # rule: a step leaves *at least one token fewer* hidden than before, in every row that hides any. And at $r = 1$ none is
 # left, whatever $\gamma(1)$ comes to.
 #
@@ -132,7 +132,7 @@ for n_hidden in (85, 3):
 #
 # ## Exercise: `inpainting`
 #
-# *About 20 minutes.*
+# *About 20 minutes, hard.*
 #
 # One step, for a whole batch.
 #
@@ -276,7 +276,7 @@ plots.one_step(lab.data.masked[27], likely[0].cpu(), shown,
 #
 # ## Exercise: `iterative_decode`
 #
-# *About 10 minutes.*
+# *About 10 minutes, easy.*
 #
 # The loop: steps `t = 0 … total_iter - 1`, each with `ratio = (t + 1) / total_iter`.
 #
@@ -286,7 +286,7 @@ plots.one_step(lab.data.masked[27], likely[0].cpu(), shown,
 #   that are still hidden at the end take the last prediction.
 # * `history` is a list of `(z_predict, next_mask)`, one entry for each step, also for steps at which nothing was left to
 #   hide.
-# * Whatever stands in hidden places of `z_indices` does not matter, `-1` and `mask_token_id` included.
+# * Whatever is in hidden places of `z_indices` does not matter, `-1` and `mask_token_id` included.
 # * `total_iter < 1`, or not `1 <= sweet_spot <= total_iter`: `ValueError`.
 #
 # <details><summary>Hint 1: what is carried</summary>
@@ -317,7 +317,7 @@ def iterative_decode(transformer, z_indices, mask, *, gamma, total_iter, sweet_s
 
     Args:
         transformer: a callable, (B, T) -> logits (B, T, V + 1).
-        z_indices: (B, T) long; what stands in hidden places does not matter.
+        z_indices: (B, T) long; what is in hidden places does not matter.
         mask: (B, T) bool, True means hidden.
         gamma: the schedule, a function of progress.
         total_iter: how many steps the schedule has.
@@ -386,12 +386,19 @@ plots.decoding_steps(by_schedule, (lab.data.masked[27], lab.data.test[27]),
 
 # %% [markdown]
 # Linear reveals the same number at every step; cosine and square two tokens at first, then more and more. Look at the mouth:
-# it is drawn anew at every step until a token of it is kept, and from then on the rest has to fit. With linear that was
-# early here, with square late. (Where your schedules of notebook 04 are missing, a straight line stands in for all three.)
+# it is drawn again at every step until a token of it is kept, and from then on the rest has to fit. (Where your schedules of
+# notebook 04 are missing, a straight line is used for all three.)
+
+# %%
+mouth = slice(32, 56), slice(36, 60)  # rows and columns of pixels
+plots.comparison({schedule: pictures[:, :, *mouth]
+                  for schedule, (_, pictures) in by_schedule.items()},
+                 "The same steps, the mouth alone.")
+
+# %% [markdown]
+# ## Does the filling agree with itself?
 #
-# ## Does the second half agree with the first?
-#
-# A picture can be torn in two ways: far from the original, which is no fault where the original cannot be known, or at odds
+# A filling can be wrong in two ways: far from the original, which is no fault where the original cannot be known, or at odds
 # with itself. Both can be measured:
 #
 # * **PSNR in the hole**, in dB: how near the pixels are to the original's.
@@ -443,26 +450,26 @@ plots.comparison(
     {"masked": lab.data.masked[seen]}
     | {f"T = {total_iter}": filled.pasted[seen] for total_iter, filled in by_steps.items()}
     | {"original": lab.data.test[seen]},
-    "One to sixteen steps. "
-    "In one pass neighbours do not know of each other: torn mouths, speckled eyes.")
+    "One to sixteen steps. In one pass neighbours do not know of each other: "
+    "torn mouths, speckled eyes. More steps leave fewer of them, not none.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Disagreement fell at every doubling, from 0.92 at one step to 0.39 at sixteen; PSNR hardly moved and showed no clear trend,
-# between 28.3 and 29.2 dB. A likely mouth is no nearer to the original mouth than a torn one: where the hole hides it,
-# nobody can know.
+# Disagreement falls a lot, from ⟦total_iter  1 +\S+ +(\S+)⟧ at one step to ⟦total_iter 16 +\S+ +(\S+)⟧ at sixteen; PSNR moves little, from
+# ⟦total_iter  1 +(\S+)⟧ to ⟦total_iter 16 +(\S+)⟧ dB. A likely mouth is no nearer to the original mouth than a torn one: where the hole
+# hides it, nobody can know.
 #
-# From four steps on the filled holes disagree *less* than the originals do (0.66). That is no triumph. Real cats hold
-# details that surprise the model, more so as the test cats wear furs on bodies that training never showed together; what the
-# model draws itself, the surest first, surprises it less.
+# With enough steps the filled holes disagree *less* than the originals do (⟦originals +\S+ +(\S+)⟧). That does not make them better.
+# Real cats hold details that surprise the model, the more so as the test cats wear furs on bodies that training never showed
+# together; what the model draws itself, the surest first, surprises it less.
 #
 # </details>
 #
 # ## The sweet spot
 #
-# Public solutions stop before the last step and look for the best place to do so, their *sweet spot*. You need no new
-# decoding for that. **Predict.** Which entry of `history` is the result with `sweet_spot = s`?
+# Public solutions stop before the last step and look for the best place to do so, their *sweet spot*. That is not the same as
+# the best number of iterations, which the table above is about. You need no new decoding for it. **Predict.** Which entry of `history` is the result with `sweet_spot = s`?
 
 # %% tags=["nbval-check-output"]
 total_iter = lab.preset.decoding.total_iter
@@ -479,9 +486,9 @@ table += [f"sweet_spot {s:2d} {measure(whole.predictions[:, s - 1])}"
 print("\n".join(table))
 
 # %% [markdown]
-# Each step earlier leaves more tokens to be drawn at once: disagreement climbed from 0.43 at the end to 0.92 at
-# `sweet_spot = 1`, which is a decoding in one pass. With this model the sweet spot is the end. The report of the original
-# lab found its best score at 1; notebook 06 measures whether a distance between sets of pictures sees it likewise.
+# Each step earlier leaves more tokens to be drawn at once: disagreement is ⟦sweet_spot  8 +\S+ +(\S+)⟧ at the end and
+# ⟦sweet_spot  1 +\S+ +(\S+)⟧ at `sweet_spot = 1`, which is a decoding in one pass. With this model the sweet spot is the end. The report of
+# the original lab found its best score at 1; notebook 06 measures whether a distance between sets of pictures agrees.
 #
 # ## Temperature
 #
@@ -523,17 +530,18 @@ print("\n".join(table))
 #
 # * With argmax and $\tau = 0$ nothing is drawn: six times the same cat. With categorical sampling the *tokens* are drawn
 #   also at $\tau = 0$; temperature concerns only their order.
-# * Variety rises with temperature, from 14 % of the hidden tokens at 0 to 25 % at 15, and PSNR falls, from 29.1 to 27.9 dB.
-#   Variety is not free.
-# * Disagreement is lowest *between*: 0.52 at $\tau = 0$, 0.43 at 4.5, 0.55 at 15. Surest first without any noise leaves the
-#   whole mouth to the last steps, and then draws it nearly at once: look at the mouths of that row. A little noise fixes
-#   some of it early.
-# * Argmax has the best numbers of all. It gives the likeliest filling, and one only.
+# * Variety rises with temperature, from ⟦categorical  τ =  0.*?(\S+)$⟧ of the hidden tokens at 0 to ⟦categorical  τ = 15.*?(\S+)$⟧ at 15, and
+#   PSNR goes from ⟦categorical  τ =  0.0 +(\S+)⟧ to ⟦categorical  τ = 15.0 +(\S+)⟧ dB.
+# * Disagreement is ⟦categorical  τ =  0.0 +\S+ +(\S+)⟧ at $\tau = 0$, ⟦categorical  τ =  4.5 +\S+ +(\S+)⟧ at 4.5 and
+#   ⟦categorical  τ = 15.0 +\S+ +(\S+)⟧ at 15. Surest first without any noise leaves the whole mouth to the last steps, and then
+#   draws it nearly at once: look at the mouths of that row. A little noise fixes some of it early.
+# * Argmax takes the likeliest code at each place, step by step: a greedy guess at the likeliest filling, and always the same.
 #
 # </details>
 #
-# Mind the word: in language models "temperature" divides the logits and changes which token is drawn. Here it changes only
-# the *order* in which drawn tokens are kept.
+# Mind the word: in language models "temperature" divides the logits and changes which token is drawn. Here it changes the
+# *order* in which drawn tokens are kept. That order sharpens the result all the same: an unlikely draw is hidden again and
+# drawn once more, so likely codes end up more often than the model gives them.
 #
 # ## All of it by hand
 #
@@ -611,22 +619,16 @@ plots.lines({"rank correlation with log p": follows,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# At $\tau = 4.5$ the *right* order is a loose one: its rank correlation is 0.2 at first and rises to 0.5, as the noise goes.
-# But bad draws it finds: from the second step on fewer than 2 % of what it keeps, at the end none. That is the logarithm's
-# doing. A draw with $p = 0.001$ stands at $-6.9$, far below the rest; its plain $p$ lies only 1 below the surest. So noise
+# At $\tau = 4.5$ the *right* order is a loose one: its rank correlation with $\log p$ is ⟦right +rank correlation +(\S+),⟧ on average, and
+# grows as the noise goes. But it finds bad draws: ⟦right .*among kept +(\S+)⟧ of what it keeps, against ⟦noise on p .*among kept +(\S+)⟧ with
+# noise on $p$ and ⟦at random .*among kept +(\S+)⟧ at random. That is due to the logarithm. A draw with $p = 0.001$ stands at $-6.9$, far below the rest; its plain $p$ lies only 1 below the surest. So noise
 # on $p$ lets bad draws pass at every step. Noise that grows sorts best where all tokens are still to choose from, and worst
 # at the end, where most tokens are revealed.
 #
 # </details>
 #
-# What it costs, on all 747 test pictures, in the distance of the next notebook (lower is better; mean and spread over three
-# seeds or more, `python -m benchmarks.threshold`):
-#
-# | right | noise grows | noise on probabilities | order at random |
-# |---|---|---|---|
-# | 38.98 ± 0.22 | 39.70 ± 0.32 | 40.83 ± 0.35 | 42.13 ± 0.54 |
-#
-# A few per cent: too little to notice on a single picture, so nobody did.
+# On all 747 test pictures, in the distance of the next notebook, noise that grows costs least, noise on probabilities more, an
+# order at random most: all of it too little to notice on a single picture, so nobody did.
 #
 # **Repair it.** Write the confidence as a function of its own, one that cannot be given gamma by mistake: it takes progress,
 # and log-probabilities of any shape. The test knows what the Gumbel trick promises.
@@ -659,9 +661,13 @@ assert torch.equal(one, other), "the same generator state, the same noise"
 print("no noise at the end, less and less before, and Gumbel's on the logarithm")
 
 # %% [markdown]
+# **And over the batch.** A third mistake about the order: one `topk` over the flattened `(B, T)` instead of one in each row.
+# Picture by picture nothing changes, but in a batch an easy hole is filled first and a hard one last, all at once: what
+# you get for one cat then depends on which others are beside it. Your rows are independent; the check makes sure of it.
+#
 # ## What goes wrong: pictures instead of tokens
 #
-# The third mistake: after each step the tokens are decoded to a picture, and the next step encodes that picture again. It
+# The last mistake: after each step the tokens are decoded to a picture, and the next step encodes that picture again. It
 # looks harmless, as the hole is where things happen. But the tokenizer does not give back the tokens it was given. Nothing
 # but the tokenizer is needed to see it: encode the *originals*, decode, encode again, eight times over.
 #
@@ -688,12 +694,13 @@ plots.comparison({"original": lab.data.test[places], "1 round": lab.tokenizer.de
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# 7 % of the known tokens change in the first round, 11 % after eight, and the pictures lose 1.5 dB. The outlines hold; the
+# ⟦known tokens changed: (\S+)⟧ of the known tokens change in the first round, ⟦known tokens changed:.* (\S+)$⟧ after eight, and PSNR goes from
+# ⟦round 0 on: (\S+)⟧ to ⟦round 0 on:.* (\S+)$⟧ dB. The outlines hold; the
 # tabby stripes and the pale patches, all that differs little from its surroundings, fade. In a decoding that re-encodes, the
 # model fills the hole to fit such a worn picture.
 #
-# The distance of whole pictures does not see it: 39.14 ± 0.27 with re-encoding at each step, 38.98 ± 0.22 without. A score
-# that does not punish a mistake does not make it right.
+# The distance of whole pictures does not show it: with re-encoding at each step it is the same within the spread of seeds.
+# A score that does not punish a mistake does not make it right.
 #
 # </details>
 #
@@ -717,8 +724,8 @@ print("no step changed a known token")
 ten = slice(16, 26)
 plots.comparison({"masked": lab.data.masked[ten], "filled": decode(ten).pasted,
                   "original": lab.data.test[ten]},
-                 "Your decoding. Where the hole left enough to see, it finds the original; "
-                 "where not, it makes something up.")
+                 f"Drawn by {lab.label('iterative_decode', 'your decoding')}. "
+                 "Where the hole left enough to see, it finds the original; elsewhere it invents.")
 
 # %% [markdown]
 # ## To think about

@@ -17,7 +17,7 @@ def iterative_decode(transformer, z_indices, mask, *, gamma, total_iter, sweet_s
 
     Args:
         transformer: a callable, (B, T) -> logits (B, T, V + 1).
-        z_indices: (B, T) long; what stands in hidden places does not matter.
+        z_indices: (B, T) long; what is in hidden places does not matter.
         mask: (B, T) bool, True means hidden.
         gamma: the schedule, a function of progress.
         total_iter: how many steps the schedule has.

@@ -36,7 +36,13 @@ from lab3.exercises.checks.tools import (
 
 RAW = "the confidence is a logit, which compares the codes of one token only: log p compares tokens with each other"
 SURE = "the most confident are hidden: they are the ones to keep"
+TWICE = "a softmax is taken of a softmax: one turns logits into probabilities"
+TEMPERED = "choice_temperature changes the draw of the tokens: it belongs to the noise on their order alone"
+CARRY = "each step starts from the first tokens again: what a step revealed must be handed on to the next"
+TOO_MANY = "one step too many: steps are counted from 0 to total_iter - 1, and the last has progress 1"
+FROM_0 = "progress is counted from 0: it is progress after the step, so the first step has 1 / total_iter"
 DRIFT = "tokens change between steps: carry tokens and mask forward, never predict or encode what is known anew"
+RISES = "gamma rises: it is the share still hidden, and falls from 1 to 0"
 
 # gamma_func
 
@@ -56,16 +62,13 @@ def gamma_values(gamma_func):
                "returned, not its value")
         found = [_number(gamma(r)) for r in AT]
         same(found, right, [
-            ([1 - one for one in right], "gamma rises: it is the share still hidden, and falls from 1 to 0"),
-            (right[::-1], "gamma rises: it is the share still hidden, and falls from 1 to 0"),
-            ([0, 0.5, math.sqrt(0.5), 1], "gamma rises: it falls where ratio, the progress, grows"),
             ([1, 0.5, 0, -1], "the cosine makes half a turn: a quarter is wanted, so that it ends at 0"),
             ([math.cos(r / 2) for r in AT], "the angle lacks pi"),
             ([math.cos(r * 90) for r in AT], "the angle is in degrees: math and numpy take radians"),
             ([(1 - r) ** 2 for r in AT], "the square is of the ratio, not of what is left of it"),
             ([math.sqrt(1 - r * r) for r in AT], "a root was taken: the text has none"),
             *[(other, f"this is the schedule {name}") for name, other in GAMMAS.items() if name != mode],
-        ], what=f"{mode} at 0, 1/3, 1/2, 1: ")
+        ], RISES if found[0] < found[-1] else "", f"{mode} at 0, 1/3, 1/2, 1: ")
     same(_number(gamma_func()(0.5)), math.sqrt(0.5), what="cosine by default, at 1/2 ")
 
 
@@ -114,7 +117,7 @@ def _scene():
 def step_sees(inpainting):
     """One forward pass, that sees the mask token at hidden places and the tokens elsewhere."""
     stub, z, mask = _scene()
-    _step(inpainting, stub, z, mask)
+    _step(inpainting, stub, z, mask, choice_temperature=4.5)
     expect(len(stub.seen) == 1, "one call of the transformer", f"{len(stub.seen)} calls")
     saw(stub.seen[0], z, mask)
 
@@ -122,7 +125,7 @@ def step_sees(inpainting):
 def step_known(inpainting):
     """Known tokens come back unchanged, and are never hidden."""
     stub, z, mask = _scene()
-    z_predict, next_mask = _step(inpainting, stub, z, mask)
+    z_predict, next_mask = _step(inpainting, stub, z, mask, choice_temperature=4.5)
     changed = int((z_predict != z)[~mask].sum())
     expect(not changed, "known tokens unchanged", f"{changed} of {int((~mask).sum())} known tokens changed",
            "only hidden tokens take the prediction")
@@ -131,16 +134,22 @@ def step_known(inpainting):
     expect(not (next_mask & ~mask).any(), "next_mask within mask", "known tokens hidden", reason)
 
 
+KEPT = "the mask token's logit is kept: drop it before the softmax"
+
+
 def step_codes(inpainting):
-    """Hidden tokens become codes, never the mask token, whose logit plays no part."""
+    """Hidden tokens become codes, never the mask token."""
     stub, z, mask = _scene()
-    kept = "the mask token's logit is kept: drop it before the softmax"
     for sampling in ("categorical", "argmax"):
-        z_predict, _ = _step(inpainting, stub, z, mask, sampling=sampling)
+        z_predict, _ = _step(inpainting, stub, z, mask, sampling=sampling, choice_temperature=4.5)
         new = z_predict[mask]
         expect(bool(((new >= 0) & (new < V)).all()), f"codes 0 to {V - 1} at hidden places", f"{int(new.min())} to "
-               f"{int(new.max())}", kept if (new == V).any() else "hidden places keep what stood there")
-    for own, reason in (((-60.0, -60.0), SURE), ((50.0, -50.0), f"{kept}, else it takes its share of the probability")):
+               f"{int(new.max())}", KEPT if (new == V).any() else "hidden places keep what was there before")
+
+
+def step_mask_logit(inpainting):
+    """The mask token's logit plays no part in the confidence."""
+    for own, reason in (((-60.0, -60.0), SURE), ((50.0, -50.0), f"{KEPT}, else it takes its share of the probability")):
         stub = Stub(one_of([1, 4]))
         stub.logits[:, V] = torch.tensor(own)  # the mask token's
         z, mask = torch.zeros(1, 2, dtype=torch.long), row_mask(2, 2)
@@ -158,11 +167,24 @@ def step_draws(inpainting):
     z, mask = torch.zeros(ROWS, 2, dtype=torch.long), torch.ones(ROWS, 2, dtype=torch.bool)
     best, _ = _step(inpainting, stub, z, mask, sampling="argmax")
     expect(not best.any(), "the most probable code everywhere, with argmax", "others too", "argmax draws nothing")
-    z_predict, _ = _step(inpainting, stub, z, mask)
-    found = [(z_predict == code).double().mean().item() for code in range(3)]
-    reason = "argmax is taken where the text samples: all pictures of a hole would be alike" if found[0] == 1 else ""
-    expect(np.allclose(found, p, rtol=0, atol=NEAR), "codes drawn with shares 0.6, 0.3, 0.1",
-           as_text([round(one, 2) for one in found]), reason)
+    right = np.append(p, [0] * (V - 3))
+
+    def shares(temperature):
+        drawn, _ = _step(inpainting, stub, z, mask, choice_temperature=temperature)
+        return drawn, [(drawn == code).double().mean().item() for code in range(V)]
+
+    twice = np.exp(right) / np.exp(right).sum()
+    for temperature in (4.5, 0.0):
+        z_predict, found = shares(temperature)
+        if np.allclose(found, right, rtol=0, atol=NEAR):
+            continue
+        reason = TWICE if np.allclose(found, twice, rtol=0, atol=0.02) else ""
+        if temperature == 0 or not np.allclose(found, shares(0.5)[1], rtol=0, atol=NEAR):
+            reason = TEMPERED
+        elif found[0] == 1:
+            reason = "argmax is taken where the text samples: all pictures of a hole would be alike"
+        expect(False, f"codes drawn with shares 0.6, 0.3, 0.1, at choice_temperature {temperature}",
+               as_text([round(one, 2) for one in found[:3]]), reason)
     both = ((z_predict == 0).all(dim=1)).double().mean().item()
     expect(abs(both - 0.36) < NEAR, "two tokens drawn on their own", "tokens drawn together",
            "one draw serves many tokens")
@@ -324,7 +346,9 @@ def _decode(iterative_decode, stub, z, mask, **options):
     is_tensor(z_final, tuple(z.shape), torch.long, "z_final")
     expect(isinstance(history, list), "history: a list", f"a {type(history).__name__}")
     steps, length = options.get("sweet_spot") or options["total_iter"], len(history)
-    reason = "one entry for each step, after it" + (": the start is no step" if length == steps + 1 else "")
+    reason = "one entry for each step, after it" + (": the start is not a step" if length == steps + 1 else "")
+    if len(stub.seen) == length == steps + 1:
+        reason = TOO_MANY
     if options.get("sweet_spot") and length == options["total_iter"]:
         reason = "sweet_spot is not used: only so many steps are made"
     if not mask.any() and length < steps:
@@ -343,7 +367,7 @@ def decode_history(iterative_decode):
     z_final, history = _decode(iterative_decode, stub, z, mask)
     expect(torch.equal(z_final[~mask], z[~mask]), "known tokens unchanged", "others", DRIFT)
     expect(0 <= z_final.min() and z_final.max() < V, f"codes 0 to {V - 1} in z_final",
-           f"{z_final.min()} to {z_final.max()}")
+           f"{z_final.min()} to {z_final.max()}", CARRY if z_final.min() < 0 else "")
 
 
 def decode_carries(iterative_decode):
@@ -379,8 +403,10 @@ def decode_schedule(iterative_decode):
         _, history = _decode(iterative_decode, stub, z, mask, total_iter=8, sweet_spot=sweet_spot)
         found = [next_mask.sum(dim=1).tolist() for _, next_mask in history]
         right, reason = whole[:sweet_spot], ""
-        if found[0] == [63, 39, 12]:
-            reason = "progress is counted from 0: it is progress after the step, so the first step has 1 / total_iter"
+        if found[:2] == [[63, 39, 12], whole[0]]:
+            reason = FROM_0
+        elif found[0] == [63, 39, 12]:
+            reason = "n_hidden is one number for the whole batch: count the hidden tokens of each row"
         elif found[1] == [42, 26, 8]:
             reason = "n_hidden is counted anew at each step: it is the number that the first mask hid"
         elif sweet_spot and found[0] == [42, 26, 8]:
@@ -456,8 +482,9 @@ CHECKS = {
     "gamma_func": (takes(lambda mode="cosine": None), gamma_values, gamma_arrays, gamma_refuses),
     "inpainting": (
         takes(lambda transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_temperature, mask_token_id,
-              sampling="categorical", generator=None: None), step_sees, step_known, step_codes, step_draws, step_counts,
-        step_clamp, step_least_sure, step_chosen, step_noise, step_rows, step_generator, step_refuses),
+              sampling="categorical", generator=None: None), step_sees, step_known, step_codes, step_draws,
+        step_mask_logit, step_counts, step_clamp, step_least_sure, step_chosen, step_noise, step_rows, step_generator,
+        step_refuses),
     "iterative_decode": (
         takes(lambda transformer, z_indices, mask, *, gamma, total_iter, sweet_spot=None, choice_temperature=4.5,
               mask_token_id, sampling="categorical", generator=None: None), decode_history,

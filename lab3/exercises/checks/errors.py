@@ -4,14 +4,16 @@ In: the exception, with its traceback. Out: the name of the answer that is not w
 line of the cell and the likely reason.
 """
 
-import dis
+import ast
 import linecache
 import re
 
-from lab3.exercises.checks.tools import NO_GPU, NO_INPUT, NO_PACKAGE, CheckFailed
+from lab3.exercises.checks.tools import NO_GPU, NO_INPUT, NO_PACKAGE, CheckFailed, raised_on_purpose
 from lab3.exercises.table import EXERCISES, MARK
 
-HINTS = (  # (type and text of the exception, likely reason), the first that fits
+HINTS = (  # (type and text of the exception and its line, likely reason), the first that fits
+    (r"values to unpack .* at [^(]*$|values to unpack .* in .*loader",
+     "the loader gives one tensor (B, T) for each batch, without labels beside it"),
     (r"ModuleNotFoundError", NO_PACKAGE),
     (r"not compiled with CUDA|NVIDIA driver|No CUDA GPUs|CUDA-capable", NO_GPU),
     (r"does not support input requests|reading from stdin|EOF when reading", NO_INPUT),
@@ -66,13 +68,29 @@ def not_written(error, own):
     """
     if not isinstance(error, NotImplementedError):
         return None
-    last = _entries(error)[-1]
-    code, package = last.tb_frame.f_code, str(last.tb_frame.f_globals.get("__name__")).split(".")[0]
-    if dis.opname[code.co_code[last.tb_lasti]] != "RAISE_VARARGS" or package in ("torch", "torchvision"):
+    if not raised_on_purpose(error):
         return None
+    code = _entries(error)[-1].tb_frame.f_code
     words = [*code.co_qualname.split("."), *re.findall(r"\w+", str(error))]
     others = [one.defines for one in EXERCISES.values() if one.defines != own]
     return own if own in words else next((name for name in others if name in words), own)
+
+
+def still_there(error):
+    """What to say of a NotImplementedError in an answer that does more than raise it; "" for a stub."""
+    last = _entries(error)[-1]
+    number, path = last.tb_lineno, last.tb_frame.f_code.co_filename
+    try:
+        tree = ast.parse("".join(linecache.getlines(path)))
+    except SyntaxError:
+        return ""
+    around = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+              and node.lineno <= number <= node.end_lineno]
+    if not around:
+        return ""
+    written = [line for line in map(ast.unparse, around[-1].body[bool(ast.get_docstring(around[-1])):])
+               if not re.match(r"super\(.*\).__init__\(\)|raise NotImplementedError|pass$|\.\.\.$", line)]
+    return f"{_place(last)} is still reached: delete it where your code is complete" if written else ""
 
 
 def raised(error, namespace):
@@ -86,12 +104,13 @@ def raised(error, namespace):
     inside = [entry for entry in _entries(error) if entry.tb_frame.f_globals is namespace]
     if not inside:  # the check itself stumbled over what the answer returned
         return CheckFailed("a result of the type and shape that the text asks for", f"one that leads to {text}")
-    hint = next((reason for pattern, reason in HINTS if re.search(pattern, text)), "")
+    place = _place(inside[-1])
+    hint = next((reason for pattern, reason in HINTS if re.search(pattern, f"{text} at {place}")), "")
     if isinstance(error, NameError):
         exercise = next((one.id for one in EXERCISES.values() if one.defines == error.name), None)
         hint = (f"the answer builds on {error.name}, which is not there: run the cell of {exercise} first" if exercise
                 else "an answer's cell must hold the helpers and imports that it needs")
-    return CheckFailed("no exception", text, hint, _place(inside[-1]))
+    return CheckFailed("no exception", text, hint, place)
 
 
 def _entries(error):

@@ -72,8 +72,10 @@ def mask_products(sample_mask):
     """The product ratio * tokens is taken in float64."""
     for ratio, tokens, count in ((0.54, 100, 54), (0.5 + 1e-8, 256, 129)):
         found = _mask(sample_mask, 2, tokens, ratio=ratio).sum(dim=1).tolist()
+        early = int(_mask(sample_mask, 1, 100, ratio=0.05).sum()) == 6  # 0.05 in float32 is a little more than 0.05
         expect(found == [count] * 2, f"{count} hidden for ratio {ratio!r} of {tokens}", as_text(found),
-               "float32 holds seven digits: before rounding up, the product needs float64")
+               "the ratio is rounded to float32 before it becomes float64: make a float64 tensor of it at once" if early
+               else "float32 holds seven digits: before rounding up, the product needs float64")
 
 
 def mask_ratio_a_row(sample_mask):
@@ -218,6 +220,10 @@ def loss_of_zeros(mvtm_loss):
         ], what="ln 10 = ")
 
 
+PER_ROW = ("a mean of the rows' means, which weighs a token by how few its row hides: that bounds the likelihood, but "
+           "here all hidden tokens count alike")
+
+
 def loss_over_hidden(mvtm_loss):
     """It is the mean over the hidden tokens of the whole batch, or over all tokens where mask is None."""
     mask, targets, heights = row_mask(6, 1, 4, 0), randint(3, 6), torch.linspace(-1, 4, 18).view(3, 6)
@@ -234,8 +240,7 @@ def loss_over_hidden(mvtm_loss):
         (each[mask].sum().item() / 3, "the sum over hidden tokens is divided by the batch size"),
         (each[mask].sum().item(), "the losses are added, not averaged"),
         (each[~mask].mean().item(), "the mask is inverted: True means hidden, and hidden tokens count"),
-        (sum(rows).item() / 2, "a mean of the rows' means: all hidden tokens count alike"),
-        (sum(rows).item() / 3, "a mean of the rows' means: all hidden tokens count alike"),
+        (sum(rows).item() / 2, PER_ROW), (sum(rows).item() / 3, PER_ROW),
         (twice.item(), "a softmax was taken before: cross-entropy takes logits"),
     ], "logits and targets no longer belong together: were axes joined in another order?",
     "the mean over hidden tokens ")

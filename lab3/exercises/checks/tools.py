@@ -5,6 +5,7 @@ expected, what came and, where a typical mistake gives that value, the likely re
 """
 
 import contextlib
+import dis
 import inspect
 import random
 import re
@@ -12,6 +13,7 @@ import re
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 SEED = 0  # the same draws at every call: an answer that passes once passes always
 V = 10  # codes in the checks; the mask token's id
@@ -27,6 +29,7 @@ SPLIT = ("heads are split one way and joined another: split dim into (num_heads,
 SAME_SHARE = "the share is always the same: without a ratio, draw one for each row, and hide that share"
 FINISHED = "a row with nothing left to hide hides tokens again: known tokens stay known"
 NO_GPU = "answers are graded without a GPU: create new tensors on the input's device, such as x.device"
+ASSERTED = "the value is checked, but with another exception: raise a ValueError"
 NO_INPUT = "nobody can answer input() when answers are graded: set a variable instead"
 NO_PACKAGE = ("answers are graded with the packages of the course alone, and without files of your own: "
               "put helpers into cells of the notebook")
@@ -122,11 +125,42 @@ def refuses(word, value, call, *args, **options):
                     for one in word.split(" or "))
         expect(named, expected, f"ValueError: {str(error)[:100]}", f"the message does not name {word}")
     except Exception as error:
+        reason = ASSERTED if raised_on_purpose(error) else f"the value of {word} is not checked before it is used"
         raise CheckFailed(expected, f"{type(error).__name__}: {str(error)[:100]}",
                           "NotImplementedError means that code is missing: raise a ValueError"
-                          if isinstance(error, NotImplementedError) else "the value is not checked") from None
+                          if isinstance(error, NotImplementedError) else reason) from None
     else:
-        raise CheckFailed(expected, "no error", f"{word} is used without a look at its value")
+        raise CheckFailed(expected, "no error", f"the value of {word} is not checked")
+
+
+def raised_on_purpose(error):
+    """Whether a `raise` or an `assert` outside of PyTorch and numpy made an exception."""
+    entry = error.__traceback__
+    while entry.tb_next:
+        entry = entry.tb_next
+    package = str(entry.tb_frame.f_globals.get("__name__")).split(".")[0]
+    code = entry.tb_frame.f_code.co_code
+    return dis.opname[code[entry.tb_lasti]] == "RAISE_VARARGS" and package not in ("numpy", "scipy", "torch",
+                                                                                   "torchvision")
+
+
+class NanWatch(TorchFunctionMode):
+    """Notes, as `function`, the first function of PyTorch that makes NaN out of numbers while this is active."""
+
+    def __init__(self):
+        super().__init__()
+        self.function = None
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        known = self.function or "empty" in function.__name__ or any(map(_has_nan, args))
+        result = function(*args, **(kwargs or {}))
+        if not known and _has_nan(result):
+            self.function = function.__name__.strip("_")
+        return result
+
+
+def _has_nan(value):
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and bool(value.isnan().any())
 
 
 def follows_generator(draw):
