@@ -1,6 +1,6 @@
 // The page: controls, chart, pad, player and films. It draws what the worker computes.
 import curve from "../web/curve.js";
-import hole from "../web/hole.js";
+import paint from "../web/pad.js";
 import { stays } from "./decoding.js";
 import { drawn, parse, POINTS, remarks } from "./formula.js";
 import { PIXELS } from "./sizes.js";
@@ -15,7 +15,7 @@ const text = (id) => document.getElementById(id).textContent;
 const { schedules, colours } = JSON.parse(text("options"));
 const scene = (name) => find(`[name=${name}]`);
 
-// What `curve.js` and `hole.js` take for a model: values, and who is told when they change.
+// What `curve.js` and `pad.js` take for a model: values, and who is told when they change.
 function pad(place, module, values, changed) {
   const told = {};
   module.render({ el: find(place), model: {
@@ -169,7 +169,7 @@ const panels = {}, now = () => bank[number];
 function holeNow() {
   const kind = scene("hole").value;
   if (kind === "everything") return Array(PIXELS * PIXELS).fill(1);
-  return kind === "painted" ? Array.from(holePad.get("hole"), Number) : now().hole;
+  return kind === "painted" ? Array.from(holePad.get("marked"), Number) : now().hole;
 }
 
 function tokensHidden(inside) {
@@ -345,7 +345,7 @@ function link() {
   const add = (key, input) => values.set(key, input.type === "checkbox" ? +input.checked : input.value);
   for (const input of NAMED) add(input.name, input);
   if (scene("hole").value === "painted")
-    values.set("painted", holePad.get("hole").match(/.{32}/g).map((bits) => parseInt(bits, 2).toString(36)).join("."));
+    values.set("painted", holePad.get("marked").match(/.{32}/g).map((bits) => parseInt(bits, 2).toString(36)).join("."));
   for (const name of scene("compare").checked ? ["A", "B"] : ["A"])
     for (const input of panels[name].form.elements) if (input.name) add(`${name}.${input.name}`, input);
   if (chart.get("editable")) values.set("heights", chart.get("heights").join(" "));
@@ -364,7 +364,7 @@ function follow(fragment) {
     }
   const bits = (word) => parseInt(word, 36).toString(2).padStart(32, "0");
   const painted = (values.get("painted") ?? "").split(".").map(bits).join("");
-  if (/^[01]{4096}$/.test(painted)) holePad.put("hole", painted);
+  if (/^[01]{4096}$/.test(painted)) holePad.put("marked", painted);
   const heights = (values.get("heights") ?? "").split(" ").map(Number);
   if (heights.length === 9 && heights.every((one) => one >= 0 && one <= 1)) chart.put("heights", heights);
   return Math.min(bank.length - 1, Math.max(0, Math.trunc(+values.get("picture")) || 0));
@@ -374,7 +374,7 @@ function follow(fragment) {
 
 const heights = [1, 0.98, 0.94, 0.86, 0.75, 0.61, 0.44, 0.23, 0];
 const chart = pad("#chart", curve, { curves: [], editable: false, heights }, update);
-const holePad = pad("#pad", hole, { picture: "", hole: "0".repeat(PIXELS * PIXELS), brush: 8 }, update);
+const holePad = pad("#pad", paint, { side: PIXELS, picture: "", marked: "0".repeat(PIXELS * PIXELS), brush: 8 }, update);
 for (const name of ["A", "B"]) panels[name] = panel(name);
 find("#scale").append(canvas(colours.flat(), colours.length, "scale of colours"));
 
@@ -391,7 +391,7 @@ function begin({ pictures, holes }) {
     else if (target.name !== "file" && target.id !== "link") update();
   });
   scene("file").onchange = takeFile;
-  find("#clear").onclick = () => { holePad.put("hole", "0".repeat(PIXELS * PIXELS)); update(); };
+  find("#clear").onclick = () => { holePad.put("marked", "0".repeat(PIXELS * PIXELS)); update(); };
   find("#play").onclick = play;
   choose(follow(location.hash.slice(1)));
   onhashchange = () => choose(follow(location.hash.slice(1)));
