@@ -107,7 +107,7 @@ def test_a_class_of_twelve_from_hand_in_to_hand_back_and_again(tmp_path, monkeyp
           ["osullivanzoe_101_canvas", "2026-12-03 12:00"])
     second = handed_back("canvas")
     wei, zoe = second["linwei_100_900_feedback.html"], second["osullivanzoe_LATE_101_901_feedback.html"]
-    for text in ("copied from the slides", "neat", "1 points were given by hand", "gamma_func: 4 before, 1 now",
+    for text in ("copied from the slides", "neat", "Points given by hand: 1.", "gamma_func: 4 before, 1 now",
                  "Your mark was 8 on"):
         assert text in wei, text
     assert "20&nbsp;% taken off" in zoe and "late, per cent taken off: 0 before, 20 now" in zoe
