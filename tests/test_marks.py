@@ -271,6 +271,15 @@ def test_a_submission_finds_its_student_or_nobody(name, owner):
     assert (row and row["ID"]) == owner
 
 
+@pytest.mark.parametrize(("name", "owner"), [
+    ("José_García", "1"), ("Jose_Garcia", "2"), ("Émile_Zola", "3"), ("Emile_Zola", "3"), ("Jóse_Garcia", None)])
+def test_names_that_differ_in_accents_alone_are_told_apart(name, owner):
+    people = [{"Student": student, "ID": number} for student, number in
+              (("García, José", "1"), ("Garcia, Jose", "2"), ("Zola, Émile", "3"))]
+    [row] = roster.owners_of([name], people, ["Student", "ID"]).values()
+    assert (row and row["ID"]) == owner
+
+
 def test_moodles_downloads_find_their_students():
     people = [{"Full name": name, "Identifier": f"Participant {number}"} for name, number in
               (("Jo Smith", 51), ("Jo Smith", 52))]

@@ -7,6 +7,7 @@ a CSV of the same students, with a column of marks; and who could not be matched
 import csv
 import io
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -204,9 +205,9 @@ def owners_of(submissions, rows, known):
     """Whose is which submission: a dict, submission -> row of the roster, None where it is nobody's.
 
     A column `submission` decides; then the number in a downloaded file's name; then any known column that is the
-    submission's name, or a full name put together, where it is one student's only.
+    submission's name, or a full name put together, where it is one student's only; then the same without accents.
     """
-    named, numbered, keys = {}, {}, {}
+    named, numbered, keys, plain = {}, {}, {}, {}
     for row in rows:
         if row.get("submission"):
             named[row["submission"]] = row
@@ -219,6 +220,7 @@ def owners_of(submissions, rows, known):
         texts += [" ".join(reversed(row["Student"].split(", ")))] if ", " in row.get("Student", "") else []
         for key in {safe_name(text).casefold() for text in texts if text.strip()}:
             keys.setdefault(key, []).append(row)
+            plain.setdefault(_plain(key), {})[id(row)] = row
     owners = {}
     for name in sorted(submissions):
         row = named.get(name)
@@ -226,10 +228,15 @@ def owners_of(submissions, rows, known):
             if found := pattern.search(f"{name.casefold()}_"):
                 row = row or numbered.get(found[1])
         if row is None:
-            several = keys.get(name.casefold(), [])
+            several = keys.get(name.casefold()) or list(plain.get(_plain(name.casefold()), {}).values())
             row = several[0] if len(several) == 1 else None
         owners[name] = row
     return owners
+
+
+def _plain(name):
+    """A name without accents."""
+    return "".join(one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
 
 
 def _canvas(header, rows, known, marks, assignment, most, roster):
