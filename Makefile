@@ -9,6 +9,7 @@ GRADES ?= grades
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
+	@echo "make handin     check the answers in work/ and pack them with the notebooks: lab3-handin.zip"
 	@echo "make explore    the schedule explorer, as a page in the browser"
 	@echo "make demo       train, fill the holes, score: out/demo/report.html"
 	@echo "make grade      SUBMISSIONS=folder: marks and feedback in grades/"

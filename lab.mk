@@ -21,3 +21,7 @@ lab: install
 explore: install
 	JUPYTER_PATH=lab3/explorer/web $(RUN) -m voila lab3/explorer/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \
 		$(foreach name,@jupyter/nbgrader jupyterlab-jupytext @jupyter-notebook/lab-extension,--VoilaConfiguration.extension_denylist=$(name)) $(VOILA)
+
+.PHONY: handin
+handin: install
+	@$(RUN) -m lab3 handin lab3-handin.zip

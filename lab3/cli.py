@@ -106,6 +106,14 @@ def make_parser():
     _add_data(page)
     page.add_argument("out", type=Path, metavar="OUT.html")
 
+    handin = commands.add_parser(
+        "handin", parents=[debug], formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="pack what you hand in: notebooks, answers, model",
+        epilog="example:\n  python -m lab3 handin lab3-handin.zip\n\nThe zip is written whatever is missing; lines "
+               "say what. exit status: 0 written, 2 unusable input.")
+    handin.add_argument("out", type=Path, metavar="OUT.zip")
+    _add_work(handin, Path("work"))
+
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
     fid.add_argument("--features", required=True, help="inception (FID) or lite0 (FD-Lite0, needs no download)")
@@ -307,6 +315,21 @@ def run_check(options):
     return 0 if right == len(EXERCISES) else 1
 
 
+def run_handin(options):
+    from lab3.common.files import clean
+    from lab3.exercises.handin import pack_handin
+
+    packed = pack_handin(options.out, options.work)
+    for place, size in packed.files.items():
+        print(f"  {place}: {size / 1e3:,.0f} kB")
+    for line in packed.checks.values():
+        print(clean(line))
+    for line in packed.missing:
+        print(f"! {clean(line)}")
+    print(f"{packed.path}: {packed.size / 1e6:.1f} MB, SHA-256 {packed.sha256}. "
+          + (f"Things to look at before you upload it: {len(packed.missing)}." if packed.missing else "Upload it."))
+
+
 def run_fid(options):
     from lab3.common.files import write_json
     from lab3.metrics.distance import fid_folders
@@ -412,5 +435,5 @@ def _preset(options):
 COMMANDS = {
     "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
     "inpaint": run_inpaint, "generate": run_generate, "report": run_report, "sweep": run_sweep, "check": run_check,
-    "page": run_page, "fid": run_fid,
+    "page": run_page, "handin": run_handin, "fid": run_fid,
 }

@@ -20,7 +20,7 @@ pytest.importorskip("distributed")
 from grader.results.files import read_result  # noqa: E402
 from grader.rubric import read_rubric  # noqa: E402
 from grader.run import dask_client, dask_worker  # noqa: E402
-from grader.run.context import grader_key  # noqa: E402
+from grader.run.keys import grader_key  # noqa: E402
 from lab3.common.files import InputError  # noqa: E402
 
 CHEAP = ("gamma_func", "masked_forward")

@@ -10,17 +10,17 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader import rubric
 from grader.cli import main
 from grader.results import marks, roster
 from grader.results.files import write_grades
 from grader.results.result import ExerciseResult, Result
-from grader.run import context
+from grader.rubric import Late, read_rubric, read_time
+from grader.run.keys import column_keys
 from lab3.common.files import InputError
 
 CASES = ROOT / "tests" / "cases"
 DEADLINE = datetime(2026, 12, 1, 23, 59, tzinfo=UTC)
-POLICY = marks.Late(DEADLINE, grace_minutes=15, percent_per_day=10, at_most=50)
+POLICY = Late(DEADLINE, grace_minutes=15, percent_per_day=10, at_most=50)
 
 
 def result(name, status="graded", **points):
@@ -79,13 +79,13 @@ def test_who_is_later_never_pays_less(seconds, more):
     ("2026-07-01 12:00", 10), ("2026-12-01 12:00", 11), ("2026-12-01T12:00:00+03:00", 9), ("2026-12-01T12:00:00Z", 12),
     ("Tuesday, 1 December 2026, 12:00 PM", 11), ("1 Dec 2026 12:00", 11)])
 def test_times_are_read_in_their_zone(text, hour):
-    assert marks.read_time(text, "Europe/Zurich", "x").hour == hour
+    assert read_time(text, "Europe/Zurich", "x").hour == hour
 
 
 @pytest.mark.parametrize("text", ["soon", "10", "03/04/2026 12:00", "2026-13-01", "ten to five", "0"])
 def test_what_is_no_time_is_named(text):
     with pytest.raises(InputError, match=r"roster: bob: .* is no time"):
-        marks.read_time(text, "UTC", "roster: bob")
+        read_time(text, "UTC", "roster: bob")
 
 
 def policy(tmp_path, **late):
@@ -95,12 +95,12 @@ def policy(tmp_path, **late):
 
 
 def test_the_policy_of_the_rubric(tmp_path):
-    assert marks.read_late().deadline is None and marks.read_late().percent_per_day == 10
-    late = marks.read_late(policy(tmp_path, deadline="2026-12-02 00:59", zone="Europe/Zurich", percent_per_day=5))
+    assert read_rubric().late.deadline is None and read_rubric().late.percent_per_day == 10
+    late = read_rubric(policy(tmp_path, deadline="2026-12-02 00:59", zone="Europe/Zurich", percent_per_day=5)).late
     assert late.deadline == DEADLINE and late.percent(after(days=9)) == 45
     path = tmp_path / "typed.yml"
     path.write_text("late:\n  deadline: 2026-12-01 23:59:00\n")
-    assert marks.read_late(path).deadline == DEADLINE
+    assert read_rubric(path).late.deadline == DEADLINE
 
 
 @pytest.mark.parametrize("late", [
@@ -108,18 +108,16 @@ def test_the_policy_of_the_rubric(tmp_path):
     {"at_most": 101}, {"grace_minutes": "ten"}, {"grace": 5}, {"percent_per_day": True}, {"at_most": float("nan")}])
 def test_a_policy_that_cannot_be_used_is_named(tmp_path, late):
     with pytest.raises(InputError, match=r"rubric\.yml: late"):
-        marks.read_late(policy(tmp_path, **late))
+        read_rubric(policy(tmp_path, **late))
 
 
-def test_another_policy_grades_nobody_again(monkeypatch, tmp_path):
-    key = context.grader_key(1)
-    text = rubric.RUBRIC.read_text()
-    path = tmp_path / "rubric.yml"
-    path.write_text(text.replace("percent_per_day: 10", "percent_per_day: 20"))
-    monkeypatch.setattr(rubric.read_rubric, "__defaults__", (path,))
-    assert context.grader_key(1) == key and path.read_text() != text
-    path.write_text(text.replace("gamma_func: 4", "gamma_func: 5"))
-    assert context.grader_key(1) != key
+def test_another_policy_grades_nobody_again_and_other_points_one_exercise(tmp_path):
+    keys, path = column_keys(1, read_rubric()), tmp_path / "rubric.yml"
+    path.write_text("late: {percent_per_day: 20}\n")
+    assert read_rubric(path).late.percent_per_day == 20 and column_keys(1, read_rubric(path)) == keys
+    path.write_text("points: {gamma_func: 5}\n")
+    found = column_keys(1, read_rubric(path))
+    assert [name for name in keys if found[name] != keys[name]] == ["gamma_func"]
 
 
 def test_what_people_add_is_merged(grades):
@@ -227,8 +225,8 @@ WORKSHEET = ["Identifier", "Full name", "Email address", "Status", "Grade", "Max
              "Last modified (submission)", "Last modified (grade)", "Feedback comments"]
 
 
-def test_moodles_worksheet_is_filled_in_and_its_times_count(grades, tmp_path, monkeypatch):
-    monkeypatch.setattr(roster, "read_late", lambda: POLICY)
+def test_moodles_worksheet_is_filled_in_and_its_times_count(grades, tmp_path):
+    (grades / "rubric.yml").write_text("late: {deadline: 2026-12-01 23:59}\n")
     path = table(tmp_path / "sheet.csv", WORKSHEET, *(
         [f"Participant {number}", name, f"{name.split()[0]}@x.org", "Submitted", "", "20.00", "Yes", time, "-", said]
         for number, name, time, said in [(5, "Ada Lovelace", "Wednesday, 2 December 2026, 3:00 PM", "well done"),
@@ -269,20 +267,48 @@ PEOPLE = [{"Student": "Lovelace, Ada", "ID": "11", "SIS Login ID": "al1", "submi
     ("Ada_Lovelace", "11"), ("11", "11"), ("jo_x.org", "12"), ("JO2", "13"), ("group-3", "13"), ("Jo_Smith", None),
     ("submission_99", None), ("smithjo_77_99_lab3", None)])
 def test_a_submission_finds_its_student_or_nobody(name, owner):
-    owners, strangers = roster.match([name], PEOPLE, ["Student", "ID", "SIS Login ID"], "roster.csv")
-    assert ([row["ID"] for row in owners.values()], strangers) == (([owner], []) if owner else ([], [name]))
+    [row] = roster.owners_of([name], PEOPLE, ["Student", "ID", "SIS Login ID"]).values()
+    assert (row and row["ID"]) == owner
+
+
+@pytest.mark.parametrize(("name", "owner"), [
+    ("José_García", "1"), ("Jose_Garcia", "2"), ("Émile_Zola", "3"), ("Emile_Zola", "3"), ("Jóse_Garcia", None)])
+def test_names_that_differ_in_accents_alone_are_told_apart(name, owner):
+    people = [{"Student": student, "ID": number} for student, number in
+              (("García, José", "1"), ("Garcia, Jose", "2"), ("Zola, Émile", "3"))]
+    [row] = roster.owners_of([name], people, ["Student", "ID"]).values()
+    assert (row and row["ID"]) == owner
 
 
 def test_moodles_downloads_find_their_students():
     people = [{"Full name": name, "Identifier": f"Participant {number}"} for name, number in
               (("Jo Smith", 51), ("Jo Smith", 52))]
-    owners, _ = roster.match(["Jo_Smith_52_assignsubmission_file"], people, ["Full name", "Identifier"], "r.csv")
-    assert [row["Identifier"] for row in owners.values()] == ["Participant 52"]
+    [row] = roster.owners_of(["Jo_Smith_52_assignsubmission_file"], people, ["Full name", "Identifier"]).values()
+    assert row["Identifier"] == "Participant 52"
 
 
-def test_two_submissions_of_one_student_are_named():
-    with pytest.raises(InputError, match="Lovelace, Ada has two submissions, 11 and al1"):
-        roster.match(["al1", "11"], PEOPLE, ["Student", "ID", "SIS Login ID"], "roster.csv")
+def twice(tmp_path, **times):
+    """A class in which Ada handed in twice, the second time worse: grades and roster."""
+    write_grades([result("ada", gamma_func=8.0, mvtm_loss=6.0), result("11", gamma_func=7.0, mvtm_loss=1.0)],
+                 tmp_path / "grades.csv")
+    if times:
+        table(tmp_path / "submitted.csv", ["submission", "submitted"], *times.items())
+    return tmp_path, canvas(tmp_path, ["Lovelace, Ada", "11", "ada", "A", "", ""])
+
+
+def test_two_submissions_of_one_student_are_named(tmp_path):
+    with pytest.raises(InputError, match="Lovelace, Ada has two submissions, 11 and ada. Add --latest or --best"):
+        roster.hand_over("canvas", *twice(tmp_path))
+    with pytest.raises(InputError, match=r"no time tells which is the latest. Put their times into submitted.csv"):
+        roster.hand_over("canvas", *twice(tmp_path), choose="latest")
+
+
+@pytest.mark.parametrize(("choose", "mark"), [("best", "14"), ("latest", "8")])
+def test_of_two_submissions_the_chosen_one_counts(tmp_path, choose, mark):
+    grades, people = twice(tmp_path, **{"ada": "2026-12-01 12:00", "11": "2026-12-01 13:00"})
+    assert roster.hand_over("canvas", grades, people, choose=choose).written == 1
+    assert read(tmp_path / "canvas.csv")[1]["lab3 (77)"] == mark
+    assert {row["counts"] for row in read(tmp_path / "marks.csv")} == {"yes", "no"}
 
 
 def test_a_roster_of_another_system_is_refused(grades, tmp_path):

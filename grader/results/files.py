@@ -17,7 +17,7 @@ from grader.results.result import ExerciseResult, ProbeResult, Result, from_dict
 from lab3.common.files import InputError, clean, read_json, write_text
 from lab3.exercises.table import EXERCISES
 
-RESULTS, GRADES = "results.json", "grades.csv"
+RESULTS, GRADES, RUN = "results.json", "grades.csv", "run.json"
 # The columns of the marks: the exercises', then what the threshold of the distance gives; id -> notebook.
 COLUMNS = {**{one.id: one.notebook for one in EXERCISES.values()},
            "fid_decoding": "06", "fid_model": "06"}
@@ -26,7 +26,8 @@ UNWRITTEN = ("not written", "missing")  # no use in saying probe by probe what i
 DECISIVE = "decisive: while this fails, the exercise gives no points"
 
 _STEERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # turn the direction of what follows
-_ADVICE = ("The public checks of the notebook say it too: ", "Likely: ")  # how such notes begin
+PASSES = "The public checks of the notebook pass: what is wrong is found by hidden checks alone."
+_ADVICE = ("The public checks of the notebook", "Likely: ")  # how such notes begin
 LOOK = "Your instructor may review this code, because it does not show all that it calls"
 _QUIET = re.compile("It uses other cells |.* counts: ")
 _SHAPE = re.compile(r"shape \(([0-9, ]*)\)")
@@ -230,7 +231,7 @@ def _check(record, kind):
 
 
 def write_grades(results, path, columns=tuple(COLUMNS)):
-    """Write the marks of a class as CSV, a row a submission, sorted; an exercise that was not graded is left empty.
+    """Write the marks of a class as `grades_table` gives them.
 
     Args:
         results: `Result`s.
@@ -240,6 +241,11 @@ def write_grades(results, path, columns=tuple(COLUMNS)):
     Raises:
         SaveError: the file cannot be written.
     """
+    write_text(path, grades_table(results, columns))
+
+
+def grades_table(results, columns=tuple(COLUMNS)):
+    """The marks of a class as CSV, a row a submission, sorted; an exercise that was not graded is left empty."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["submission", "score", "max_score", "status", "sandbox", "seconds", "seed", *columns])
@@ -248,7 +254,7 @@ def write_grades(results, path, columns=tuple(COLUMNS)):
         table.writerow([harmless(result.submission), number(result.score), number(result.max_score),
                         harmless(result.status), harmless(result.sandbox), number(result.seconds, 1), result.seed,
                         *(points.get(column, "") for column in columns)])
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def harmless(name):

@@ -1,47 +1,21 @@
 """The marks that count: the grader's, with what people added by hand, less what lateness costs.
 
 In: `grades.csv`, and beside it, where they exist, `manual.csv`, `extensions.csv` and `submitted.csv`, which people
-write and the grader never does; the policy in `rubric.yml`. Out: a `Mark` a submission.
+write and the grader never does; the policy in the rubric. Out: a `Mark` a submission. `handed_back.json` keeps what
+was handed back, and when.
 """
 
 import csv
 import math
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
-
-import yaml
-from dateutil import parser
 
 from grader.results.files import COLUMNS, GRADES, number
-from grader.rubric import RUBRIC
-from lab3.common.files import InputError
+from grader.rubric import read_rubric, read_time, rubric_of
+from lab3.common.files import InputError, read_json, write_json
 
-MANUAL, EXTENSIONS, SUBMITTED = "manual.csv", "extensions.csv", "submitted.csv"
-DAY = 86400
-
-
-@dataclass(frozen=True)
-class Late:
-    """What lateness costs: nothing until the grace has passed, then per cent for each day begun, up to a cap."""
-
-    deadline: datetime | None = None
-    zone: str = "UTC"
-    grace_minutes: float = 0
-    percent_per_day: float = 0
-    at_most: float = 100
-
-    def percent(self, submitted, extended=None):
-        """Per cent of the points to take off; `extended` is this student's own deadline. Times know their zone."""
-        deadline = extended or self.deadline
-        if deadline is None or submitted is None:
-            return 0.0
-        seconds = (submitted - deadline).total_seconds()
-        if seconds <= 60 * self.grace_minutes:
-            return 0.0
-        return float(min(self.at_most, self.percent_per_day * math.ceil(seconds / DAY)))
+MANUAL, EXTENSIONS, SUBMITTED, HANDED_BACK = "manual.csv", "extensions.csv", "submitted.csv", "handed_back.json"
 
 
 @dataclass(frozen=True)
@@ -55,6 +29,8 @@ class Mark:
         final: the mark; None where the grader broke down.
         comment: what people wrote, for the student.
         timed: whether the time of handing in is known.
+        points: column -> the points that count, by hand or the grader's.
+        by_hand: the columns of these that people gave points for.
     """
 
     submission: str
@@ -65,52 +41,8 @@ class Mark:
     final: float | None
     comment: str
     timed: bool
-
-
-def read_late(path=RUBRIC):
-    """The policy of the rubric. Raises `InputError` where it cannot be used."""
-    settings = (yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("late") or {}
-    if not isinstance(settings, dict) or settings.keys() - Late.__annotations__.keys():
-        raise InputError(f"{path}: late may hold {', '.join(Late.__annotations__)}, no more.")
-    zone = str(settings.get("zone", "UTC"))
-    try:
-        ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
-        raise InputError(f"{path}: late: zone {zone!r} is unknown. Write one such as Europe/Zurich.") from None
-    for name in ("grace_minutes", "percent_per_day", "at_most"):
-        value = settings.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise InputError(f"{path}: late: {name} must be a number that is not negative, not {value!r}.")
-    if settings.get("at_most", 0) > 100:
-        raise InputError(f"{path}: late: at_most is per cent, 100 at most, not {settings['at_most']!r}.")
-    deadline = settings.get("deadline")
-    if deadline is not None:
-        deadline = read_time(str(deadline), zone, f"{path}: late: deadline", deadline=True)
-    return Late(**{**settings, "zone": zone, "deadline": deadline})
-
-
-def read_time(text, zone, where, deadline=False):
-    """A time that knows its zone: `zone`'s where the text names none; None for an empty text or a dash.
-
-    Args:
-        text: as ISO 8601 has it, or with the month's English name, as Moodle writes it.
-        deadline: whether the hour must be named.
-
-    Raises:
-        InputError: it cannot be read; the message begins with `where`.
-    """
-    if text.strip() in ("", "-"):
-        return None
-    try:
-        if not re.search("[A-Za-z]{3}", text):  # 03/04/2026 is one day here, another there
-            time = datetime.fromisoformat(text.strip())
-        else:
-            time = parser.parse(text)
-        if deadline and ":" not in text:
-            raise ValueError("no hour")
-    except (ValueError, OverflowError):
-        raise InputError(f"{where}: {text!r} is no time. Write it such as 2026-12-01 23:59.") from None
-    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    points: dict = field(default_factory=dict)
+    by_hand: tuple = ()
 
 
 def read_table(path, needed=()):
@@ -161,8 +93,9 @@ def read_marks(grades, late=None, submitted=None):
 
     Args:
         grades: `grades.csv` or its folder.
-        late: a `Late`; None: the rubric's.
-        submitted: submission -> when it was handed in, as text, where `submitted.csv` does not say.
+        late: a `Late`; None: that of the rubric that counts for the folder.
+        submitted: submission -> when it was handed in, as text, where `submitted.csv` does not say; None: what was
+            known when marks were handed back.
 
     Returns:
         A dict, submission -> `Mark`.
@@ -170,10 +103,11 @@ def read_marks(grades, late=None, submitted=None):
     Raises:
         InputError: a file cannot be used, or names what does not exist.
     """
-    rows, late = read_grades(grades), late or read_late()
-    folder = Path(grades) if Path(grades).is_dir() else Path(grades).parent
-    added, comments = _manual(folder / MANUAL, rows)
-    times = {name: (text, "the roster") for name, text in (submitted or {}).items()}
+    rows, folder = read_grades(grades), folder_of(grades)
+    late = late or read_rubric(rubric_of(folder)).late
+    added, comments, by_hand = _manual(folder / MANUAL, rows)
+    submitted = read_handed_back(folder)["submitted"] if submitted is None else submitted
+    times = {name: (text, "the roster") for name, text in submitted.items() if name in rows}
     times |= {name: (text, folder / SUBMITTED) for name, text in _column(folder / SUBMITTED, "submitted", rows).items()}
     extended = _column(folder / EXTENSIONS, "deadline", rows)
     marks = {}
@@ -183,10 +117,60 @@ def read_marks(grades, late=None, submitted=None):
         until = read_time(extended.get(name, ""), late.zone, f"{folder / EXTENSIONS}: {name}", deadline=True)
         percent, manual = late.percent(time, until), added.get(name, 0.0)
         final = max(0.0, row["score"] + manual) * (1 - percent / 100)
+        points = {one: row[one] for one in COLUMNS if row.get(one, "") != ""} | by_hand.get(name, {})
         marks[name] = Mark(name, row["score"], row["max_score"], manual, percent,
                            None if row["status"] == "error" else round(final, 2), comments.get(name, ""),
-                           time is not None)
+                           time is not None, points, tuple(by_hand.get(name, ())))
     return marks
+
+
+def folder_of(grades):
+    """The folder of results, given itself or its `grades.csv`."""
+    return Path(grades) if Path(grades).is_dir() else Path(grades).parent
+
+
+def read_handed_back(folder):
+    """What was handed back from a folder of results: `submitted`, submission -> time as text; `marks`, submission ->
+    a list of what its marks were, the last one last, as `hand_back` writes them. Raises `InputError`."""
+    path = Path(folder) / HANDED_BACK
+    found = read_json(path) if path.is_file() else {"submitted": {}, "marks": {}}
+    if not (isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("submitted", "marks"))):
+        raise InputError(f"{path}: is not what the grader wrote. Move it away: feedback then tells no earlier marks.")
+    return found
+
+
+def hand_back(folder, marks, submitted):
+    """Note the marks that are handed back now, where they are new, and when submissions were handed in.
+
+    Raises:
+        SaveError: the note cannot be written.
+    """
+    found = read_handed_back(folder)
+    for name, mark in marks.items():
+        if mark.final is not None:
+            found["marks"][name] = history(found, mark)
+    found["submitted"] |= submitted
+    write_json(Path(folder) / HANDED_BACK, found)
+
+
+def history(handed_back, mark):
+    """What a submission's marks were, as `read_handed_back` gives it, this one last: a list of dicts."""
+    was = handed_back["marks"].get(mark.submission, [])
+    now = {"final": mark.final, "manual": mark.manual, "late": mark.late, "points": mark.points}
+    same = was and all(was[-1][name] == now[name] for name in now)
+    return was if same else [*was, {"date": datetime.now().strftime("%Y-%m-%d"), **now}]
+
+
+def changes(versions):
+    """What changed from the last marks but one to the last: a list of texts, the first about the whole; or empty."""
+    if len(versions) < 2:
+        return []
+    was, now = versions[-2:]
+    parts = [(name, was["points"].get(name), now["points"].get(name)) for name in COLUMNS]
+    parts += [("points by hand", was["manual"], now["manual"]), ("late, per cent taken off", was["late"], now["late"])]
+    return [f"Your mark was {number(was['final'])} on {was['date']} and is {number(now['final'])} now.",
+            *(f"{name}: {_shown(before)} before, {_shown(after)} now" for name, before, after in parts
+              if before != after)]
 
 
 def _manual(path, rows):
@@ -195,9 +179,9 @@ def _manual(path, rows):
     Points for an exercise take the place of the grader's, whatever those are after a regrade; points without an
     exercise are added.
     """
-    added, comments, seen = {}, {}, set()
+    added, comments, by_hand = {}, {}, {}
     if not path.is_file():
-        return added, comments
+        return added, comments, by_hand
     _, lines = read_table(path, ("submission", "exercise", "points", "comment"))
     for place, line in enumerate(lines, 2):
         name, exercise, where = line["submission"], line["exercise"], f"{path}, row {place}"
@@ -206,20 +190,20 @@ def _manual(path, rows):
             if exercise not in COLUMNS or rows[name].get(exercise, "") == "":
                 raise InputError(f"{where}: {exercise!r} was not graded. Name one of {', '.join(COLUMNS)}, or leave it "
                                  "empty to add to the whole.")
-            if (name, exercise) in seen:
+            if exercise in by_hand.setdefault(name, {}):
                 raise InputError(f"{where}: {exercise} of {name} has points already. Keep one of the two rows.")
-            seen.add((name, exercise))
             points = _points(line["points"], where)
             if points < 0:
                 raise InputError(f"{where}: points of an exercise are not negative. Leave the exercise empty to take "
                                  "points off the whole.")
+            by_hand[name][exercise] = points
             added[name] = added.get(name, 0.0) + points - rows[name][exercise]
         elif line["points"]:
             added[name] = added.get(name, 0.0) + _points(line["points"], where)
         if line["comment"]:
             said = f"{exercise}: {line['comment']}" if exercise else line["comment"]
             comments[name] = f"{comments[name]}\n{said}" if name in comments else said
-    return added, comments
+    return added, comments, by_hand
 
 
 def _column(path, name, rows):
@@ -254,24 +238,29 @@ def differences(old, new):
         old, new: `grades.csv` files, or folders that hold one.
 
     Returns:
-        Lines: one for each submission with another mark, then one for all.
+        Lines: one for each submission with another mark, one for columns that only one of them has, one for all.
 
     Raises:
         InputError: a file cannot be used.
     """
     old, new = read_grades(old), read_grades(new)
+    graded = [{column for column in COLUMNS if any(row.get(column, "") != "" for row in rows.values())}
+              for rows in (old, new)]
     lines, up, down = [], 0, 0
-    both = sorted(old.keys() & new.keys())
+    both, shared = sorted(old.keys() & new.keys()), [column for column in COLUMNS if column in graded[0] & graded[1]]
     for name in both:
         before, after = old[name], new[name]
-        parts = [f"{column} {_shown(before.get(column, ''))} -> {_shown(after.get(column, ''))}"
-                 for column in COLUMNS if before.get(column, "") != after.get(column, "")]
+        parts = [f"{column} {_shown(before.get(column))} -> {_shown(after.get(column))}"
+                 for column in shared if before.get(column, "") != after.get(column, "")]
         parts += [f"{before['status']} -> {after['status']}"] * (before["status"] != after["status"])
-        if before["score"] != after["score"] or parts:
-            up, down = up + (after["score"] > before["score"]), down + (after["score"] < before["score"])
+        if parts or graded[0] == graded[1] and before["score"] != after["score"]:
+            sums = [sum(row.get(column) or 0 for column in shared) for row in (before, after)]
+            up, down = up + (sums[1] > sums[0]), down + (sums[1] < sums[0])
             lines.append(f"{name}: {_shown(before['score'])} -> {_shown(after['score'])}"
                          + (f" ({', '.join(parts)})" if parts else ""))
     changed = len(lines)
+    for columns, where in ((graded[0] - graded[1], "OLD"), (graded[1] - graded[0], "NEW")):
+        lines += [f"graded only in {where}: {', '.join(one for one in COLUMNS if one in columns)}"] * bool(columns)
     for names, where in ((old.keys() - new.keys(), "OLD"), (new.keys() - old.keys(), "NEW")):
         lines += [f"only in {where}: {', '.join(sorted(names))}"] * bool(names)
     means = [sum(rows[name]["score"] for name in both) / max(1, len(both)) for rows in (old, new)]
@@ -280,4 +269,4 @@ def differences(old, new):
 
 
 def _shown(points):
-    return "-" if points == "" else number(points)
+    return "-" if points in ("", None) else number(points)

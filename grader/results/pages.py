@@ -18,6 +18,7 @@ from grader.results.files import (
     LOOK,
     UNWRITTEN,
     distance,
+    harmless,
     in_force,
     number,
     reasons,
@@ -26,6 +27,7 @@ from grader.results.files import (
     sorted_notes,
     worth,
 )
+from grader.results.marks import Mark, changes, history, read_handed_back, read_marks
 from lab3.common.files import write_text
 
 FEEDBACK, CLASS = "feedback.html", "class.html"
@@ -41,22 +43,49 @@ PAGES = jinja2.Environment(loader=jinja2.PackageLoader("grader.results"), autoes
 PAGES.filters |= {"short": short, "number": number}
 
 
-def write_feedback(result, folder):
-    """Write one student's page, `feedback.html`, into a folder. Raises `SaveError`."""
-    page = PAGES.get_template(FEEDBACK).render(
-        result=result, exercises=[_exercise(one) for one in result.exercises if result.status != "unreadable"],
+def write_feedback(result, folder, mark=None, changed=()):
+    """Write one student's page, `feedback.html`, into a folder, as `feedback_page` gives it. Raises `SaveError`."""
+    write_text(Path(folder) / FEEDBACK, feedback_page(result, mark, changed))
+
+
+def write_all_feedback(results, folder):
+    """Write the page of each `Result` of a class, with the marks that count in the folder of results.
+
+    Raises:
+        InputError: a file that people wrote beside `grades.csv` cannot be used.
+        SaveError: a page cannot be written.
+    """
+    marks, handed_back = read_marks(folder), read_handed_back(folder)
+    for result in results:
+        mark = marks.get(harmless(result.submission))
+        write_feedback(result, Path(folder) / result.submission, mark, mark and changes(history(handed_back, mark)))
+
+
+def feedback_page(result, mark=None, changed=()):
+    """One student's page: the mark, how it was reached, and what the grader found.
+
+    Args:
+        result: a `Result`.
+        mark: the `Mark` that counts; None: the grader's points alone.
+        changed: what has changed since marks were last handed back, as `marks.changes` gives it.
+    """
+    mark = mark or Mark(result.submission, result.score, result.max_score, 0.0, 0.0, result.score, "", False)
+    return PAGES.get_template(FEEDBACK).render(
+        result=result, mark=mark, final=mark.automatic if mark.final is None else mark.final, changed=changed or (),
+        exercises=[_exercise(one, mark) for one in result.exercises if result.status != "unreadable"],
         titles=TITLES, sandbox=in_force(result.sandbox), decisive=DECISIVE, share=_share)
-    write_text(Path(folder) / FEEDBACK, page)
 
 
-def _exercise(one):
+def _exercise(one, mark):
     """What the page shows of an `ExerciseResult`."""
     advice, others, quiet = sorted_notes(one, SHOWN)
+    points = mark.points.get(one.exercise, one.points)
     passed = [line for line in zip(one.probes, worth(one), strict=True) if line[0].passed]
     return {
         "id": short(one.exercise, 60), "notebook": COLUMNS.get(one.exercise, ""), "status": short(one.status, 40),
-        "sign": SIGNS.get(one.status, "✗"), "points": one.points, "max_points": one.max_points,
-        "share": _share(one.points, one.max_points), "perfect": one.status == "passed",
+        "sign": SIGNS.get(one.status, "✗"), "points": points, "max_points": one.max_points,
+        "share": _share(points, one.max_points), "perfect": one.status == "passed",
+        "graded": one.points if one.exercise in mark.by_hand else None,  # the grader's, where others count
         "advice": advice, "notes": others, "quiet": quiet, "details": list((one.details or {}).items())[:SHOWN],
         "failed": [{"probes": group, "rows": rows(group[0][0]), "worth": sum(points for _, points in group)}
                    for group in reasons(one) if one.status not in UNWRITTEN],

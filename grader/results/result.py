@@ -33,6 +33,8 @@ class ExerciseResult:
         notes: which cell counted and why, what was left out; for the student.
         details: numbers such as a distance, name -> text.
         fingerprint: of a model, for staff: what it draws, four digits a code; two of one run can be compared.
+        key: the content hash of what the marks depend on: the answer, its probes, points and seed. Equal keys need no
+            second grading.
     """
 
     exercise: str
@@ -44,6 +46,7 @@ class ExerciseResult:
     details: dict = None
     seconds: float = 0.0
     fingerprint: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Result:
         submission: its name, that of its folder in the results.
         status: "graded", "unreadable" (nothing could be read: score 0), or "error" (the grader itself failed).
         sandbox: the level in force: "bubblewrap", "user" or "limits".
-        key: the content hash of submission, grader and seed: equal keys need no second grading.
+        key: the content hash of the exercises' keys.
     """
 
     submission: str

@@ -1,19 +1,21 @@
-"""The marks for Canvas and Moodle, in files that these import.
+"""The marks of a class with its roster, and the files that Canvas and Moodle import.
 
-In: marks, and the roster that the system itself exports. Out: a CSV of the same students, with a column of marks; and
-who could not be matched.
+In: marks, and the roster that the system itself exports. Out: whose each mark is, which of several submissions counts;
+a CSV of the same students, with a column of marks; and who could not be matched.
 """
 
 import csv
 import io
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.results.files import number, short
-from grader.results.marks import read_grades, read_late, read_marks, read_table
-from grader.submission.submission import safe_name
-from lab3.common.files import InputError, write_text
+from grader.results.files import RUN, number, short
+from grader.results.marks import SUBMITTED, folder_of, hand_back, read_grades, read_marks, read_table
+from grader.rubric import read_rubric, read_time, rubric_of
+from grader.submission.submission import downloaded, safe_name
+from lab3.common.files import InputError, read_json, write_text
 
 OVERVIEW = "marks.csv"
 # Columns by which a system knows a student, as its exports call them.
@@ -33,7 +35,113 @@ class Handover:
     remarks: tuple
 
 
-def hand_over(system, grades, roster, out=None, assignment="lab3"):
+@dataclass(frozen=True)
+class ClassMarks:
+    """The marks of a class, and whose they are.
+
+    Attributes:
+        folder: the folder of results.
+        marks: submission -> `Mark`, all of them.
+        counting: those that are handed back: where a student has several submissions, the chosen one.
+        owners: submission -> row of the roster.
+        header, rows, known: the roster, as `read_roster` gives it; empty without one.
+        files: submission -> the names of what was handed in, where they were noted.
+        times: submission -> when it was handed in, as the roster has it.
+        remarks: what stays to be done by hand, in lines.
+    """
+
+    folder: Path
+    marks: dict
+    counting: dict
+    owners: dict
+    header: list
+    rows: list
+    known: list
+    files: dict
+    times: dict
+    remarks: tuple
+
+    def hand_back(self):
+        """Note that these marks are handed back now. Raises `SaveError`."""
+        hand_back(self.folder, self.counting, self.times)
+
+
+def read_class(system, grades, roster=None, choose=None, rubric=None):
+    """Put marks and roster together.
+
+    Args:
+        system: "canvas" or "moodle"; None: whichever the roster fits.
+        grades: `grades.csv` or its folder.
+        roster: as `hand_over` takes it, or None.
+        choose: which of several submissions of one student counts, "latest" or "best"; None: there must be one.
+        rubric: the path of the rubric; None: that of the folder, else the kit's.
+
+    Returns:
+        A `ClassMarks`.
+
+    Raises:
+        InputError: a file cannot be used, or a student has several submissions and it is not clear which counts.
+    """
+    folder = folder_of(grades)
+    header, rows, known, owners, strangers, times = [], [], [], {}, [], None
+    if roster is not None:
+        header, rows, known = read_roster(roster, system)
+        found = owners_of(read_grades(grades), rows, known)
+        owners, strangers = ({name: row for name, row in found.items() if row is not None},
+                             [name for name, row in found.items() if row is None])
+        if column := next((name for name in TIMES if name in header), None):
+            times = {name: row[column] for name, row in owners.items()}
+    elif choose:
+        raise InputError(f"--{choose}: only a roster tells which submissions are one student's. Add --roster.")
+    late = read_rubric(rubric_of(folder, rubric)).late
+    marks = read_marks(grades, late, times)
+    note = read_json(folder / RUN) if (folder / RUN).is_file() else {}
+    files = note.get("submissions", {})
+    counting = _counting(marks, owners, choose, files, folder, late.zone, known, roster)
+    remarks = [f"no student of the roster: {', '.join(map(short, strangers))}. A column `submission` in "
+               f"{Path(roster).name} says whose they are."] if strangers else []
+    broken = [name for name, one in counting.items() if one.final is None]
+    remarks += [f"without a mark, because the grader broke down: {', '.join(map(short, broken))}"] * bool(broken)
+    untimed = [name for name, one in counting.items() if not one.timed] if late.deadline else []
+    remarks += [f"no time of handing in, so not late: {', '.join(map(short, untimed))}"] * bool(untimed)
+    flagged = [name for name in untimed if any(told.late for told in map(downloaded, files.get(name, ())) if told)]
+    remarks += [f"marked late by Canvas, which does not say how late: {', '.join(map(short, flagged))}. Put their "
+                f"times into {SUBMITTED}."] * bool(flagged)
+    return ClassMarks(folder, marks, counting, owners, header, rows, known, files, times or {}, tuple(remarks))
+
+
+def _counting(marks, owners, choose, files, folder, zone, known, roster):
+    """The marks that are handed back: one for each student of the roster, and all that are nobody's."""
+    of = {}
+    for name in marks:
+        of.setdefault(id(owners[name]) if name in owners else name, []).append(name)
+    times, path = {}, folder / SUBMITTED
+    if choose == "latest" and path.is_file():
+        times = {row["submission"]: read_time(row["submitted"], zone, f"{path}: {row['submission']}")
+                 for row in read_table(path, ("submission", "submitted"))[1]}
+    counting = []
+    for names in of.values():
+        several = ""
+        if len(names) > 1:
+            several = f"{roster}: {owners[names[0]][known[0]]} has two submissions, {' and '.join(names)}"
+        if several and not choose:
+            raise InputError(f"{several}. Add --latest or --best, or keep the one that counts in the grades and take "
+                             "the row of the other out.")
+        if several and choose == "latest":
+            order = {name: times.get(name) for name in names}
+            if None in order.values():
+                order = {name: max((told.number or 0 for told in map(downloaded, files.get(name, ())) if told),
+                                   default=0) for name in names}
+            if len(set(order.values())) < len(names):
+                raise InputError(f"{several}, and no time tells which is the latest. Put their times into {SUBMITTED}.")
+            names = [max(names, key=order.get)]
+        elif several:
+            names = [max(names, key=lambda name: (marks[name].final is not None, marks[name].final or 0))]
+        counting += names
+    return {name: marks[name] for name in marks if name in counting}
+
+
+def hand_over(system, grades, roster, out=None, assignment="lab3", choose=None, rubric=None):
     """Write the file that a system imports, and beside `grades.csv` an overview of how each mark came about.
 
     Args:
@@ -43,6 +151,7 @@ def hand_over(system, grades, roster, out=None, assignment="lab3"):
             column `submission` names a student's submission where names do not tell.
         out: the file; None: `SYSTEM.csv` beside `grades.csv`.
         assignment: what the column of marks is called there.
+        choose, rubric: as `read_class` takes them.
 
     Returns:
         A `Handover`.
@@ -51,30 +160,21 @@ def hand_over(system, grades, roster, out=None, assignment="lab3"):
         InputError: a file cannot be used, or two submissions are one student's.
         SaveError: a file cannot be written.
     """
-    folder = Path(grades) if Path(grades).is_dir() else Path(grades).parent
-    header, rows, known = read_roster(roster, system)
-    owners, strangers = match(read_grades(grades), rows, known, roster)
-    column = next((name for name in TIMES if name in header), None)
-    times = {name: row[column] for name, row in owners.items()} if column else {}
-    late = read_late()
-    marks = read_marks(grades, late, times)
-    of = {id(row): marks[name] for name, row in owners.items()}
+    found = read_class(system, grades, roster, choose, rubric)
+    marks, owners, known = found.marks, found.owners, found.known
+    of = {id(owners[name]): one for name, one in found.counting.items() if name in owners}
     write = _canvas if system == "canvas" else _moodle
-    table = write(header, rows, known, of, assignment, {one.most for one in marks.values()}, roster)
-    out = Path(out) if out else folder / f"{system}.csv"
+    table = write(found.header, found.rows, known, of, assignment, {one.most for one in marks.values()}, roster)
+    out = Path(out) if out else found.folder / f"{system}.csv"
     _write_table(table, out)
-    student = known[0]
-    _write_table([["submission", "student", "score", "manual", "late_percent", "final", "max_score", "comment"]] + [
-        [name, owners[name][student] if name in owners else "", number(one.automatic), number(one.manual),
-         number(one.late), "" if one.final is None else number(one.final), number(one.most), one.comment]
-        for name, one in sorted(marks.items())], folder / OVERVIEW)
-    remarks = [f"no student of the roster: {', '.join(map(short, strangers))}. A column `submission` in "
-               f"{Path(roster).name} says whose they are."] * bool(strangers)
-    broken = [name for name, one in marks.items() if one.final is None]
-    remarks += [f"without a mark, because the grader broke down: {', '.join(map(short, broken))}"] * bool(broken)
-    untimed = [name for name, one in marks.items() if not one.timed] if late.deadline else []
-    remarks += [f"no time of handing in, so not late: {', '.join(map(short, untimed))}"] * bool(untimed)
-    return Handover(out, sum(one.final is not None for one in of.values()), tuple(remarks))
+    _write_table([["submission", "student", "score", "manual", "late_percent", "final", "max_score", "counts",
+                   "comment"]] + [
+        [name, owners[name][known[0]] if name in owners else "", number(one.automatic), number(one.manual),
+         number(one.late), "" if one.final is None else number(one.final), number(one.most),
+         "yes" if name in found.counting else "no", one.comment]
+        for name, one in sorted(marks.items())], found.folder / OVERVIEW)
+    found.hand_back()
+    return Handover(out, sum(one.final is not None for one in of.values()), found.remarks)
 
 
 def read_roster(path, system=None):
@@ -101,34 +201,13 @@ def read_roster(path, system=None):
     return header, rows, known
 
 
-def match(submissions, rows, known, roster):
-    """Whose is which submission, as `owners_of` says.
-
-    Returns:
-        (owners, strangers): a dict, submission -> row; and the submissions that are nobody's.
-
-    Raises:
-        InputError: two submissions are one student's.
-    """
-    owners, taken, strangers = {}, {}, []
-    for name, row in owners_of(submissions, rows, known).items():
-        if row is None:
-            strangers.append(name)
-        elif id(row) in taken:
-            raise InputError(f"{roster}: {row[known[0]]} has two submissions, {taken[id(row)]} and {name}. Keep "
-                             "the one that counts in the grades, and take the row of the other out.")
-        else:
-            taken[id(row)], owners[name] = name, row
-    return owners, strangers
-
-
 def owners_of(submissions, rows, known):
     """Whose is which submission: a dict, submission -> row of the roster, None where it is nobody's.
 
     A column `submission` decides; then the number in a downloaded file's name; then any known column that is the
-    submission's name, or a full name put together, where it is one student's only.
+    submission's name, or a full name put together, where it is one student's only; then the same without accents.
     """
-    named, numbered, keys = {}, {}, {}
+    named, numbered, keys, plain = {}, {}, {}, {}
     for row in rows:
         if row.get("submission"):
             named[row["submission"]] = row
@@ -141,6 +220,7 @@ def owners_of(submissions, rows, known):
         texts += [" ".join(reversed(row["Student"].split(", ")))] if ", " in row.get("Student", "") else []
         for key in {safe_name(text).casefold() for text in texts if text.strip()}:
             keys.setdefault(key, []).append(row)
+            plain.setdefault(_plain(key), {})[id(row)] = row
     owners = {}
     for name in sorted(submissions):
         row = named.get(name)
@@ -148,10 +228,15 @@ def owners_of(submissions, rows, known):
             if found := pattern.search(f"{name.casefold()}_"):
                 row = row or numbered.get(found[1])
         if row is None:
-            several = keys.get(name.casefold(), [])
+            several = keys.get(name.casefold()) or list(plain.get(_plain(name.casefold()), {}).values())
             row = several[0] if len(several) == 1 else None
         owners[name] = row
     return owners
+
+
+def _plain(name):
+    """A name without accents."""
+    return "".join(one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
 
 
 def _canvas(header, rows, known, marks, assignment, most, roster):

@@ -1,4 +1,4 @@
-"""What all submissions of a run are measured with: seeds, the reference observations, the content hash of the grader.
+"""What all submissions of a run are measured with: seeds, the reference observations, the keys of the columns.
 
 In: a seed and the columns to grade. Out: a `RunContext`.
 """
@@ -21,8 +21,8 @@ from grader.probes.filling import save_scene
 from grader.probes.probe import decode
 from grader.rubric import Rubric, read_rubric
 from grader.run import distances
-from lab3.common.files import content_key
-from lab3.common.paths import ROOT, SHIPPED, SOLUTIONS, WEIGHTS
+from grader.run.keys import column_keys
+from lab3.common.paths import SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.exercises.answers import answer_file, link, run_answer
 from lab3.exercises.table import EXERCISES
 
@@ -40,7 +40,7 @@ class RunContext:
         forkserver: a `grader.kernels.kernel.Forkserver`.
         hidden: folders that no kernel may see.
         rights: (exercise, probe) -> what the reference answer gave.
-        key: the content hash of the grader, the reference answers and the seed.
+        keys: column -> the content hash of all that its marks depend on, besides the submission.
         columns: the ids that are graded.
         scene: the pictures with holes of `fid_decoding`, a `grader.run.distances.Scene`.
         given: the files that its kernel gets.
@@ -53,7 +53,7 @@ class RunContext:
     forkserver: object
     hidden: tuple
     rights: dict
-    key: str
+    keys: dict
     columns: tuple
     scene: object = None
     given: tuple = ()
@@ -61,7 +61,7 @@ class RunContext:
 
 
 @contextlib.contextmanager
-def run_context(seed, columns, level, hidden=()):
+def run_context(seed, columns, level, hidden=(), rubric=None):
     """What all submissions of a run are measured with, as long as the block lasts.
 
     Args:
@@ -69,10 +69,12 @@ def run_context(seed, columns, level, hidden=()):
         columns: the ids to grade.
         level: the sandbox level, as `require` gives it.
         hidden: folders that no kernel may see.
+        rubric: a `Rubric`; None: the kit's.
     """
     torch.set_num_threads(1)  # no thread may have been started when processes fork; and one core a job
-    context = RunContext(seed, level, read_rubric(), Forkserver(), tuple(hidden),
-                         observe_reference(seed, columns), grader_key(seed), tuple(columns))
+    rubric = rubric or read_rubric()
+    context = RunContext(seed, level, rubric, Forkserver(), tuple(hidden), observe_reference(seed, columns),
+                         column_keys(seed, rubric), tuple(columns))
     try:
         with scratch_folder() as context.scratch:
             os.chmod(context.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
@@ -127,14 +129,3 @@ def observe_reference(seed, exercises=tuple(EXERCISES)):
                 raise RuntimeError(f"{exercise}/{one.name}: the reference answer fails: {found['error']}")
             rights[exercise, one.name] = decode(inside.encode(found["seen"]))
     return rights
-
-
-def grader_key(seed):
-    """The content hash of all that marks depend on, besides the submission; with the seed None, of the code alone.
-
-    Late penalties are not included: they are deducted later.
-    """
-    files = [*sorted((ROOT / "grader").rglob("*.py")), *sorted((ROOT / "lab3").rglob("*.py")),
-             *sorted(SOLUTIONS.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]
-    return content_key([*(file.read_bytes() for file in files), repr(read_rubric()).encode(),
-                        torch.__version__.encode(), str(seed).encode()])

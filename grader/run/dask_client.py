@@ -9,13 +9,13 @@ import time
 import uuid
 from collections import Counter, deque
 from concurrent.futures import CancelledError
+from dataclasses import asdict
 
 from grader.kernels.kernel import GraderError
-from grader.results.files import earlier_result
+from grader.results.files import RUN, earlier_result
 from grader.results.result import from_dict, to_dict
-from grader.rubric import read_rubric
-from grader.run.context import grader_key
-from grader.run.pool import ERROR, RUN, TRIES, broken, save
+from grader.run.keys import grader_key
+from grader.run.pool import ERROR, TRIES, broken, save
 from lab3.common.files import InputError, write_json, write_text
 from lab3.common.progress import progress_bar
 
@@ -32,7 +32,7 @@ GONE = "the scheduler is gone. What was graded is kept; with a scheduler again, 
 GRACE = 5  # seconds in which a worker of use must come where all others are refused
 
 
-def grade_there(found, out, run, columns, hidden, address, allow_no_sandbox):
+def grade_there(found, out, run, columns, hidden, address, allow_no_sandbox, rubric):
     """Grade submissions on a farm. Only this process writes to the folder of results.
 
     Args:
@@ -43,13 +43,14 @@ def grade_there(found, out, run, columns, hidden, address, allow_no_sandbox):
         hidden: folders that no kernel may see.
         address: the scheduler's. TLS is set up as everywhere in Dask, in its configuration.
         allow_no_sandbox: take workers without a sandbox, too.
+        rubric: a `Rubric`.
 
     Raises:
         InputError: there is no scheduler, no worker can be used, or one sees other files.
         GraderError: the scheduler is gone.
     """
-    rubric = read_rubric()
-    order = json.dumps({"seed": run["seed"], "columns": columns, "hidden": [str(one) for one in hidden]})
+    order = json.dumps({"seed": run["seed"], "columns": columns, "hidden": [str(one) for one in hidden],
+                        "marking": [rubric.points, rubric.thresholds, asdict(rubric.limits)]})
     needs = {GRADER + grader_key(None): 1, MEMORY: rubric.limits.memory + OVERHEAD} | (
         {} if allow_no_sandbox else {SANDBOX: 1})
     pending, running, tries = deque(found), {}, Counter()
@@ -72,7 +73,7 @@ def grade_there(found, out, run, columns, hidden, address, allow_no_sandbox):
                 elif tries[name] < TRIES:
                     pending.append(name)
                 else:
-                    save(broken(name, rubric, columns, run["seed"], "unknown",
+                    save(broken(name, rubric, columns, run["seed"], "unknown", earlier_result(out / name),
                                 "lost its worker on the farm again and again while it graded this submission"), out)
                     bar.update()
 

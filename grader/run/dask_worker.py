@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from grader.kernels.sandbox import best_level
-from grader.run.context import grader_key
+from grader.run.keys import grader_key
 
 GRADER, SANDBOX, MEMORY = "lab3-grader-", "sandbox", "MEMORY"  # resources; the first goes on with the code's key
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -55,7 +55,7 @@ def grade_submission(order, call):
     """The task: grade one submission.
 
     Args:
-        order: JSON, what all submissions of the batch have in common: `seed`, `columns`, `hidden`.
+        order: JSON, what all submissions of the batch have in common: `seed`, `columns`, `hidden`, `marking`.
         call: JSON, `name`, `paths`, their `fingerprint`, and `done`, an earlier result's dict or None.
 
     Returns:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grader.results.files import short
 from grader.results.roster import owners_of, points_possible, read_roster
-from grader.rubric import read_rubric
+from grader.rubric import read_rubric, rubric_of
 from grader.run.batch import columns_of, keep_marks
 from grader.submission.side_by_side import read_all
 from grader.submission.submission import find_submissions, opened
@@ -19,13 +19,14 @@ from lab3.exercises.table import EXERCISES
 QUIET = re.compile("there are no notebooks beside it|Read together as")  # in notes that say how it is read
 
 
-def dry_run(paths, out=None, only=(), roster=None, say=print):
+def dry_run(paths, out=None, only=(), roster=None, rubric=None, say=print):
     """Say for each submission which notebooks and answers are found, and what looks wrong.
 
     Args:
         paths, only: as `grade` takes them.
         out: the folder of results that the run would have, or None.
         roster: the roster of Canvas or Moodle, or None.
+        rubric: the path of a rubric; None: the one in `out`, else the kit's.
 
     Returns:
         How many things look wrong.
@@ -33,8 +34,8 @@ def dry_run(paths, out=None, only=(), roster=None, say=print):
     Raises:
         InputError: a path, `only` or the roster cannot be used, or `out` holds the marks of other submissions.
     """
-    found = find_submissions(paths)
-    exercises = [name for name in columns_of(only, read_rubric()) if name in EXERCISES]
+    found, rules = find_submissions(paths), read_rubric(rubric_of(out or ".", rubric) if out or rubric else None)
+    exercises = [name for name in columns_of(only, rules) if name in EXERCISES]
     owners, rows, known = {}, [], ("",)
     if roster is not None:
         _, rows, known = read_roster(roster)

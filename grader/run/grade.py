@@ -16,7 +16,7 @@ from grader.kernels.graded_notebook import GradedNotebook, Outcome, run_notebook
 from grader.probes import PROBES
 from grader.probes.attention import ready_made
 from grader.probes.filling import FILLING
-from grader.results.files import LOOK
+from grader.results.files import LOOK, PASSES
 from grader.results.result import ExerciseResult, ProbeResult, Result
 from grader.run import distances
 from grader.run.context import reference_texts, seed_of
@@ -26,6 +26,8 @@ from lab3.exercises import checks
 from lab3.exercises.table import EXERCISES
 
 DECODING_SECONDS = 180
+DECODED = (*EXERCISES["iterative_decode"].builds_on, "iterative_decode")  # the answers of `fid_decoding`
+EARLIER = "Not graded again, because not asked for, though something has changed since"
 TITLES = {"fid_decoding": FILLING.title,
           "fid_model": "Pictures filled with your model, by the reference decoding, are like the test pictures."}
 
@@ -37,36 +39,49 @@ def grade_one(paths, name, context, done=None):
         paths: its folder, zip or notebook, or several of them, the latest first.
         name: what it is called in the results.
         context: a `RunContext`.
-        done: an earlier `Result` of it, or None: where submission, grader and seed are the same, its columns are kept.
+        done: an earlier `Result` of it, or None. A column whose answer, probes, points and seed are the same is kept,
+            and so is one that is not asked for now.
 
     Returns:
         A `Result`. Whatever is in the submission, nothing is raised.
     """
     began = time.perf_counter()
     with opened(paths, name) as submission:
-        key = content_key([submission.digest.encode(), context.key.encode()])
-        kept = {one.exercise: one for one in done.exercises} if done is not None and done.key == key else {}
-        wanted = [one for one in context.columns if one not in kept]
-        if kept and not wanted:
-            return done
+        keys = {column: content_key([repr(_graded(submission, column)).encode(), key.encode()])
+                for column, key in context.keys.items()}
+        kept = {one.exercise: one for one in done.exercises if one.key or done.status != "error"} if done else {}
+        asked = {*context.columns, *(kept if not submission.readable else ())}
+        wanted = [one for one in context.rubric.points if one in asked and (
+            one not in kept or kept[one].key != keys[one])]
         if submission.readable:
-            kept |= {one.exercise: one for one in _grade(submission, wanted, context)}
+            found = _grade(submission, wanted, context)
         else:
-            kept |= {one: ExerciseResult(one, 0.0, context.rubric.points[one], "missing") for one in wanted}
-    exercises = tuple(kept[one] for one in context.rubric.points if one in kept)
-    earlier = done.seconds if done is not None and done.key == key else 0.0
+            found = (ExerciseResult(one, 0.0, context.rubric.points[one], "missing") for one in wanted)
+        made = kept | {one.exercise: replace(one, key=keys[one.exercise]) for one in found}
+    exercises = tuple(made[one] for one in context.rubric.points if one in made)
+    older = [one.exercise for one in exercises if one.key != keys[one.exercise]]
+    notes = (*submission.notes, *([f"{EARLIER}: {', '.join(older)}."] if older else []))
+    seconds = done.seconds if done and not wanted else round(time.perf_counter() - began + (
+        done.seconds if done and len(wanted) < len(exercises) else 0.0), 2)
     return Result(
         name, round(sum(one.points for one in exercises), 2), sum(one.max_points for one in exercises),
-        "graded" if submission.readable else "unreadable", context.level,
-        round(earlier + time.perf_counter() - began, 2), context.seed, key, exercises, tuple(submission.notes))
+        "graded" if submission.readable else "unreadable", context.level if wanted or not done else done.sandbox,
+        seconds, context.seed, content_key([one.key.encode() for one in exercises]), exercises, notes)
+
+
+def _graded(submission, column):
+    """What of a submission a column's marks depend on."""
+    if column == "fid_model":
+        return submission.readable, submission.model_digest
+    names = DECODED if column == "fid_decoding" else (column,)
+    return submission.readable, [submission.answers[name] for name in names]
 
 
 def _grade(submission, wanted, context):
     """The columns of a readable submission."""
     notebooks = {name: _sheet(name, submission.answers[name], context) for name in wanted
               if name in EXERCISES and not submission.answers[name].problem}
-    own = (*EXERCISES["iterative_decode"].builds_on, "iterative_decode")
-    decoding = {name: submission.answers[name].text for name in own if not submission.answers[name].problem}
+    decoding = {name: submission.answers[name].text for name in DECODED if not submission.answers[name].problem}
     if "fid_decoding" in wanted and "iterative_decode" in decoding:
         notebooks["fid_decoding"] = GradedNotebook(
             "fid_decoding", decoding, [FILLING], {FILLING.name: None}, {FILLING.name: 0}, context.given,
@@ -100,7 +115,6 @@ def _marks(graded, answer, most):
     outcomes = {one.name: graded.outcomes[f"probe-{one.name}"] for one in graded.probes}
     forbidden, hidden = ready_made(answer.text) if graded.exercise == "multi_head_attention" else ([], [])
     solid = any(outcomes[one.name].passed and not one.guessable for one in graded.probes)
-    likely = public_advice(graded.exercise, graded.outcomes.get("check"))
     runs = all(one.passed for name, one in graded.outcomes.items() if name.startswith("answer-"))
     rows, counted, decided = [], 0, False
     for one in graded.probes:
@@ -122,10 +136,11 @@ def _marks(graded, answer, most):
     points = 0.0 if decided else round(most * counted / total, 2)
     stopped = any(one.stopped for one in outcomes.values())
     status = "stopped" if stopped else "passed" if counted == total else "partly" if points else "failed"
+    advice = public_advice(graded.exercise, graded.outcomes.get("check"), status == "passed")
     if not points and all(one.likely == "not written yet" for one in outcomes.values()):
         status = "not written"
     looks = [f"{LOOK}: it uses {', '.join(hidden)}."] if hidden else []
-    return ExerciseResult(graded.exercise, points, most, status, tuple(rows), (*answer.notes, *looks, *likely), None,
+    return ExerciseResult(graded.exercise, points, most, status, tuple(rows), (*answer.notes, *looks, *advice), None,
                           round(sum(one.seconds for one in graded.outcomes.values()), 2))
 
 
@@ -143,11 +158,13 @@ def _known_texts():
             if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def public_advice(exercise, outcome):
-    """What the public checks say to an answer, as notes.
+def public_advice(exercise, outcome, right=False):
+    """What the public checks say to an answer, as notes; that they pass is told unless the answer is right.
 
     They ran in the student's kernel: only texts known beforehand are taken from what came out of it.
     """
+    if outcome is not None and isinstance(outcome.seen, dict) and outcome.seen.get("passed") is True:
+        return () if right else (PASSES,)
     message = outcome.seen.get("message") if outcome is not None and isinstance(outcome.seen, dict) else None
     if not isinstance(message, str):
         return ()

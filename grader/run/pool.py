@@ -18,13 +18,12 @@ from pathlib import Path
 
 from grader.kernels.kernel import Forkserver
 from grader.results.files import earlier_result, write_result
-from grader.results.pages import write_feedback
 from grader.results.result import ExerciseResult, Result
 from grader.run.grade import grade_one
 from lab3.common.files import write_text
 from lab3.common.machine import keep_memory
 
-RUN, ERROR = "run.json", "error.txt"
+ERROR = "error.txt"
 TRIES = 2  # for a submission whose grading breaks down
 LONGEST = 1800  # seconds for one submission
 MEMORY = 3 << 30  # bytes that one submission may take in the grader's own process
@@ -62,7 +61,8 @@ class Pool:
                 continue
             if process.exitcode:
                 context = self.context
-                save(broken(job[0], context.rubric, context.columns, context.seed, context.level), job[2])
+                save(broken(job[0], context.rubric, context.columns, context.seed, context.level,
+                            earlier_result(job[2] / job[0])), job[2])
             del self.tries[job]
             yield job
         for process, _, began in self.running.values():
@@ -102,16 +102,20 @@ def limit_memory(amount):
 
 
 def save(result, out):
-    """Write a result and its page into the folder of results. Raises `SaveError`."""
-    write_feedback(result, out / result.submission)
-    write_result(result, out / result.submission)  # last: where it stands, the submission is done
+    """Write a result into the folder of results: where it is, the submission is done. Raises `SaveError`."""
+    write_result(result, out / result.submission)
 
 
-def broken(name, rubric, columns, seed, level, how=f"broke down {TRIES} times on this submission, or took more than "
-                                                   f"{LONGEST // 60} minutes"):
-    """The `Result` of a submission on which the grader itself failed again and again; `how` says what it did."""
-    points = rubric.points
+def broken(name, rubric, columns, seed, level, done=None, how=f"broke down {TRIES} times on this submission, or took "
+                                                              f"more than {LONGEST // 60} minutes"):
+    """The `Result` of a submission on which the grader itself failed again and again.
+
+    Of an earlier result, `done`, the columns that were not asked for are kept. `how` says what the grader did.
+    """
+    made = {one.exercise: one for one in done.exercises} if done else {}
+    made |= {one: ExerciseResult(one, 0.0, rubric.points[one], "stopped") for one in columns}
+    exercises = tuple(made[one] for one in rubric.points if one in made)
     return Result(
-        name, 0.0, sum(points[one] for one in columns), "error", level, 0.0, seed, "",
-        tuple(ExerciseResult(one, 0.0, points[one], "stopped") for one in columns),
+        name, round(sum(one.points for one in exercises), 2), sum(one.max_points for one in exercises), "error", level,
+        0.0, seed, "", exercises,
         (f"The grader {how}. This says nothing about the answers: grade it again alone, or by hand.",))

@@ -12,21 +12,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-from grader.kernels.sandbox import require
+from grader.kernels.sandbox import Limits, require
 from grader.results.files import read_result, write_result
 from grader.results.result import from_dict, to_dict
+from grader.rubric import Rubric
 from grader.run.context import run_context
 from grader.run.pool import ERROR, Pool
 
 
-def serve(requests, seed, columns, hidden):
+def serve(requests, seed, columns, hidden, marking):
     """Grade what is asked for until the other end of `requests` is closed.
 
     Args:
         requests: a socket of packets, each with the descriptor of a socket that asks for one submission.
         seed, columns, hidden: as `run_context` takes them.
+        marking: points, thresholds and limits, as `Rubric.marking` gives them.
     """
-    with run_context(seed, columns, require(allow_no_sandbox=True), hidden) as context:  # the client chose the worker
+    points, thresholds, limits = marking
+    rubric = Rubric(points, thresholds, Limits(**limits))
+    with run_context(seed, columns, require(True), hidden, rubric) as context:  # the client chose the worker
         pool, callers = Pool(context), {}
         try:
             while True:

@@ -32,6 +32,8 @@ from typing import NamedTuple
 from grader.submission.answer_code import MAX_CODE, MAX_STATEMENTS, Broken, Notebook, Statement, read_cell
 from grader.submission.archive import ARCHIVES, MB, NOTEBOOK, Unusable, hidden, shown, unpacked
 from lab3.common.files import InputError, SaveError
+from lab3.exercises.handin import LIST
+from lab3.exercises.handin import MOST as MAX_HANDIN
 from lab3.exercises.table import EXERCISES, MARKER
 
 NOTEBOOKS = {
@@ -43,9 +45,10 @@ NOTEBOOKS = {
     "06": "06_inpainting_and_fid.ipynb",
 }
 MODEL = ("work", "maskgit.safetensors")
+MAX_LIST = 1_000_000  # bytes of the list that `lab3 handin` packs
 # What stands beside the submissions' folders in the results.
 OWN_FILES = ("run.json", "grades.csv", "class.html", "manual.csv", "extensions.csv", "submitted.csv", "marks.csv",
-             "similar", "similar.csv", "similar.html")
+             "handed_back.json", "rubric.yml", "earlier", "similar", "similar.csv", "similar.html")
 
 MAX_FILES = 10  # or folders that are one student's
 MAX_NOTEBOOKS = 50
@@ -66,6 +69,7 @@ BACKUP = re.compile(r"(?:^|[^a-z])(?:backups?|bak|old|copy|copies|archived?|prev
 # Gradescope.
 CANVAS = re.compile(r"(?:(anon_[^_]+)_(?:LATE_)?|(.+?)_(?:LATE_)?(\d{1,20})_)(?:(\d{1,20})_(.+)|(?:text|link)\.html)",
                     re.IGNORECASE)
+LATE = re.compile(r"[^_]+(?:_[^_]+)?_LATE_")  # how such a name goes on where Canvas holds it for late
 MOODLE = re.compile(r"(.+_\d+)_assignsubmission_[a-z]+(?:_(.*))?", re.IGNORECASE)
 GRADESCOPE = re.compile(r"submission_\d+")
 # The folders of the lab itself, which hold no other student's work.
@@ -100,6 +104,7 @@ class Submission:
         notes: what could not be read, and why, for the student.
         notebooks: those that could be read, as text.
         digest: SHA-256 of all that counts: the notebooks and the model.
+        model_digest: SHA-256 of the model, empty without one.
     """
 
     name: str
@@ -108,6 +113,7 @@ class Submission:
     notes: tuple
     notebooks: tuple
     digest: str
+    model_digest: str = ""
 
     @property
     def readable(self):
@@ -122,11 +128,13 @@ class Download(NamedTuple):
         submission: the same for all that one student handed in.
         number: Canvas's number of the file, higher for a later one; else None.
         file: the student's own name for it, without the number that Canvas adds when it is handed in again.
+        late: whether Canvas marks it as late.
     """
 
     submission: str
     number: int | None
     file: str
+    late: bool = False
 
 
 @contextlib.contextmanager
@@ -180,7 +188,7 @@ def read_submission(path, folder=None, name=None):
             shelf.take(found)
     answers = {exercise: _answer(exercise, shelf.pages) for exercise in EXERCISES}
     return Submission(name or safe_name(paths[0]), answers, shelf.model, shelf.notes,
-                      tuple(page.shown for page in shelf.pages), shelf.digest)
+                      tuple(page.shown for page in shelf.pages), shelf.digest, shelf.model_digest)
 
 
 def downloaded(name):
@@ -188,7 +196,7 @@ def downloaded(name):
     if found := CANVAS.fullmatch(name):
         anonymous, student, user, number, file = found.groups()
         return Download(f"{anonymous or f'{student}_{user}'}_canvas", number and int(number),
-                        re.sub(r"-\d+(?=\.\w+$)", "", file or ""))
+                        re.sub(r"-\d+(?=\.\w+$)", "", file or ""), bool(LATE.match(name)))
     if found := MOODLE.fullmatch(name):
         return Download(f"{found[1]}_assignsubmission_file", None, found[2] or "")
     return Download(name, None, "") if GRADESCOPE.fullmatch(name) else None
@@ -342,7 +350,7 @@ class _Shelf:
     """What has been read of a submission so far."""
 
     def __init__(self, folder):
-        self.folder, self.pages, self.model = folder, [], None
+        self.folder, self.pages, self.model, self.model_digest = folder, [], None, ""
         self.cells, self.code = MAX_CELLS, MAX_ALL_CODE  # how many may still be read
         self._notes, self._more, self._read, self._digest = [], 0, 0, hashlib.sha256()
 
@@ -375,10 +383,30 @@ class _Shelf:
         models = [entry for entry in entries if entry.place.name == MODEL[-1]]
         right = sorted((entry for entry in models if entry.place.parts[-2:] == MODEL),
                        key=lambda entry: (bool(entry.reason), backup(entry.place), *_rank(entry)))
+        for entry in sorted((entry for entry in entries if entry.place.name == LIST), key=_rank)[:1]:
+            self._compare(entry, {one.place: one for one in entries})
         if right:
             self._take_model(right[0])
         elif models:
             self.note(f"{shown(models[0].place)}: not read: a model counts as {'/'.join(MODEL)} only.")
+
+    def _compare(self, entry, entries):
+        """Note what was lost or changed since `lab3 handin` packed it. Nothing else is taken from its list."""
+        try:
+            listed = json.loads(b"".join(entry.blocks(MAX_LIST, "Pack it again")))["files"]
+            files = {str(place): (int(told["size"]), str(told["sha256"])) for place, told in listed.items()}
+        except Unusable as error:
+            self.note(f"{shown(entry.place)}: not read: it {error}.")
+            return
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self.note(f"{shown(entry.place)}: not read: it is not what lab3 handin wrote. That costs nothing.")
+            return
+        for place, (size, digest) in list(files.items())[:MAX_NOTEBOOKS]:
+            there = entries.get(entry.place.parent / place)
+            if there is None:
+                self.note(f"{shown(place)} was packed by lab3 handin and is not here: hand in its zip as it is.")
+            elif there.size != size or size <= MAX_HANDIN and _sha256(there) != digest:
+                self.note(f"{shown(place)} was changed after lab3 handin packed it: what is here counts.")
 
     def _take_notebook(self, entry):
         try:
@@ -413,7 +441,18 @@ class _Shelf:
         except OSError as error:
             raise SaveError(f"{path}: a model could not be unpacked ({error.strerror}). Free some space.") from error
         self._digest.update(digest.digest())
-        self.model = path
+        self.model, self.model_digest = path, digest.hexdigest()
+
+
+def _sha256(entry):
+    """The SHA-256 of a file; empty where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for block in entry.blocks(MAX_HANDIN, "Pack it again"):
+            digest.update(block)
+    except Unusable:
+        return ""
+    return digest.hexdigest()
 
 
 def _cells(raw):
