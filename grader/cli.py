@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from grader.results.files import short
+from lab3.cli import print_any_text
 from lab3.common.files import InputError, SaveError
 
 
@@ -70,8 +71,12 @@ def make_parser():
 
 def main(arguments=None):
     """Run one command; returns the exit status."""
+    print_any_text()
     options = make_parser().parse_args(arguments)
     try:
+        reads = options.command in ("grade", "similar") or getattr(options, "system", None) == "gradescope"
+        if sys.platform == "win32" and reads:
+            raise InputError("needs Linux: use WSL on Windows. release, diff and export canvas or moodle run here.")
         return COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("stopped. What is done is kept; the same command goes on from there.", file=sys.stderr)
