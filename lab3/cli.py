@@ -13,7 +13,8 @@ import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lab3.common.paths import ANSWERS, OWN, SHIPPED, SOLUTIONS, work_folder  # nothing that needs PyTorch
+from lab3 import __version__
+from lab3.common.paths import ANSWERS, OWN, SHIPPED, answer_folders, work_folder  # nothing that needs PyTorch
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -30,9 +31,17 @@ def make_parser():
     """The whole command line, as one parser."""
     parser = Parser(prog="python -m lab3", description="Train a masked image model, fill holes, score the result.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"lab3 {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+
+    lab = commands.add_parser("lab", parents=[debug], help="the notebooks, in JupyterLab")
+    lab.add_argument("folder", type=Path, nargs="?", metavar="DIR",
+                     help="where notebooks go, with work/ beside them; default: the current folder; in the project's "
+                          "own folder: notebooks/")
+    lab.add_argument("--no-browser", dest="browser", action="store_false", help="print the address alone")
+    lab.add_argument("--jupyter", nargs=argparse.REMAINDER, default=[], metavar="OPTION", help="options of JupyterLab")
 
     demo = commands.add_parser("demo", parents=[debug], help="the whole lab: train, fill, score, figures, a page")
     demo.add_argument("--preset", default="cpu", help="smoke, cpu (default) or report")
@@ -83,7 +92,7 @@ def make_parser():
     sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
     sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(sweep)
-    _add_work(sweep, "the kit's own; in a student's copy, work", lambda: _answers()[-1])
+    _add_work(sweep, "the kit's own; in a student's copy, work", lambda: answer_folders()[-1])
     for name, kind in (("schedules", str), ("total-iters", int), ("parts", float), ("temperatures", float),
                        ("seeds", int)):
         sweep.add_argument(f"--{name}", type=kind, nargs="+", metavar=name[:-1].upper())
@@ -153,6 +162,12 @@ def _run(arguments, tell):
         trace = traceback.format_exc() if options.debug else ""
         tell(f"{trace}lab3 {options.command}: {' '.join(text.split())}")
         return 2 if unusable else 1
+
+
+def run_lab(options):
+    from lab3.notebook.serve import serve
+
+    serve(options.folder, options.browser, options.jupyter)
 
 
 def run_demo(options):
@@ -320,7 +335,7 @@ def _add_data(parser):
 
 def _add_work(parser, named=None, default=None):
     """Where answers are: one folder, with a function that gives its default, or several."""
-    parser.set_defaults(default_work=default or _answers)
+    parser.set_defaults(default_work=default or answer_folders)
     if default is not None:
         parser.add_argument("--work", type=Path, metavar="DIR", help=f"the folder of answers; default: {named}")
     else:
@@ -329,11 +344,6 @@ def _add_work(parser, named=None, default=None):
                                  "fast; in a student's copy, work")
     parser.add_argument("--trust-code", action="store_true",
                         help="run the answers of another folder than your own: they are code, and run as you")
-
-
-def _answers():
-    """The folders of answers where none is named: the kit's, or the student's own."""
-    return list(ANSWERS) if SOLUTIONS.is_dir() else [work_folder()]
 
 
 def _check_trust(options):
@@ -410,7 +420,7 @@ def _preset(options):
 
 
 COMMANDS = {
-    "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
+    "lab": run_lab, "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
     "inpaint": run_inpaint, "generate": run_generate, "report": run_report, "sweep": run_sweep, "check": run_check,
     "fid": run_fid,
 }

@@ -32,7 +32,8 @@ WITHOUT = {  # what Windows' Python lacks
 # Run a command of lab3 or grader as on Windows.
 COMMAND = """
 import os, signal, sys
-import torch, torch.distributed, matplotlib.font_manager, IPython, ipykernel.kernelapp, psutil, nbval.plugin  # these know Windows themselves
+# These know Windows themselves.
+import torch, torch.distributed, matplotlib.font_manager, IPython, ipykernel.kernelapp, psutil, nbval.plugin
 sys.path.insert(0, "tests")
 from test_other_systems import WITHOUT, WindowsFiles
 from lab3.common import files

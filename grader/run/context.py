@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 
 from grader.kernels.kernel import Forkserver
+from grader.kernels.sandbox import GRADER
 from grader.probes import PROBES, inside
 from grader.probes.filling import save_scene
 from grader.probes.probe import decode
 from grader.rubric import Rubric, read_rubric
 from grader.run import distances
 from lab3.common.files import content_key
-from lab3.common.paths import ROOT, SHIPPED, SOLUTIONS, WEIGHTS
+from lab3.common.paths import PACKAGE, SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.exercises.answers import answer_file, link, run_answer
 from lab3.exercises.table import EXERCISES
 
@@ -134,7 +135,7 @@ def grader_key(seed):
 
     Late penalties are not included: they are deducted later.
     """
-    files = [*sorted((ROOT / "grader").rglob("*.py")), *sorted((ROOT / "lab3").rglob("*.py")),
+    files = [*sorted(GRADER.rglob("*.py")), *sorted(PACKAGE.rglob("*.py")),
              *sorted(SOLUTIONS.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]
     return content_key([*(file.read_bytes() for file in files), repr(read_rubric()).encode(),
                         torch.__version__.encode(), str(seed).encode()])

@@ -20,6 +20,11 @@ TOKENIZER = "tokenizer.safetensors"
 WEIGHTS, SUMMARY = "maskgit.safetensors", "maskgit.json"  # a trained transformer, and how it was trained
 
 
+def answer_folders():
+    """The folders of answers that commands use unless others are named. Raises `InputError`."""
+    return list(ANSWERS) if SOLUTIONS.is_dir() else [work_folder()]
+
+
 def work_folder(default=OWN):
     """The folder of a student's answers: `LAB3_WORK` where that is set, else `default`. Raises `InputError`."""
     return _expanded(os.environ.get("LAB3_WORK") or default, "LAB3_WORK")

@@ -245,7 +245,8 @@ class Splits:
         digest = hashlib.sha256(b"photos 1")
         for name in sorted(self.layout.files()):
             content = content_of(self.layout.root / name, b"")
-            digest.update(hashlib.sha256(name.encode(errors="surrogatepass")).digest() + hashlib.sha256(content).digest())
+            named = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
+            digest.update(named + hashlib.sha256(content).digest())
         return digest.hexdigest()[:16]
 
     @cached_property
