@@ -11,12 +11,14 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT, lab3
 from photo_folders import draw, save
 
+import setup_lab
 from lab3.common import files, paths
 from lab3.common.files import InputError, SaveError, load_tensors, save_tensors, write_text
 from lab3.common.paths import WEIGHTS, cache_folder, work_folder
@@ -258,3 +260,53 @@ def test_no_two_files_differ_in_case_alone_or_have_a_name_that_windows_keeps():
         for part in name.split("/"):
             assert part.split(".")[0].lower() not in kept and not set(part) & set('<>:"\\|?*'), name
             assert part == part.rstrip(". "), name
+
+
+@pytest.mark.parametrize(("system", "said"), [
+    (("Linux", "x86_64", ""), None), (("Windows", "AMD64", ""), None), (("Darwin", "arm64", "14.0"), None),
+    (("Darwin", "arm64", "13.7.2"), "this is macOS 13.7.2. Update macOS"),
+    (("Darwin", "x86_64", "15.1"), "no builds for Macs with Intel processors any more")])
+def test_what_cannot_be_installed_is_said_before_pip_says_it(system, said):
+    for version in ((3, 11), (3, 14)):
+        why = setup_lab.refusal(version, *system)
+        assert why is None if said is None else said in why
+    assert "this is 3.10" in setup_lab.refusal((3, 10), *system)
+
+
+def test_setting_up_leaves_out_what_is_meant_for_another_python():
+    mine = {"PATH": "/bin", "PIP_USER": "1", "PYTHONPATH": "/other", "PIP_CACHE_DIR": "/cache"}
+    plain = {"PATH": "/bin", "PIP_CACHE_DIR": "/cache"}
+    assert setup_lab.surroundings(mine, gpu=False, system="Windows") == plain
+    assert setup_lab.surroundings(mine, gpu=True, system="Linux") == plain
+    assert setup_lab.surroundings(mine, gpu=False, system="Linux") == plain | {
+        "PIP_EXTRA_INDEX_URL": setup_lab.CPU_INDEX}
+    chosen = plain | {"PIP_INDEX_URL": "https://mirror"}
+    assert setup_lab.surroundings(chosen, gpu=False, system="Linux") == chosen
+
+
+@pytest.mark.parametrize(("name", "place"), [("nt", "Scripts/python.exe"), ("posix", "bin/python")])
+def test_setting_up_makes_an_environment_and_installs_into_it(monkeypatch, tmp_path, capsys, name, place):
+    run = []
+    monkeypatch.setattr(setup_lab, "refusal", lambda: None)
+    monkeypatch.setattr(setup_lab, "os", SimpleNamespace(name=name, environ={}))
+    monkeypatch.setattr(setup_lab.subprocess, "run", lambda command, **_: run.append(command) or SimpleNamespace(
+        returncode=len(run) // 3))
+    folder = tmp_path / "Größe und Übung"
+    assert setup_lab.main(["--venv", str(folder), ".[lab]", "./grader"]) == 0
+    assert run[0][1:] == ["-m", "venv", str(folder)] and run[1][0] == str(folder / place)
+    assert run[1][-4:] == ["-e", ".[lab]", "-e", "./grader"]
+    assert f'"{folder / place}" -m lab3 lab' in capsys.readouterr().out
+    assert setup_lab.main([]) == 1 and len(run) == 3, "what fails is not followed by more"
+
+
+def test_what_is_not_installed_costs_one_sentence(monkeypatch, tmp_path):
+    from lab3.metrics.distance import load_extractor
+    from lab3.training.runs import Metrics, read_metrics
+
+    for name in ("torch.utils.tensorboard", "torchvision", "pytorch_fid", "scipy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.warns(UserWarning, match="TensorBoard is not installed"), Metrics(tmp_path) as metrics:
+        metrics.write(1, loss=2.0)
+    assert read_metrics(tmp_path)[0]["loss"] == 2.0
+    with pytest.raises(InputError, match="FID needs the package torchvision: pip install"):
+        load_extractor("inception")

@@ -18,7 +18,7 @@ from lab3.common.files import InputError, atomic_path, write_text
 from lab3.common.paths import ROOT
 from lab3.exercises.table import IMPORTS, NBGRADER
 
-TAKEN = ("notebooks/*.ipynb", "lab3/**/*", "data/**/*", "constraints.txt", "lab.mk", "LICENSE")
+TAKEN = ("notebooks/*.ipynb", "lab3/**/*", "data/**/*", "constraints.txt", "lab.mk", "setup_lab.py", "LICENSE")
 MADE_BY = ("ship.py", "build_layers.py")  # how the data were made: these need what students do not get
 STUDENT = Path(__file__).parent / "student"
 SUMS, VERSION = "SHA256SUMS", "VERSION"  # as `update.py` reads them
