@@ -15,7 +15,7 @@ ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 
 FROM python:3.11-slim-bookworm AS cuda
 # PyPI's build brings CUDA's libraries along; the driver is the host's
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV GPU=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM ${DEVICE} AS tools
 # hadolint ignore=DL3008
@@ -29,8 +29,8 @@ USER 1000
 FROM tools
 WORKDIR /lab3
 COPY --chown=lab . .
-# A release has no grader: pip says so and goes on
-RUN PIP_NO_CACHE_DIR=1 make install PACKAGE="-e '.[lab,grader]'" \
+# A release has no grader: pip says so of the extra and goes on
+RUN PIP_NO_CACHE_DIR=1 make install PACKAGE="'.[lab,grader]' $(find grader -name pyproject.toml -printf './%h')" \
     && for folder in grader solutions tests; do if [ -d "$folder" ]; then chmod -R o-rwx "$folder"; fi; done
 EXPOSE 8888 8866
 CMD ["make", "lab", "JUPYTERLAB=--ServerApp.ip=0.0.0.0 --ServerApp.open_browser=False"]

@@ -1,17 +1,13 @@
 # What the Makefiles of the project and of students have in common: a virtual environment, the notebooks, the explorer.
-# Set PACKAGE to what pip is to install.
+# Set PACKAGE to what pip is to install; GPU=1 takes PyTorch with CUDA on Linux.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "lab3 needs Python 3.11 or later; name one with make PYTHON=python3.12"; exit 1; }
-	@echo "Installing lab3 into $(VENV), once: about 2 GB with PyTorch's build for CPUs, some minutes."
-	@$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
+$(VENV)/.installed: pyproject.toml constraints.txt setup_lab.py
+	@$(PYTHON) setup_lab.py --venv $(VENV) $(if $(GPU),--gpu) $(PACKAGE)
 	@touch $@
 
 # The settings in lab3/notebook/jupyter leave out JupyterLab's news and nbgrader's menus.

@@ -8,11 +8,11 @@ import json
 import os
 import sys
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from grader.results.files import short
-from lab3.cli import STOPPED, Parser
+from lab3 import __version__
+from lab3.cli import STOPPED, Parser, print_any_text
 from lab3.common.files import InputError, SaveError
 
 STATUSES = f"""\
@@ -59,7 +59,7 @@ def make_parser():
                                    description=f"{text[0].upper()}{text[1:]}.", **_ending(name))
 
     parser = Parser(prog="grader", description="Grade submissions of the lab.", **_ending(""))
-    parser.add_argument("--version", action="version", version=f"grader {_version()}")
+    parser.add_argument("--version", action="version", version=f"grader {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     grade = add(commands, "grade", "grade submissions; a single notebook: a self-check", [rubric])
     grade.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION",
@@ -128,18 +128,15 @@ def _ending(name):
     return {"epilog": f"examples:\n{shown}\n\n{STATUSES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
-def _version():
-    try:
-        return version("lab3")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "not installed"
-
-
 def main(arguments=None):
     """Run one command; returns the exit status."""
+    print_any_text()
     options = make_parser().parse_args(arguments)
     options.say = (lambda *_, **__: None) if options.quiet or options.json else print
     try:
+        reads = options.command in ("grade", "similar") or getattr(options, "system", None) == "gradescope"
+        if sys.platform == "win32" and reads:
+            raise InputError("needs Linux: use WSL on Windows. release, diff and export canvas or moodle run here.")
         status, told = COMMANDS[options.command](options)
         if options.json:
             print(json.dumps(told, indent=2))

@@ -5,6 +5,7 @@ line. Every command is a few calls of the modules beside this one.
 """
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -12,7 +13,8 @@ import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lab3.common.paths import ANSWERS, ROOT, SHIPPED  # no other module: PyTorch takes seconds, and help needs none
+from lab3 import __version__
+from lab3.common.paths import ANSWERS, OWN, SHIPPED, answer_folders, work_folder  # nothing that needs PyTorch
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -29,9 +31,17 @@ def make_parser():
     """The whole command line, as one parser."""
     parser = Parser(prog="python -m lab3", description="Train a masked image model, fill holes, score the result.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"lab3 {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+
+    lab = commands.add_parser("lab", parents=[debug], help="the notebooks, in JupyterLab")
+    lab.add_argument("folder", type=Path, nargs="?", metavar="DIR",
+                     help="where notebooks go, with work/ beside them; default: the current folder; in the project's "
+                          "own folder: notebooks/")
+    lab.add_argument("--no-browser", dest="browser", action="store_false", help="print the address alone")
+    lab.add_argument("--jupyter", nargs=argparse.REMAINDER, default=[], metavar="OPTION", help="options of JupyterLab")
 
     demo = commands.add_parser("demo", parents=[debug], help="the whole lab: train, fill, score, figures, a page")
     demo.add_argument("--preset", default="cpu", help="smoke, cpu (default) or report")
@@ -82,7 +92,7 @@ def make_parser():
     sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
     sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(sweep)
-    _add_work(sweep, ANSWERS[-1])
+    _add_work(sweep, "the kit's own; in a student's copy, work", lambda: answer_folders()[-1])
     for name, kind in (("schedules", str), ("total-iters", int), ("parts", float), ("temperatures", float),
                        ("seeds", int)):
         sweep.add_argument(f"--{name}", type=kind, nargs="+", metavar=name[:-1].upper())
@@ -92,14 +102,14 @@ def make_parser():
                        help="a JSON file, which a later sweep goes on with; the heat maps go beside it")
 
     report = commands.add_parser("report", parents=[debug], help="the lab report of a folder of answers: HTML and PDF")
-    _add_work(report, Path("work"))
+    _add_work(report, "work", lambda: work_folder(Path("work")))
     report.add_argument("--run", type=Path, help="a folder of train; default: what notebook 03 left in work")
     report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
     _add_decoding(report, sampling="categorical")
     report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
 
     check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
-    _add_work(check, Path("work"))
+    _add_work(check, "work", lambda: work_folder(Path("work")))
 
     page = commands.add_parser("page", parents=[debug], help="the explorer as one HTML file that needs no installation")
     page.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
@@ -122,8 +132,16 @@ def make_parser():
     return parser
 
 
+def print_any_text():
+    """Let output hold any character; one that the terminal's encoding lacks, such as cp1252, is printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments=None):
     """Run one command; returns the exit status."""
+    print_any_text()
     if "WORLD_SIZE" not in os.environ:  # torchrun's processes say one after the other what is wrong
         make_parser().parse_args(arguments)
     from lab3.training.distributed import joined
@@ -142,6 +160,8 @@ def _run(arguments, tell):
     try:
         if processes() > 1 and options.command != "train":
             raise InputError("works in one process. Start it with python; torchrun is for train.")
+        if hasattr(options, "default_work"):
+            options.work = options.work or options.default_work()
         _check_trust(options)
         return COMMANDS[options.command](options) or 0
     except KeyboardInterrupt:
@@ -155,6 +175,12 @@ def _run(arguments, tell):
         trace = traceback.format_exc() if options.debug else ""
         tell(f"{trace}lab3 {options.command}: {' '.join(text.split())}")
         return 2 if unusable else 1
+
+
+def run_lab(options):
+    from lab3.notebook.serve import serve
+
+    serve(options.folder, options.browser, options.jupyter)
 
 
 def run_demo(options):
@@ -346,13 +372,13 @@ def _add_data(parser):
     parser.add_argument("--skip-unreadable", action="store_true", help="leave unreadable files of DIR out")
 
 
-def _add_work(parser, default=None):
-    """Where answers are: one folder, with a default, or several."""
+def _add_work(parser, named=None, default=None):
+    """Where answers are: one folder, with a function that gives its default, or several."""
+    parser.set_defaults(default_work=default or answer_folders)
     if default is not None:
-        parser.add_argument("--work", type=Path, default=default, metavar="DIR",
-                            help=f"the folder of answers; default: {default.name}")
+        parser.add_argument("--work", type=Path, metavar="DIR", help=f"the folder of answers; default: {named}")
     else:
-        parser.add_argument("--work", type=Path, nargs="+", default=list(ANSWERS), metavar="DIR",
+        parser.add_argument("--work", type=Path, nargs="+", metavar="DIR",
                             help="folders of answers, the first that holds one gives it; default: the kit's own, made "
                                  "fast; in a student's copy, work")
     parser.add_argument("--trust-code", action="store_true",
@@ -364,7 +390,7 @@ def _check_trust(options):
     from lab3.common.files import InputError
 
     work = getattr(options, "work", [])
-    own = {path.resolve() for path in (Path("work"), ROOT / "work", *ANSWERS)}
+    own = {path.resolve() for path in (work_folder(Path("work")), Path("work"), OWN, *ANSWERS)}
     for folder in work if isinstance(work, list) else [work]:
         if folder.is_dir() and folder.resolve() not in own and not options.trust_code:
             raise InputError(f"{folder}: the answers there are code that would run as you, outside a sandbox. Mark a "
@@ -433,7 +459,7 @@ def _preset(options):
 
 
 COMMANDS = {
-    "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
+    "lab": run_lab, "demo": run_demo, "data": run_data, "train-tokenizer": run_train_tokenizer, "train": run_train,
     "inpaint": run_inpaint, "generate": run_generate, "report": run_report, "sweep": run_sweep, "check": run_check,
     "page": run_page, "handin": run_handin, "fid": run_fid,
 }

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -54,6 +55,14 @@ def jupyter(tmp_path_factory):
     home = tmp_path_factory.mktemp("jupyter")
     shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(ROOT / "solutions", home / "notebooks" / "solved", ignore=shutil.ignore_patterns("[!0-9]*"))
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={home / 'notebooks'}"]
+    with serving(home, command, LAB3_WORK=str(home / "work")) as address:
+        yield address, home
+
+
+@contextmanager
+def serving(home, command, folder=None, **environment):
+    """Run a command that starts JupyterLab, its settings in `home`, as long as the block lasts; yields its address."""
     settings(home / "settings", "notebook-extension/tracker", windowingMode="none")  # cells out of sight exist, too
     labconfig = home / "config" / "labconfig"
     labconfig.mkdir(parents=True)
@@ -62,23 +71,23 @@ def jupyter(tmp_path_factory):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-         "--IdentityProvider.token=", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={home / 'notebooks'}"],
-        stdout=subprocess.DEVNULL, stderr=open(home / "log.txt", "w"),
+        [*map(str, command), "--allow-root", f"--port={port}", "--ip=127.0.0.1", "--IdentityProvider.token=",
+         "--ServerApp.port_retries=0"],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=open(home / "log.txt", "w"),
         env=os.environ | {
             "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-            "IPYTHONDIR": str(home / "ipython"), "LAB3_WORK": str(home / "work"), "LAB3_PRESET": "smoke"})
+            "IPYTHONDIR": str(home / "ipython"), "LAB3_PRESET": "smoke"} | environment)
     try:
         wait_for(f"{address}/api/status", server, home / "log.txt")
-        yield address, home
+        yield address
     finally:
         server.terminate()
         server.wait(30)
 
 
 @pytest.fixture
-def page(jupyter):
+def page():
     """A browser page; what it writes to its console as errors is in `page.errors`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

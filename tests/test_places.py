@@ -136,13 +136,30 @@ def test_the_dev_container_uses_the_image_and_make():
 def test_the_workflow_may_read_and_ends():
     assert CI["permissions"] == {"contents": "read"}
     assert CI.keys() <= {"name", True, "permissions", "concurrency", "env", "jobs"}  # YAML 1.1 reads `on` as true
+    known = {"if", "needs", "runs-on", "container", "timeout-minutes", "steps", "strategy", "env"}
     for name, job in CI["jobs"].items():
-        assert job.keys() <= {"if", "needs", "runs-on", "container", "timeout-minutes", "steps"}, name
+        assert job.keys() <= known, name
         assert 0 < job["timeout-minutes"] < 360 and job.get("needs", name) in CI["jobs"]
-        assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["container"]["image"])[1])
+        assert ("container" in job) != ("strategy" in job), name
+        if "container" in job:
+            assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["container"]["image"])[1])
+
+
+def test_the_workflow_runs_on_three_systems_and_all_pythons():
+    job = CI["jobs"]["systems"]
+    matrix = job["strategy"]["matrix"]
+    assert {system.split("-")[0] for system in matrix["system"]} == {"ubuntu", "windows", "macos"}
+    assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"] and all(map(allowed, matrix["python"]))
+    assert {job["runs-on"], *(step["with"]["python-version"] for step in job["steps"] if "python-version" in
+            step.get("with", {}))} == {"${{ matrix.system }}", "${{ matrix.python }}"}
+    [test] = [step["run"].split()[-1] for step in job["steps"] if "tests/test" in step.get("run", "")]
+    assert (ROOT / test).is_file()
+
+
+def test_the_workflow_uses_known_actions():
     for step in STEPS:
         assert ("uses" in step) != ("run" in step)
-        assert re.fullmatch(r"actions/\w+@v\d+", step.get("uses", "actions/none@v0"))
+        assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v0"))
 
 
 def test_the_workflow_names_what_exists():
@@ -218,11 +235,12 @@ def test_the_note_unpacks_the_release_once(place, tmp_path):
 @pytest.mark.nightly
 def test_a_notebook_begins_after_the_note(tmp_path):
     """As on Colab: an environment with PyTorch and no lab, a kernel in a folder with the zip alone."""
-    code = note_for("colab", tmp_path)
+    place = tmp_path / "Colab Notebooks"
+    code = note_for("colab", place)
     venv.create(tmp_path / "env", with_pip=True)
     kernel = KernelManager()
     kernel.kernel_spec.argv[0] = str(tmp_path / "env" / "bin" / "python")
-    kernel.start_kernel(cwd=str(tmp_path), stderr=subprocess.DEVNULL, env={
+    kernel.start_kernel(cwd=str(place), stderr=subprocess.DEVNULL, env={
         name: value for name, value in os.environ.items() if not name.startswith("LAB3_")} | {
         "PYTHONPATH": sysconfig.get_path("purelib"), "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "LAB3_PRESET": "smoke"})
@@ -246,7 +264,7 @@ def test_a_notebook_begins_after_the_note(tmp_path):
         assert f"answers go to lab3-{PROJECT['version']}/work" in begun and "[FAIL]" not in begun
         assert "[OK]   multi_head_attention" in said(answer)
         assert Path(said("print(lab3.__file__)").strip()).is_relative_to(tmp_path)
-        assert (tmp_path / f"lab3-{PROJECT['version']}" / "work" / "multi_head_attention.py").is_file()
+        assert (place / f"lab3-{PROJECT['version']}" / "work" / "multi_head_attention.py").is_file()
         found = said("!env -u PYTHONPATH {sys.executable} -c "
                      "'import importlib.util; print(importlib.util.find_spec(\"lab3\").origin)'")
         assert Path(found.strip()).is_relative_to(tmp_path), "commands find it, too, and the next session"

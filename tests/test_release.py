@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -169,17 +169,28 @@ def test_commands_that_need_answers_say_where_they_come_from(folder, command, sa
 
 @pytest.mark.nightly
 def test_make_sets_it_up_and_lab_and_check_run(folder, tmp_path):
-    """Packages come from the environment that runs the tests: pip finds them there, and no network is needed."""
+    """Packages come from the environment that runs the tests: pip finds them there, and no network is needed.
+
+    What the shell sets for another Python is left out.
+    """
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "pip.py").write_text("raise SystemExit('of another Python')")
     (folder / "work").mkdir()
     for path in (ROOT / "solutions" / "work").glob("*.py"):
         shutil.copy(path, folder / "work")
-    found = {"PYTHONPATH": sysconfig.get_path("purelib"), "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0",
-             "PYTHON": sys.executable}
+    venv.create(folder / ".venv")
+    [place] = (folder / ".venv").glob("lib/python*/site-packages")
+    (place / "here.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("site-packages")))
+    found = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_USER": "1", "PYTHONPATH": str(foreign)}
     done = run(folder, "make", "check", f"PYTHON={sys.executable}", **found)
     assert done.returncode == 0, done.stderr
     assert "11 of 11 answers pass" in done.stdout
     assert run(folder, "make", "-n", "lab", **found).stdout.split()[0] == ".venv/bin/python"
-    listed = run(folder, ".venv/bin/python", "-m", "jupyterlab", "--version", **found)
+    (folder / "work" / "gamma_func.py").unlink()
+    done = run(folder, "make", "check", PYTHONPATH="")
+    assert done.returncode == 0 and "10 of 11 answers pass" in done.stdout and "Error" not in done.stderr, done.stderr
+    listed = run(folder, ".venv/bin/python", "-m", "jupyterlab", "--version", PYTHONPATH="")
     assert listed.returncode == 0 and (folder / "notebooks").is_dir()
 
 

@@ -115,6 +115,17 @@ def test_the_project_the_submissions_and_the_results_are_hidden(start, tmp_path)
         assert run(kernel, f"import os; print(os.path.exists({str(path)!r}))") == "False", path
 
 
+def test_a_hidden_folder_is_hidden_wherever_links_lead_to_it(tmp_path, monkeypatch):
+    """Beside other packages: an environment's `lib64` is `lib`."""
+    hidden = tmp_path / "lib" / "site-packages" / "grader"
+    hidden.mkdir(parents=True)
+    (tmp_path / "lib64").symlink_to("lib")
+    monkeypatch.setattr(sandbox, "_visible", lambda: ["/usr", str(tmp_path / "lib"), str(tmp_path / "lib64")])
+    assert sandbox._places(hidden) == [str(hidden), str(tmp_path / "lib64" / "site-packages" / "grader")]
+    assert sandbox._places(tmp_path / "lib64" / "site-packages" / "grader") == sandbox._places(hidden)
+    assert sandbox._places(tmp_path / "gone") == sandbox._places(tmp_path) == []
+
+
 @sandboxed
 def test_an_environment_in_the_projects_own_folder_shows_no_answers(start, monkeypatch):
     monkeypatch.setattr(sandbox.sys, "prefix", str(ROOT))

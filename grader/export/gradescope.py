@@ -10,7 +10,7 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-from grader.export.release import pack
+from grader.export.release import pack, project_folder
 from grader.kernels.sandbox import require
 from grader.results.files import RESULTS, VISIBILITIES, read_result, short, write_result
 from grader.rubric import read_rubric
@@ -53,7 +53,7 @@ def export(out, *, seed=None, only=(), visibility="visible", root=ROOT):
         raise InputError(f"--seed must lie in 0 ... 2^63 - 1, not {seed}.")
     if visibility not in VISIBILITIES:
         raise InputError(f"--visibility must be one of {', '.join(VISIBILITIES)}, not {visibility}.")
-    root = Path(root)
+    root = project_folder(root)
     files = {path.relative_to(root).as_posix(): path.read_bytes()
              for pattern in TAKEN for path in root.glob(pattern) if path.is_file() and not any(
                  part in LEFT or part.startswith(".") for part in path.relative_to(root).parts)}

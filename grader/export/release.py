@@ -18,7 +18,7 @@ from lab3.common.files import InputError, atomic_path, write_text
 from lab3.common.paths import ROOT
 from lab3.exercises.table import IMPORTS, NBGRADER
 
-TAKEN = ("notebooks/*.ipynb", "lab3/**/*", "data/**/*", "constraints.txt", "lab.mk", "LICENSE")
+TAKEN = ("notebooks/*.ipynb", "lab3/**/*", "data/**/*", "constraints.txt", "lab.mk", "setup_lab.py", "LICENSE")
 MADE_BY = ("ship.py", "build_layers.py")  # how the data were made: these need what students do not get
 STUDENT = Path(__file__).parent / "student"
 SUMS, VERSION = "SHA256SUMS", "VERSION"  # as `update.py` reads them
@@ -57,15 +57,16 @@ def release(out, root=ROOT):
 
 def collect(root=ROOT):
     """The files of a release: a dict, name -> bytes. Raises `InputError` where one holds a reference answer."""
-    root = Path(root)
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    root = project_folder(root)
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    project, setuptools = settings["project"], settings["tool"]["setuptools"]
     files = {path.relative_to(root).as_posix(): path.read_bytes()
              for pattern in TAKEN for path in root.glob(pattern) if _wanted(path, root)}
     pages = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     for path in sorted(path for path in STUDENT.iterdir() if path.is_file()):
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jinja":
-            text = pages.from_string(text).render(project=project, toml=json.dumps)
+            text = pages.from_string(text).render(project=project, setuptools=setuptools, toml=json.dumps)
         files[path.name.removesuffix(".jinja")] = text.encode()
     files[VERSION] = f"{project['version']}\n".encode()
     parts = answer_parts(root)
@@ -76,6 +77,14 @@ def collect(root=ROOT):
                              "(make notebooks), or take it out.")
     sums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
     return {**files, SUMS: sums.encode()}
+
+
+def project_folder(root):
+    """The project as a `Path`. Raises `InputError` where the grader is installed without it."""
+    if not (Path(root) / "pyproject.toml").is_file():
+        raise InputError("needs the project itself, which the installed package does not hold: clone its "
+                         "repository and run the command in that folder.")
+    return Path(root)
 
 
 def _wanted(path, root):

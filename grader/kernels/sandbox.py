@@ -31,9 +31,11 @@ import psutil
 
 import lab3
 from lab3.common.files import InputError
+from lab3.common.paths import ROOT
 
 LEVELS = ("limits", "user", "bubblewrap")
-PROJECT = Path(__file__).resolve().parents[2]
+GRADER = Path(__file__).resolve().parents[1]
+PROJECT = GRADER.parent
 PRIVATE = "/dev/shm"  # the private folder of a box, in memory; without a sandbox it is a temporary folder on disk
 USERS = range(20000, 60000)  # the host's user ids that kernels get where the grader is root
 IN_FORCE = {  # what is said of a level in the output, in results and on pages
@@ -245,6 +247,13 @@ def _visible():
     return kept
 
 
+def _places(folder):
+    """Where a folder would be seen in a sandbox: more than once if links lead to it, such as `lib64` to `lib`."""
+    folder = Path(os.path.realpath(folder))
+    seen = [(one, os.path.realpath(one)) for one in _visible()] if folder.is_dir() else []
+    return [os.path.join(one, folder.relative_to(real)) for one, real in seen if real in map(str, folder.parents)]
+
+
 def _bubblewrap(limits, given, hidden, user):
     """As root no user namespace is needed: the kernel enters as its user. Else it is the grader's user in one."""
     command = ["bwrap", *(["--cap-drop", "ALL"] if user is not None else
@@ -260,9 +269,8 @@ def _bubblewrap(limits, given, hidden, user):
             command += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
         elif os.path.isdir(f"/{name}"):
             command += ["--ro-bind", f"/{name}", f"/{name}"]
-    for path in (str(PROJECT / "grader"), *map(str, hidden)):  # where the project is installed beside other packages
-        if any(path.startswith(f"{one}/") for one in _visible()) and os.path.isdir(path):
-            command += ["--tmpfs", path]
+    for path in (GRADER, ROOT / "solutions", *hidden):  # where the project is installed beside other packages
+        command += [part for place in _places(path) for part in ("--tmpfs", place)]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.folder), "--tmpfs", PRIVATE,
                 "--dir", f"{PRIVATE}/given"]
     for file in given:

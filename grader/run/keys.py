@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 
+from grader.kernels.sandbox import GRADER
 from grader.probes import TOPICS
 from grader.rubric import read_rubric
 from lab3.common.files import content_key
-from lab3.common.paths import FAST, ROOT, SHIPPED, SOLUTIONS
+from lab3.common.paths import FAST, PACKAGE, SHIPPED, SOLUTIONS
 from lab3.exercises.table import EXERCISES
 
-PACKAGE = "grader.probes."  # of the files of probes
-DISTANCES = ("grader/run/distances.py", "grader/run/right.safetensors", "grader/probes/filling.py")
+PROBES = "grader.probes."  # the package of the files of probes
+DISTANCES = ("run/distances.py", "run/right.safetensors", "probes/filling.py")  # in the grader
 # Code that changes no mark: what reads commands, writes pages and tables, and runs a batch.
 APART = ("grader/cli.py", "grader/__main__.py", "grader/export/", "grader/similar/", "grader/results/",
          "grader/run/batch.py", "grader/run/dask", "grader/run/dry_run.py", "grader/run/keys.py", "grader/run/pool",
@@ -30,7 +31,7 @@ def grader_key(seed):
 
     Late penalties are not included: they are deducted later.
     """
-    files = [*sorted((ROOT / "grader").rglob("*.py")), *sorted((ROOT / "lab3").rglob("*.py")),
+    files = [*sorted(GRADER.rglob("*.py")), *sorted(PACKAGE.rglob("*.py")),
              *sorted(SOLUTIONS.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]
     return content_key([*(file.read_bytes() for file in files), repr(read_rubric().marking).encode(),
                         torch.__version__.encode(), str(seed).encode()])
@@ -39,7 +40,7 @@ def grader_key(seed):
 def column_keys(seed, rubric):
     """The content hash of all that each column's marks depend on, besides the submission: a dict, column -> key."""
     common = [_common(), repr(rubric.limits).encode(), torch.__version__.encode(), str(seed).encode()]
-    distances = [path.read_bytes() for path in [*(ROOT / name for name in DISTANCES), *sorted(SOLUTIONS.glob("*.py")),
+    distances = [path.read_bytes() for path in [*(GRADER / name for name in DISTANCES), *sorted(SOLUTIONS.glob("*.py")),
                                                 *sorted(FAST.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]
                  if path.is_file()]
     keys, probes = {}, probe_code()
@@ -58,8 +59,9 @@ def column_keys(seed, rubric):
 def _common():
     """All code that counts for every column."""
     topics = {Path(topic.__file__) for topic in TOPICS}
-    files = [path for package in ("grader", "lab3") for path in sorted((ROOT / package).rglob("*.py"))
-             if path not in topics and not path.relative_to(ROOT).as_posix().startswith((*APART, *DISTANCES))]
+    apart = (*APART, *(f"grader/{name}" for name in DISTANCES))
+    files = [path for package in (GRADER, PACKAGE) for path in sorted(package.rglob("*.py"))
+             if path not in topics and not path.relative_to(package.parent).as_posix().startswith(apart)]
     return content_key([path.read_bytes() for path in files]).encode()
 
 
@@ -109,8 +111,8 @@ class _Statement:
         self.defines = {one.id for one in names if isinstance(one.ctx, ast.Store)}
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             self.defines = {node.name}
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
-            self.imports = {one.asname or one.name: (node.module.removeprefix(PACKAGE), one.name) for one in node.names}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROBES):
+            self.imports = {one.asname or one.name: (node.module.removeprefix(PROBES), one.name) for one in node.names}
 
     @cached_property
     def text(self):

@@ -9,7 +9,8 @@ import os
 import re
 import struct
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 ROW = re.compile(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]")  # of JSON: a list or an object that holds no other
+RETRIES = (0.05, 0.1, 0.2, 0.4, None)  # seconds to wait for a file that another program has open
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, half characters
 
 
@@ -57,14 +59,36 @@ def atomic_path(path):
         os.chmod(temporary, 0o666 & ~_umask())
         with open(temporary, "rb+") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        remedy = "Close the program that has it open" if isinstance(error, PermissionError) else "Free some space"
         raise SaveError(f"{path}: could not be saved ({reason}). "
-                        "Free some space or choose another folder; what was there before is kept.") from error
+                        f"{remedy} or choose another folder; what was there before is kept.") from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _replace(temporary, path):
+    """Put `temporary` in the place of `path`, and the folder's new entry on the disk where the system allows it.
+
+    Windows refuses while another program has `path` open. A virus scanner or an index lets go in a moment.
+    """
+    for pause in RETRIES:
+        try:
+            os.replace(temporary, path)
+            break
+        except PermissionError:
+            if path.is_dir() or pause is None:
+                raise
+            time.sleep(pause)
+    with suppress(OSError):  # Windows opens no folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _umask():
@@ -125,7 +149,8 @@ def load_tensors(path):
         raise InputError(f"{path}: no such checkpoint.")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            # copies: what stays mapped from the file keeps Windows from replacing it
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
             about = json.loads((file.metadata() or {}).get("about", "{}"))
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise InputError(f"{path}: not a complete safetensors file ({error}). "

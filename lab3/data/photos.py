@@ -197,7 +197,7 @@ def split_names(root, names):
         raise InputError(f"{root}: {len(names)} pictures cannot make three splits. Add some: three is the least.")
 
     def place(name):
-        content = content_of(Path(root, name), name.encode())
+        content = content_of(Path(root, name), name.encode(errors="surrogatepass"))
         return int.from_bytes(hashlib.sha256(b"%d " % SEED + content).digest()[:7]) / 256**7
 
     places = sorted((place(name), name) for name in names)
@@ -245,7 +245,8 @@ class Splits:
         digest = hashlib.sha256(b"photos 1")
         for name in sorted(self.layout.files()):
             content = content_of(self.layout.root / name, b"")
-            digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
+            named = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
+            digest.update(named + hashlib.sha256(content).digest())
         return digest.hexdigest()[:16]
 
     @cached_property

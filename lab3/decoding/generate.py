@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.stats import qmc
 
 from lab3.common.files import InputError, atomic_path
 from lab3.data.masks import GREY
@@ -50,6 +49,15 @@ def require_called(answers):
         raise InputError("the order has no effect: this iterative_decode does not call inpainting.")
 
 
+def radical_inverse(index, base):
+    """The digits of `index` in a base, mirrored at the point: a number in [0, 1)."""
+    value, scale = 0, 1
+    while index:
+        index, digit = divmod(index, base)
+        value, scale = value * base + digit, scale * base
+    return value / scale
+
+
 def halton_rank():
     """When each place comes in Halton's sequence over bases 2 and 3: (T,) float, 0 for the first.
 
@@ -57,7 +65,8 @@ def halton_rank():
     spreads those of one step over the picture.
     """
     rank = torch.full((TOKENS,), -1.0)
-    for x, y in qmc.Halton(2, scramble=False).random(64 * TOKENS):
+    for index in range(64 * TOKENS):
+        x, y = radical_inverse(index, 2), radical_inverse(index, 3)
         place = int(y * 16) * 16 + int(x * 16)
         if rank[place] < 0:
             rank[place] = rank.max() + 1

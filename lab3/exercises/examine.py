@@ -3,6 +3,7 @@
 In: a folder `work/`. Out: for each exercise its namespace and its `Report`.
 """
 
+import ctypes
 import signal
 import threading
 from contextlib import contextmanager
@@ -72,13 +73,19 @@ def plain(error):
 
 @contextmanager
 def time_limit(seconds):
-    """Raise `TimeoutError` where the block takes longer, again every second. Works in a Unix system's main thread."""
+    """Raise `TimeoutError` where the block takes longer, again every second.
+
+    Without Unix's alarm, on Windows or in another thread, it is raised between two of Python's instructions: not
+    before a single long call has returned.
+    """
+    said = f"it takes more than {seconds} s. Does a loop never end?"
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
-        yield
+        with _watched(seconds, said):
+            yield
         return
 
     def stop(*_):
-        raise TimeoutError(f"it takes more than {seconds} s. Does a loop never end?")
+        raise TimeoutError(said)
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, 1)
@@ -87,3 +94,31 @@ def time_limit(seconds):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _watched(seconds, said):
+    """Let another thread raise `TimeoutError(said)` in this one, every second from `seconds` on."""
+    class TooLong(TimeoutError):  # Python makes the error itself, from a class
+        def __init__(self):
+            super().__init__(said)
+
+    mine, ended = threading.get_ident(), threading.Event()
+
+    def send(error):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(mine), error)
+
+    def watch():
+        wait = seconds
+        while not ended.wait(wait):
+            send(ctypes.py_object(TooLong))
+            wait = 1
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        send(None)  # one that has not arrived yet

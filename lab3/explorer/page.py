@@ -3,7 +3,6 @@
 In: the folder of answers, where there is one. Out: the explorer, and under it what the kit's sweep found.
 """
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import ipywidgets as widgets
 
 from lab3.common.files import InputError
 from lab3.common.machine import best_device
-from lab3.common.paths import ROOT, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
+from lab3.common.paths import SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS, work_folder
 from lab3.common.plots import png, tag
 from lab3.data.cats import Cats
 from lab3.exercises.answers import link, load_answers
@@ -38,7 +37,7 @@ def page(work=None):
         work: the folder of answers; None: what `LAB3_WORK` says, else `work/`. Answers that pass their checks are
             choices beside the kit's.
     """
-    work, device = Path(work or os.environ.get("LAB3_WORK") or ROOT / "work"), best_device()
+    work, device = Path(work or work_folder()), best_device()
     found = {name: namespace for name, namespace, report in examine(work) if report.passed}
     lab = SimpleNamespace(
         data=Cats(), tokenizer=load_tokenizer(SHIPPED / TOKENIZER).to(device), device=device, work=work, missing={},

@@ -95,8 +95,12 @@ def _lite0_forward(net, pictures):
 
 
 def _load_inception(weights, weights_sha256, device):
-    import_torchvision()
-    from pytorch_fid import inception
+    try:
+        import_torchvision()
+        from pytorch_fid import inception
+    except ImportError as error:
+        raise InputError(f"FID needs the package {error.name}: pip install torchvision pytorch-fid. "
+                         "FD-Lite0 (--features lite0) does without it.") from None
 
     if weights is None:
         path = _cached_weights(inception.FID_WEIGHTS_URL)

@@ -1,11 +1,10 @@
-"""The data set as tokens: encoded once, cached on disk, memory-mapped; those of the embedded cats ship with the kit.
+"""The data set as tokens: encoded once, cached on disk; those of the embedded cats ship with the kit.
 
 In: pictures and a tokenizer. Out: a (N, 256) int16 tensor, the same whether it was just encoded or read again.
 """
 
 import hashlib
 import lzma
-import mmap
 import tempfile
 import warnings
 from pathlib import Path
@@ -40,7 +39,7 @@ def tokens(pictures, tokenizer, *, folder=None, progress=True):
         folder: where the cache lies; None: `cache_folder()`.
 
     Returns:
-        (N, 256) int16, not to be written to; memory-mapped where they come from the cache.
+        (N, 256) int16, not to be written to.
     """
     folder = cache_folder() if folder is None else Path(folder)
     name = f"tokens-{content_key([pictures.contiguous().numpy().tobytes()])}-{tokenizer_key(tokenizer)}.bin"
@@ -88,8 +87,8 @@ def _read(path, n):
     """The cached tokens, or None where the file is missing, damaged or of another length."""
     try:
         with open(path, "rb") as file:
-            view = bytearray(lzma.decompress(file.read())) if path.suffix == ".xz" else \
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            content = file.read()
+        view = bytearray(lzma.decompress(content) if path.suffix == ".xz" else content)
     except (OSError, ValueError, lzma.LZMAError, EOFError):
         return None
     body = memoryview(view)[HEADER:]

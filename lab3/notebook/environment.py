@@ -8,12 +8,13 @@ import platform
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from lab3.common.files import read_json
 from lab3.common.machine import bfloat16_pays
-from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.common.paths import OWN, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
 from lab3.common.progress import in_notebook
 from lab3.presets import TransformerConfig
 from lab3.training.expected_time import as_words, decoding_seconds, training_seconds
@@ -43,7 +44,8 @@ def print_environment(notebook, preset, device, work):
     try:
         work.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(work).free / 1e9
-        shown = os.path.relpath(work) if work.is_relative_to(ROOT) else work
+        near = work.is_relative_to(OWN.parent) and work.drive == Path.cwd().drive
+        shown = os.path.relpath(work) if near else work
         _line(os.access(work, os.W_OK) and free > 0.5, f"answers go to {shown} ({free:.0f} GB free)",
               f"{work} cannot be written or is nearly full: set LAB3_WORK to another folder")
     except OSError as error:

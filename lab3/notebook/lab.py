@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
-from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.common.paths import SHIPPED, SUMMARY, TOKENIZER, WEIGHTS, work_folder
 from lab3.data.cats import Cats
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
@@ -53,7 +53,8 @@ def start(notebook, preset_name=None, work=None):
     Args:
         notebook: its number, "00" to "06".
         preset_name: "smoke", "cpu" or "report"; None: what `LAB3_PRESET` says, else "cpu".
-        work: the folder of answers; None: what `LAB3_WORK` says, else `work/` beside `notebooks/`.
+        work: the folder of answers; None: what `LAB3_WORK` says, else `work/` beside `notebooks/`; of an
+            installed package `work/` in the current folder.
 
     Returns:
         A `Lab`.
@@ -65,7 +66,7 @@ def start(notebook, preset_name=None, work=None):
     if notebook not in numbers:
         raise InputError(f"notebook must be one of {', '.join(numbers)}, not {notebook!r}.")
     chosen = preset(preset_name or os.environ.get("LAB3_PRESET") or "cpu")
-    lab = Lab(notebook, chosen, Path(work or os.environ.get("LAB3_WORK") or ROOT / "work").resolve())
+    lab = Lab(notebook, chosen, Path(work or work_folder()).resolve())
     print_environment(notebook, chosen, lab.device, lab.work)
     lab._find_answers()
     print_expected_time(notebook, chosen, lab.device, lab.data)

@@ -8,12 +8,14 @@ not there is marked, never made up; whose model and whose answers a figure shows
 import platform
 import re
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 
+from lab3 import __version__
 from lab3.common import plots
 from lab3.common.files import InputError, SaveError, atomic_path, content_key, read_json, write_text
 from lab3.common.machine import best_device, machine_kind
@@ -439,10 +441,18 @@ def settings(material):
     return blocks
 
 
+def _version(name):
+    """The version of a distribution; None where it is not installed."""
+    with suppress(PackageNotFoundError):
+        return version(name)
+
+
 def environment(material, seconds):
     """Versions and machine."""
     rows = [("Python", platform.python_version()),
-            *((name, version(name)) for name in ("torch", "torchvision", "numpy", "scipy", "matplotlib", "lab3")),
+            *((name, installed) for name in ("torch", "torchvision", "numpy", "scipy", "matplotlib")
+              if (installed := _version(name))),
+            ("lab3", __version__),
             ("machine", machine_kind()), ("device", str(best_device())),
             ("pictures", f"{material.data.name}, {material.data.key}"),
             ("written", time.strftime("%Y-%m-%d %H:%M")), ("time for this report", f"{seconds:.0f} s")]

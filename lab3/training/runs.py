@@ -6,6 +6,7 @@ A checkpoint is one file, replaced as a whole, and holds no pickle.
 
 import json
 import time
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -113,13 +114,17 @@ class Metrics:
     """
 
     def __init__(self, folder, resume_from=0):
-        from torch.utils.tensorboard import SummaryWriter
-
         self.path = Path(folder) / METRICS
         kept = [row for row in read_metrics(folder) if row["step"] <= resume_from] if resume_from else []
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self.board = SummaryWriter(str(folder), purge_step=resume_from + 1)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder), purge_step=resume_from + 1)
+        except ImportError:
+            self.board = None
+            warnings.warn(f"TensorBoard is not installed: {self.path} alone holds the curves.", stacklevel=2)
 
     def write(self, step, **values):
         """Note `values` (floats) for this step."""
@@ -127,7 +132,7 @@ class Metrics:
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            for name, value in values.items():
+            for name, value in values.items() if self.board else ():
                 self.board.add_scalar(name, value, step)
         except OSError as error:
             raise SaveError(f"{self.path}: could not be written ({error.strerror or error}). "
@@ -138,7 +143,8 @@ class Metrics:
 
     def __exit__(self, *_):
         with suppress(OSError):  # a full disk has been reported by then
-            self.board.close()
+            if self.board:
+                self.board.close()
 
 
 def read_metrics(folder):
