@@ -12,6 +12,7 @@ FAST = ROOT / "solutions" / "fast"  # those answers that can be faster with what
 # The folders of answers that commands use unless others are named; students' copies hold their own answers alone.
 ANSWERS = (FAST, SOLUTIONS) if SOLUTIONS.is_dir() else (ROOT / "work",)
 SHIPPED = ROOT / "data" / "checkpoints"
+LABELLED = SHIPPED / "labels"  # the folder of the shipped transformer that knows a cat's parts
 TOKENIZER = "tokenizer.safetensors"
 WEIGHTS, SUMMARY = "maskgit.safetensors", "maskgit.json"  # a trained transformer, and how it was trained
 
