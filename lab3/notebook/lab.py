@@ -14,13 +14,13 @@ from types import SimpleNamespace
 
 from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
-from lab3.common.paths import ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.common.paths import LABELLED, ROOT, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
 from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
-from lab3.exercises.table import EXERCISES
+from lab3.exercises.table import ALL_EXERCISES, EXERCISES
 from lab3.model.tokenizer import load_tokenizer
 from lab3.model.tokens import tokenizer_key, training_tokens
 from lab3.model.transformer import load_transformer, save_transformer
@@ -40,7 +40,7 @@ def start(notebook, preset_name=None, work=None):
     PyTorch offers something, and said so; it never stops the notebook.
 
     Args:
-        notebook: its number, "00" to "06".
+        notebook: its number, "00" to "07".
         preset_name: "smoke", "cpu" or "report"; None: what `LAB3_PRESET` says, else "cpu".
         work: the folder of answers; None: what `LAB3_WORK` says, else `work/` beside `notebooks/`.
 
@@ -50,7 +50,7 @@ def start(notebook, preset_name=None, work=None):
     Raises:
         InputError: no such notebook or preset.
     """
-    numbers = [f"{number:02d}" for number in range(7)]
+    numbers = [f"{number:02d}" for number in range(8)]
     if notebook not in numbers:
         raise InputError(f"notebook must be one of {', '.join(numbers)}, not {notebook!r}.")
     chosen = preset(preset_name or os.environ.get("LAB3_PRESET") or "cpu")
@@ -88,7 +88,7 @@ class Lab:
     @property
     def answers(self):
         """The answers as the notebook has them now: a namespace, with what stands in for missing ones."""
-        names = [one.defines for one in EXERCISES.values()]
+        names = [one.defines for one in ALL_EXERCISES.values()]
         return SimpleNamespace(**{name: self._names[name] for name in names if name in self._names})
 
     @property
@@ -107,8 +107,8 @@ class Lab:
             AssertionError: it is wrong; the message says how.
             InputError: the exercise does not exist, or its cell has not run.
         """
-        if name not in EXERCISES:
-            raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
+        if name not in ALL_EXERCISES:
+            raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(ALL_EXERCISES)}.")
         if name not in self.reports:
             raise InputError(f"{name}: its cell has not run yet. Run it first; it begins with #| exercise: {name}")
         if not self.reports[name].passed:  # what it builds on may have been fixed since
@@ -197,6 +197,10 @@ class Lab:
         """The transformer that comes with the kit, trained longer than a notebook's patience lasts."""
         return self._load(SHIPPED / WEIGHTS)
 
+    def labelled(self):
+        """The kit's small transformer that knows labels: `labelled().with_labels(...)`, see `truth.labels_of`."""
+        return self._load(LABELLED / WEIGHTS)
+
     def _load(self, path):
         """A transformer with the notebook's attention, or PyTorch's where there is none yet."""
         return load_transformer(path, getattr(self.answers, "MultiHeadAttention", TorchAttention)).to(self.device)
@@ -258,7 +262,7 @@ def _shell():
 def _check_and_save(name, text, work, answers):
     """Check an answer as later notebooks will find it, on its own, and save it."""
     path, others = work / f"{name}.py", vars(answers).copy()
-    others.pop(EXERCISES[name].defines, None)
+    others.pop(ALL_EXERCISES[name].defines, None)
     try:
         with time_limit(CHECK_LIMIT):
             namespace = run_answer(name, text, path, others)

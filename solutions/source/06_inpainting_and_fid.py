@@ -614,4 +614,6 @@ plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels p
 # * A model could remember its training pictures and score well where test pictures stand among them, as in the data of the
 #   original course. How would you notice?
 #
-# This was the last notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.
+# This was the last graded notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.
+#
+# If you want more: [07 From nothing](07_from_nothing.ipynb) draws whole cats with the decoding you wrote.
