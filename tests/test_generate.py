@@ -142,8 +142,9 @@ def test_guidance_makes_cats_what_was_asked_for(labelled, tokenizer):
     for model in (transformer, transformer.with_labels(labels),
                   Guided(transformer, labels, 2.0, answers.guided_logits)):
         made = generate(16, tokenizer, model, answers, DECODING, 0, progress=False)
-        shares.append(obedience(identify(made.decoded), labels)["body"])
-    assert shares[0] < 0.35 < shares[1] and shares[2] >= shares[1] and shares[2] > 0.6, shares
+        found = obedience(identify(made.decoded), labels)
+        shares.append(found["body"] + found["eyes"])  # by chance 2 in 15
+    assert shares[0] < shares[1] < shares[2] - 0.3, shares
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -112,8 +112,8 @@ plots.comparison({"likeliest\ncode": likeliest, "drawn": by_steps[1][:1]},
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Hundreds of bits against 21.5. The margins are right, place by place: some cats are blue here, some are pink there. Their
-# product, though, spreads over about $2^{\text{hundreds}}$ pictures, of which $2^{21.5}$ are cats. The first tokens that a
+# About 1,500 bits against 21.5. The margins are right, place by place: some cats are blue here, some are pink there. Their
+# product, though, spreads over about $2^{1500}$ pictures, of which $2^{21.5}$ are cats. The first tokens that a
 # step keeps choose the colour, and all later ones agree with it: this is what the other steps are for.
 #
 # </details>
@@ -230,7 +230,7 @@ plots.comparison({"not a cat": by_steps[steps[-2]][wrong] if len(wrong)
 
 # %%
 drawn = torch.cat([identify(pictures).choices[identify(pictures).valid]
-                   for pictures in by_steps.values()])
+                   for pictures in (*by_steps.values(), *by_temperature.values())])
 chance = 1 - 12_000 / (n_cats / len(VALUES["background"]))
 print(f"{len(drawn)} valid cats, {novel(drawn).float().mean():.0%} of them in no training picture; "
       f"by chance {chance:.0%}")
@@ -242,19 +242,19 @@ print(f"{len(drawn)} valid cats, {novel(drawn).float().mean():.0%} of them in no
 # ## Impossible cats
 #
 # What if you force it? The tokens of the upper left come from a cat with a black hat, those of the upper right from one with
-# a red hat. Both are known, so no step may change them; all the rest is hidden.
+# a pink bow. Both are known, so no step may change them; all the rest is hidden.
 #
-# **Predict.** Does the model draw one hat, two hats, or something else? What becomes of the body?
+# **Predict.** Does the model draw a hat, a bow, or both? What becomes of the rest?
 
 # %%
 from lab3.data import cats
 from lab3.decoding.inpaint import fill
 
-hats = [VALUES["accessory"].index(hat) for hat in ("black hat", "red hat")]
-prompts = cats.choices("train")[:1].repeat(2, 1)  # two cats that differ in their hats alone
-prompts[:, PARTS.index("accessory")] = torch.tensor(hats)
+worn = [VALUES["accessory"].index(name) for name in ("black hat", "pink bow")]
+prompts = cats.choices("train")[:1].repeat(2, 1)  # two cats that differ in what they wear alone
+prompts[:, PARTS.index("accessory")] = torch.tensor(worn)
 both = cats.compose(prompts)
-halves = torch.cat([both[0, :, :, :32], both[1, :, :, 32:]], dim=2)[None]
+halves = torch.cat([both[0, :, :, :28], both[1, :, :, 28:]], dim=2)[None]
 hole = torch.ones(1, 64, 64, dtype=torch.bool)
 hole[:, :24] = False  # the upper six rows of tokens are known
 masked = halves.where(~hole[:, None], 128)
@@ -264,13 +264,13 @@ forced = fill(masked.expand(6, -1, -1, -1), hole.expand(6, -1, -1), lab.tokenize
 for text in words(identify(forced)):
     print(text)
 plots.comparison({"prompt,\nfillings": torch.cat([masked, forced])},
-                 "Left half of a black hat, right half of a red one, and what the model makes of it.")
+                 "A black hat on the left, a pink bow on the right, and what the model makes of it.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# No training cat wears two hats, so this picture has probability 0. The model has no way to say so: a softmax always gives
-# a code. It takes each half for what it is and composes an otherwise proper cat below. In a generated picture, such
+# No training cat wears both, so this picture has probability 0. The model has no way to say so: a softmax always gives
+# a code. It takes each side for what it is and goes on below as with any cat. In a generated picture, such
 # contradictions come about by themselves: two places are kept in one step that belong to two cats, and no later step may
 # change them.
 #
