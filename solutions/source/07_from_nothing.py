@@ -104,7 +104,8 @@ with torch.no_grad():
     nothing = torch.full((1, 256), MASK_TOKEN_ID, device=lab.device)
     log_p = shipped(nothing)[0, :, :MASK_TOKEN_ID].float().log_softmax(dim=-1)  # (256, V)
 bits = -(log_p.exp() * log_p).sum(dim=-1) / math.log(2)  # (256,)
-print(f"all tokens of one pass together: {bits.sum():.0f} bits; a cat: {math.log2(n_cats):.1f} bits")
+print(f"all tokens of one pass together: {bits.sum():.0f} bits; "
+      f"a cat: {math.log2(n_cats):.1f} bits")
 likeliest = lab.tokenizer.decode(log_p.argmax(dim=-1)[None])
 plots.comparison({"likeliest\ncode": likeliest, "drawn": by_steps[1][:1]},
                  "One pass. Both show what places hold on average, not one cat.")
