@@ -265,7 +265,7 @@ forced = fill(masked.expand(6, -1, -1, -1), hole.expand(6, -1, -1), lab.tokenize
 for text in words(identify(forced)):
     print(text)
 plots.comparison({"prompt,\nfillings": torch.cat([masked, forced])},
-                 "A black hat on the left, a pink bow on the right, and what the model makes of it.")
+                 "A black hat on the left, a pink bow on the right, and what the model does.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
