@@ -6,6 +6,7 @@ line. Every command is a few calls of the modules beside this one.
 
 import argparse
 import io
+import math
 import os
 import shlex
 import sys
@@ -14,7 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from lab3 import __version__
-from lab3.common.paths import ANSWERS, OWN, SHIPPED, answer_folders, work_folder  # nothing that needs PyTorch
+
+# No other module: PyTorch takes seconds, and help needs none.
+from lab3.common.paths import ANSWERS, LABELLED, OWN, SHIPPED, answer_folders, work_folder
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -61,7 +64,8 @@ def make_parser():
 
     for name, text in (("train-tokenizer", "train a VQGAN on pictures"), ("train", "train a transformer on tokens")):
         train = commands.add_parser(name, parents=[debug], help=text)
-        train.add_argument("--preset", default="cpu", help="smoke, cpu (default) or report")
+        train.add_argument("--preset", default="cpu", help="smoke, cpu (default), report"
+                           + (" or labels" if name == "train" else ""))
         _add_data(train)
         train.add_argument("--out", type=Path, required=True, metavar="RUN")
         train.add_argument("--resume", action="store_true", help="go on where the folder's training stopped")
@@ -79,13 +83,17 @@ def make_parser():
     inpaint.add_argument("--out", type=Path, required=True)
 
     generate = commands.add_parser("generate", parents=[debug], help="draw whole pictures from nothing")
-    generate.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
+    generate.add_argument("--run", type=Path, help="a folder of train; default: the shipped model, with --labels the "
+                          "shipped one that knows them")
     _add_data(generate)
     _add_work(generate)
     generate.add_argument("--n", type=int, default=64, help="how many pictures; default: 64")
     _add_decoding(generate, sampling="categorical")
     generate.add_argument("--order", default="confidence",
                           help="which tokens a step keeps: those of the most confidence (default), random, halton")
+    generate.add_argument("--labels", metavar="TEXT", help="what cats to draw, such as \"body=blue, eyes=glasses\"")
+    generate.add_argument("--guidance", type=float, default=0.0, metavar="SCALE",
+                          help="how strongly labels lead, by the answer guided_logits; default: 0")
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--out", type=Path, required=True)
 
@@ -220,7 +228,9 @@ def run_train_tokenizer(options):
 def run_train(options):
     from lab3.common.machine import best_device
     from lab3.common.paths import WEIGHTS
+    from lab3.data import cats
     from lab3.exercises.answers import load_answers
+    from lab3.metrics.truth import hide, require_cats
     from lab3.model.tokens import tokenizer_key, training_tokens
     from lab3.training.distributed import claim_device, on_first
     from lab3.training.fit import fit
@@ -230,11 +240,15 @@ def run_train(options):
     preset, data = _preset(options), _data(options)
     if options.epochs is not None:
         preset = replace(preset, training=replace(preset.training, epochs=options.epochs))
+    labels = None
+    if preset.transformer.labels:
+        require_cats(data)
+        labels = hide(cats.choices("train"))[:preset.training.train_pictures]
     answers = load_answers(options.work)
     tokenizer = tokenizer_of(options.out, data, options.tokenizer).to(best_device())
     tokens, about = on_first(lambda: (training_tokens(data, tokenizer, preset.training), {
         "data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}))
-    fit(*tokens, preset, answers, options.out, resume=options.resume, about=about)
+    fit(*tokens, preset, answers, options.out, labels=labels, resume=options.resume, about=about)
     on_first(lambda: keep_tokenizer(options.out, tokenizer))
     print(f"{options.out / WEIGHTS} is ready. python -m lab3 inpaint --run {options.out} --out DIR fills holes.")
 
@@ -261,23 +275,44 @@ def run_inpaint(options):
 
 
 def run_generate(options):
-    from lab3.common.files import write_json
+    from lab3.common.files import InputError, write_json
     from lab3.decoding.generate import generate, in_order, save_generated
+    from lab3.decoding.guidance import Guided
     from lab3.exercises.answers import load_answers
+    from lab3.exercises.table import EXERCISES, OPTIONAL
+    from lab3.metrics.nearest_cat import SIZES
     from lab3.metrics.score import score_generated
+    from lab3.metrics.truth import labels_of, require_cats
     from lab3.presets import preset
 
     decoding = replace(preset("cpu").decoding.drawn(), **_decoding(options))
     decoding.check()
     _check_seed(options)
+    labels = None if options.labels is None else labels_of(options.labels)
+    if not 0 <= options.guidance < math.inf:
+        raise InputError(f"guidance must be 0 or more, not {options.guidance}.")
+    if options.guidance and labels is None:
+        raise InputError("guidance needs labels. Name them, for example --labels \"body=blue, eyes=glasses\".")
     data = _data(options)
-    answers = load_answers(options.work, changed={"inpainting": lambda answer: in_order(answer, options.order)})
+    options.run = options.run or (SHIPPED if labels is None else LABELLED)
+    answers = load_answers(options.work, (*EXERCISES, *(OPTIONAL if options.guidance else ())),
+                           {"inpainting": lambda answer: in_order(answer, options.order)})
+    if labels is not None:
+        require_cats(data)
     tokenizer, transformer = _models(options, data, answers)
+    if labels is not None:
+        if transformer.config.labels != SIZES:
+            raise InputError(f"{options.run}: its transformer knows no labels. Train one with --preset labels, or "
+                             "leave --run out.")
+        given = labels.to(next(transformer.parameters()).device)
+        transformer = (Guided(transformer, given, options.guidance, answers.guided_logits, exact=decoding.exact)
+                       if options.guidance else transformer.with_labels(given))
     made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed)
     save_generated(made, tokenizer, options.out)
-    marks = score_generated(made.decoded, data)
+    marks = score_generated(made.decoded, data, labels)
     write_json(options.out / "generate.json",
-               _told(options, decoding, data) | {"n": options.n, "order": options.order, "marks": marks})
+               _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
+                                                 "guidance": options.guidance, "marks": marks})
     for name, value in marks.items():
         print(f"{name}: " + (f"{value:.3g}" if isinstance(value, float) else ", ".join(
             f"{part} {share:.3g}" for part, share in value.items())))

@@ -47,6 +47,7 @@ class TransformerConfig:
     dropout: float = 0.0
     norm: str = "pre"  # "post", after each sum, is MaskGIT's
     conv: bool = True  # a 3x3 convolution over the places in each layer
+    labels: tuple = ()  # how many values each part of a picture's label has; empty: the model knows no labels
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ PRESETS = {
             decoding=DecodingConfig(total_iter=4, sweet_spot=4, test_pictures=32, seeds=(0, 1)),
         ),
         Preset("cpu", decoding=DecodingConfig(sampling="argmax")),  # closer to the originals than drawn codes
+        Preset(  # a small model that knows the cats' parts: body, fur, eyes, mouth, accessory, background
+            "labels", transformer=TransformerConfig(dim=128, hidden=256, labels=(15, 9, 15, 10, 16, 12)),
+            training=TrainingConfig(epochs=3),
+        ),
         Preset(
             "report",
             tokenizer=TokenizerConfig(

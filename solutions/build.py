@@ -28,14 +28,14 @@ from PIL import Image
 
 from lab3.common.files import write_text
 from lab3.exercises.answers import answer_file, exercise_of
-from lab3.exercises.table import EXERCISES
+from lab3.exercises.table import ALL_EXERCISES, EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOLUTIONS, STARTERS = ROOT / "solutions", ROOT / "notebooks"
 SCRATCH = ROOT / "out" / "notebooks"  # the `work/` of the solved notebooks' runs
 MARKERS = ("### BEGIN SOLUTION", "### END SOLUTION")
 STUB = {"python": "raise NotImplementedError  # your code here"}
-POINTS = 5  # a check, for those who grade with nbgrader
+POINTS = 5  # a check, for those who grade with nbgrader; that of an optional exercise is worth none
 CHECK = re.compile(r"lab\.check\(\"(\w+)\"\)")
 FROM_RUN = re.compile(r"⟦(.+?)⟧")  # in a text: a pattern whose group is a number that code above has printed
 NOT_PRINTED = "⟦not printed⟧"
@@ -107,7 +107,8 @@ def _mark(cell):
         cell.metadata["nbgrader"] = kind | {"grade_id": name, "solution": True}
     elif check:
         cell.id = f"check-{check[1]}"
-        cell.metadata["nbgrader"] = kind | {"grade_id": cell.id, "grade": True, "locked": True, "points": POINTS}
+        points = POINTS if check[1] in EXERCISES else 0
+        cell.metadata["nbgrader"] = kind | {"grade_id": cell.id, "grade": True, "locked": True, "points": points}
     elif MARKERS[0] in cell.source:
         cell.metadata["nbgrader"] = kind | {"grade_id": f"practice-{cell.id}", "solution": True}
 
@@ -181,7 +182,7 @@ def build(again=(), may_run=True):
     for source, notebook in notebooks.items():
         write_text(STARTERS / f"{source.stem}.ipynb", text(starter(solved(source))))
         found |= answers(notebook)
-    assert found.keys() == EXERCISES.keys(), found.keys() ^ EXERCISES.keys()
+    assert found.keys() == ALL_EXERCISES.keys(), found.keys() ^ ALL_EXERCISES.keys()
     for name, answer in found.items():
         write_text(SOLUTIONS / "work" / f"{name}.py", answer)
     for source, notebook in notebooks.items():

@@ -25,11 +25,12 @@ import lab3
 from lab3.common.files import InputError
 from lab3.exercises.answers import load_answers
 from lab3.exercises.checks import CHECKS, CheckFailed, Report, check, tools
-from lab3.exercises.table import EXERCISES, IMPORTS
+from lab3.exercises.table import ALL_EXERCISES as EXERCISES
+from lab3.exercises.table import IMPORTS
 
 WORK = ROOT / "solutions" / "work"
 TEXTS = {exercise: (WORK / f"{exercise}.py").read_text() for exercise in EXERCISES}
-REFERENCE = vars(load_answers(WORK))
+REFERENCE = vars(load_answers(WORK, EXERCISES))
 
 
 def run(exercise, text, **others):
@@ -326,7 +327,7 @@ def own(exercise, answer):
 
 ATTENTION, MASK, FORWARD, LOSS = "multi_head_attention", "sample_mask", "masked_forward", "mvtm_loss"
 OPTIMIZER, TRAIN, EVAL, GAMMA = "configure_optimizers", "train_one_epoch", "eval_one_epoch", "gamma_func"
-STEP, DECODE, DISTANCE = "inpainting", "iterative_decode", "frechet_distance"
+STEP, DECODE, DISTANCE, GUIDED = "inpainting", "iterative_decode", "frechet_distance", "guided_logits"
 
 RATIO_ROWS = "ratio = torch.rand(batch, generator=generator, device=device)"
 TOP_K = "    rank = scores.argsort(dim=1).argsort(dim=1)\n    return rank < n_hidden"
@@ -622,6 +623,18 @@ MISTAKES = [
                                                   "np.sqrt(eigenvalues.clip(min=0) + 1e-4)")),
     (DISTANCE, "sigma", ("    if sigma1.shape != (d, d) or sigma2.shape != (d, d):", "    if False:")),
     (DISTANCE, "root of the trace", ("np.sqrt(eigenvalues.clip(min=0)).sum()", "np.sqrt(eigenvalues.sum())")),
+
+    (GUIDED, "1 is missing: 1 \\+ scale times", ("(1 + scale) * c", "scale * c")),
+    (GUIDED, "another way to count", ("(1 + scale) * c", "scale * c"), ("- scale * u", "+ (1 - scale) * u")),
+    (GUIDED, "are to be subtracted", (" - scale", " + scale")),
+    (GUIDED, "conditional and unconditional are exchanged", (
+        "(1 + scale) * conditional - scale * unconditional", "(1 + scale) * unconditional - scale * conditional")),
+    (GUIDED, "the sign is wrong", (
+        "(1 + scale) * conditional - scale * unconditional", "(1 - scale) * conditional + scale * unconditional")),
+    (GUIDED, "get 1 \\+ scale too", ("- scale *", "- (1 + scale) *")),
+    (GUIDED, "scale and 1 \\+ scale are exchanged", ("(1 + scale) * c", "scale * c"), ("- scale", "- (1 + scale)")),
+    (GUIDED, "plays no part", ("(1 + scale) * conditional - scale * unconditional", "conditional + 0")),
+    (GUIDED, "changed in place", ("    return (1 + scale) * conditional", "    return conditional.mul_(1 + scale)")),
 ]
 
 

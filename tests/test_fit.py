@@ -10,11 +10,11 @@ import torch
 from conftest import lab3
 
 from lab3 import cli
-from lab3.common.files import InputError, SaveError, load_tensors, read_json
+from lab3.common.files import InputError, SaveError, load_tensors, read_json, save_tensors
 from lab3.common.plots import training_curve
 from lab3.model.likelihood import bits
 from lab3.presets import PRESETS
-from lab3.training.fit import Batches, fit
+from lab3.training.fit import Batches, drop_labels, fit
 from lab3.training.runs import read_metrics
 
 SMOKE = PRESETS["smoke"]
@@ -165,3 +165,38 @@ def test_kills_at_random_moments_end_in_the_weights_of_one_run(tmp_path, kills):
     assert same(weights(whole), weights(cut))
     assert [row["step"] for row in read_metrics(whole)] == [row["step"] for row in read_metrics(cut)]
     assert not list(cut.glob(".*.part"))
+
+
+LABELS = replace(SHORT, transformer=replace(SHORT.transformer, labels=(4, 2)))
+
+
+def test_labels_reach_the_batches_that_they_belong_to(rows, answers, tmp_path):
+    labels, met = torch.stack([torch.arange(40) % 4, torch.arange(40) % 2], dim=1), []
+
+    def watching(transformer, loader, *arguments, **keywords):
+        for z_indices in loader:
+            own = torch.stack([(rows[:, 0] == row[0]).nonzero()[0, 0] for row in z_indices])
+            assert ((transformer.labels == -1) | (transformer.labels == labels[own])).all()
+            met.append(transformer.labels)
+        return answers.train_one_epoch(transformer, loader, *arguments, **keywords)
+
+    watched = type(answers)(**vars(answers) | {"train_one_epoch": watching})
+    transformer = fit(rows, rows[:8], LABELS, watched, tmp_path, labels=labels, progress=False)
+    dropped = (torch.cat(met) == -1).float().mean().item()
+    assert 0.3 < dropped < 0.7 and transformer.labels is None
+
+
+def test_labels_are_dropped_in_all_numbers():
+    torch.manual_seed(0)
+    counts = (drop_labels(torch.zeros(7000, 6).long()) == -1).sum(dim=1).bincount(minlength=7)
+    assert counts.min() > 850 and counts.max() < 1150, "0 to 6 of six are dropped equally often"
+
+
+def test_a_training_from_before_there_were_labels_goes_on(rows, answers, tmp_path):
+    fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+    tensors, about = load_tensors(tmp_path / "checkpoint.safetensors")
+    del about["identity"]["transformer"]["labels"]
+    save_tensors(tmp_path / "checkpoint.safetensors", tensors, about)
+    fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False)
+    with pytest.raises(InputError, match="labels"):
+        fit(rows, rows[:8], LABELS, answers, tmp_path, resume=True, progress=False)

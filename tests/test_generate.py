@@ -8,10 +8,13 @@ from PIL import Image
 
 from lab3 import cli
 from lab3.common.files import InputError
-from lab3.common.paths import SHIPPED, SOLUTIONS
+from lab3.common.paths import ANSWERS, LABELLED, SHIPPED, SOLUTIONS
 from lab3.decoding.generate import HALTON, ORDERS, RANDOM, contact_sheet, generate, halton_rank, in_order, steps_of
+from lab3.decoding.guidance import Guided
 from lab3.exercises.answers import load_answers
+from lab3.exercises.table import ALL_EXERCISES, EXERCISES
 from lab3.metrics.score import score_generated
+from lab3.metrics.truth import identify, labels_of, obedience
 from lab3.model.transformer import load_transformer
 from lab3.presets import DecodingConfig
 
@@ -112,3 +115,60 @@ def test_the_command(tmp_path, capsys, smoke_run):
     assert film.n_frames == 3 and film.size == (2 * 66 * 3 - 6, 2 * 66 * 3 - 6)
     assert cli.main([*arguments[:-4], "--order", "spiral", "--out", str(tmp_path)]) == 2
     assert "order must be one of" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """The shipped transformer that knows labels, and answers with `guided_logits`."""
+    answers = load_answers(ANSWERS, ALL_EXERCISES)
+    return load_transformer(LABELLED / "maskgit.safetensors", answers.MultiHeadAttention), answers
+
+
+def test_guided_logits_are_those_of_two_passes(labelled):
+    transformer, answers = labelled
+    labels, z_indices = labels_of("body=blue"), torch.full((2, 256), 1024)
+    c, u = transformer.with_labels(labels)(z_indices), transformer(z_indices)
+    assert not torch.allclose(c, u, atol=1e-2)
+    guided = Guided(transformer, labels, 2.0, answers.guided_logits, exact=True)
+    torch.testing.assert_close(guided(z_indices), 3 * c - 2 * u)
+    cached = Guided(transformer, labels, 2.0, answers.guided_logits)
+    torch.testing.assert_close(cached(z_indices), guided(z_indices), rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_makes_cats_what_was_asked_for(labelled, tokenizer):
+    transformer, answers = labelled
+    labels = labels_of("body=blue, eyes=glasses")
+    shares = []
+    for model in (transformer, transformer.with_labels(labels),
+                  Guided(transformer, labels, 2.0, answers.guided_logits)):
+        made = generate(16, tokenizer, model, answers, DECODING, 0, progress=False)
+        found = obedience(identify(made.decoded), labels)
+        shares.append(found["body"] + found["eyes"])  # by chance 2 in 15
+    assert shares[0] < shares[1] < shares[2] - 0.3, shares
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--labels", "body=purple"], "body cannot be 'purple'"), (["--guidance", "2"], "guidance needs labels"),
+    (["--labels", "body=blue", "--guidance", "-1"], "guidance must be 0 or more, not -1.0"),
+    (["--labels", "body=blue", "--guidance", "nan"], "guidance must be 0 or more, not nan"),
+    (["--labels", "body=blue", "--run", str(SHIPPED)], "its transformer knows no labels")])
+def test_labels_that_cannot_be_drawn_are_refused(arguments, message, tmp_path, capsys):
+    assert cli.main(["generate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_guidance_needs_its_answer(tmp_path, capsys):
+    for name in EXERCISES:
+        (tmp_path / f"{name}.py").write_text((SOLUTIONS / f"{name}.py").read_text())
+    assert cli.main(["generate", "--labels", "body=blue", "--guidance", "2", "--work", str(tmp_path), "--trust-code",
+                     "--out", str(tmp_path / "out")]) == 2
+    assert "no answer to guided_logits yet. Run its cell in notebook 07" in capsys.readouterr().err
+
+
+def test_the_command_with_labels(tmp_path, capsys):
+    assert cli.main(["generate", "--labels", "body=blue, eyes=glasses", "--guidance", "2", "--n", "3", "--total-iter",
+                     "2", "--out", str(tmp_path)]) == 0
+    assert "obedience: body" in capsys.readouterr().out
+    about = json.loads((tmp_path / "generate.json").read_text())
+    assert about["labels"] == "body=blue, eyes=glasses" and about["guidance"] == 2 and "labels" in about["run"]
+    assert set(about["marks"]["obedience"]) == {"body", "eyes", "together"}

@@ -238,6 +238,10 @@ def spoilt(name, shipped, path):
             config["dim"] = "192"
         elif name == "truth for layers":
             config["layers"] = True
+        elif name == "labels":
+            config["labels"] = [10**9]
+        elif name == "number for labels":
+            config["labels"] = 0
         elif name == "unknown field":
             config["secret"] = 1
         elif name == "report preset's size":
@@ -250,7 +254,8 @@ def spoilt(name, shipped, path):
 @pytest.mark.parametrize("name", [
     "none", "empty", "truncated", "pickle", "plain pickle", "huge header", "long header", "deep header", "deep about",
     "a list for a header", "folder", "link", "too large", "not finite", "other shape", "missing tensor", "integers",
-    "other kind", "huge dim", "huge layers", "zero heads", "text for dim", "truth for layers", "unknown field",
+    "other kind", "huge dim", "huge layers", "zero heads", "text for dim", "truth for layers", "labels",
+    "number for labels", "unknown field",
     "report preset's size", "list for config"])
 def test_files_that_are_refused(tmp_path, shipped, name):
     path = tmp_path / "maskgit.safetensors"

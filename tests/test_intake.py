@@ -169,6 +169,12 @@ def test_an_unknown_id_is_noted(tmp_path):
     assert value(submission.answers["gamma_func"]) == "right"
 
 
+def test_an_optional_exercise_is_known_and_not_read(tmp_path):
+    submission = read(tmp_path, GAMMA, "#| exercise: guided_logits\ndef guided_logits(c, u, s):\n    return c")
+    assert not submission.notes and "guided_logits" not in submission.answers
+    assert value(submission.answers["gamma_func"]) == "right"
+
+
 def test_the_courses_file_name_comes_first_then_the_number_then_the_rest(tmp_path):
     order = [NAMED, f"deep/{NAMED}", "04 old.ipynb", "a.ipynb"]
     place = folder(tmp_path, **{name: notebook(GAMMA.replace("right", name)) for name in reversed(order)})

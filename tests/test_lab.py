@@ -74,7 +74,7 @@ def test_start_says_what_it_finds(shell, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("07",), "notebook must be one of 00, 01"), (("1",), "notebook"), (("01", "big"), "preset must be one of smoke")])
+    (("08",), "notebook must be one of 00, 01"), (("1",), "notebook"), (("01", "big"), "preset must be one of smoke")])
 def test_start_refuses_what_does_not_exist(shell, tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         lab3.start(*arguments, work=tmp_path)

@@ -21,7 +21,7 @@ import build  # noqa: E402
 
 from lab3.exercises.answers import link, read_answer  # noqa: E402
 from lab3.exercises.checks import check  # noqa: E402
-from lab3.exercises.table import EXERCISES  # noqa: E402
+from lab3.exercises.table import ALL_EXERCISES, EXERCISES  # noqa: E402
 from lab3.notebook.lab import USES  # noqa: E402
 
 SOURCES = build.sources()
@@ -33,8 +33,8 @@ def kept(source, folder):
     return nbformat.read(folder / f"{source.stem}.ipynb", as_version=4)
 
 
-def test_there_are_seven_notebooks():
-    assert NUMBERS == [f"{number:02d}" for number in range(7)]
+def test_there_are_eight_notebooks():
+    assert NUMBERS == [f"{number:02d}" for number in range(8)]
     for folder in (build.STARTERS, build.SOLUTIONS):
         assert sorted(path.stem for path in folder.glob("*.ipynb")) == [source.stem for source in SOURCES]
 
@@ -54,8 +54,8 @@ def test_answers_are_exported_from_their_source():
     found = {}
     for source in SOURCES:
         found |= build.answers(build.solved(source))
-    assert found.keys() == EXERCISES.keys()
-    assert sorted(path.stem for path in (ROOT / "solutions" / "work").iterdir()) == sorted(EXERCISES)
+    assert found.keys() == ALL_EXERCISES.keys()
+    assert sorted(path.stem for path in (ROOT / "solutions" / "work").iterdir()) == sorted(ALL_EXERCISES)
     for name, text in found.items():
         assert (ROOT / "solutions" / "work" / f"{name}.py").read_text() == text, "run make notebooks"
 
@@ -75,13 +75,14 @@ def test_starters_hold_no_answer_and_no_output(source):
 
 @each
 def test_every_exercise_has_its_stub_and_its_check(source):
-    asked = [name for name, one in EXERCISES.items() if one.notebook == source.stem[:2]]
+    asked = [name for name, one in ALL_EXERCISES.items() if one.notebook == source.stem[:2]]
     by_id = {cell.id: cell for cell in kept(source, build.STARTERS).cells}
     for name in asked:
         about, check_about = by_id[name].metadata.nbgrader, by_id[f"check-{name}"].metadata.nbgrader
         assert by_id[name].source.startswith(f"#| exercise: {name}\n") and "NotImplementedError" in by_id[name].source
         assert (about.schema_version, about.solution, about.grade, about.locked) == (3, True, False, False)
-        assert (check_about.grade, check_about.locked, check_about.points) == (True, True, build.POINTS)
+        points = build.POINTS if name in EXERCISES else 0
+        assert (check_about.grade, check_about.locked, check_about.points) == (True, True, points)
     assert {name for name in by_id if name.startswith("check-")} == {f"check-{name}" for name in asked}
 
 
@@ -156,7 +157,7 @@ def test_links_lead_somewhere(source):
 
 
 def test_all_public_checks_pass_on_the_solutions():
-    namespaces = {name: read_answer(ROOT / "solutions" / "work", name) for name in EXERCISES}
+    namespaces = {name: read_answer(ROOT / "solutions" / "work", name) for name in ALL_EXERCISES}
     link(namespaces)
     for name, namespace in namespaces.items():
         report = check(name, namespace)
@@ -175,7 +176,7 @@ def test_the_solved_lab_runs_from_first_to_last_and_gives_its_released_outputs(t
         cwd=ROOT, capture_output=True, text=True,
         env=os.environ | {"LAB3_WORK": str(tmp_path), "LAB3_PRESET": "smoke", "LAB3_STATIC": "1"})
     assert done.returncode == 0, done.stdout[-6000:]
-    assert sorted(path.stem for path in tmp_path.glob("*.py")) == sorted(EXERCISES)
+    assert sorted(path.stem for path in tmp_path.glob("*.py")) == sorted(ALL_EXERCISES)
     assert (tmp_path / "maskgit.safetensors").is_file()
 
 
@@ -201,7 +202,7 @@ def test_a_starter_stops_only_where_an_answer_is_missing(source, tmp_path):
     with pytest.raises(CellExecutionError) as stopped:
         build.execute(notebook, tmp_path, "smoke")
     assert stopped.value.ename == "NotImplementedError"
-    asked = [name for name, one in EXERCISES.items() if one.notebook == source.stem[:2]]
+    asked = [name for name, one in ALL_EXERCISES.items() if one.notebook == source.stem[:2]]
     assert f"[TODO] {asked[0]}: not written yet" in outputs(notebook)
     assert not list(tmp_path.glob("*.py")), "a stub is no answer"
 

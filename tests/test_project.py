@@ -88,17 +88,20 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
     from lab3.model.tokenizer import load_tokenizer
     from lab3.model.tokens import tokenizer_key
 
-    weights = sorted((ROOT / "data" / "checkpoints").glob("*.safetensors"))
-    assert [path.stem for path in weights] == ["maskgit", "tokenizer"]
+    folder = ROOT / "data" / "checkpoints"
+    weights = sorted(folder.rglob("*.safetensors"))
+    assert [str(path.relative_to(folder).with_suffix("")) for path in weights] == [
+        "labels/maskgit", "maskgit", "tokenizer"]
     assert sum(path.stat().st_size for path in weights) <= 25e6
     for path in weights:
         about = json.loads(path.with_suffix(".json").read_text())
         assert {"command", "seed", "data", "data_key", "steps", "train_seconds", "machine", "curve"} <= about.keys()
         assert about["sha256"] == sha256(path)
         assert len(about["curve"]) > 5
-    tokenizer = load_tokenizer(weights[1])
-    transformer = json.loads(weights[0].with_suffix(".json").read_text())
-    assert transformer["tokenizer_key"] == tokenizer_key(tokenizer)
+    assert weights[0].stat().st_size <= 3e6
+    key = tokenizer_key(load_tokenizer(weights[2]))
+    for path in weights[:2]:
+        assert json.loads(path.with_suffix(".json").read_text())["tokenizer_key"] == key
 
 
 @pytest.mark.parametrize("page", [*DOCS, "data/cats/LICENSE.md"])

@@ -1,10 +1,15 @@
 """The transformer and the run's settings."""
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from torch import nn
 
-from lab3.common.files import InputError
+from lab3.common.files import InputError, save_tensors
+from lab3.common.paths import ANSWERS
+from lab3.decoding.cached import CachedTransformer, for_decoding
+from lab3.exercises.answers import load_answers
 from lab3.model.transformer import BidirectionalTransformer, load_transformer, save_transformer
 from lab3.presets import PRESETS, DecodingConfig, preset
 
@@ -115,3 +120,47 @@ def test_the_shapes_of_products_do_not_grow_with_the_numbers_of_hidden_tokens(an
         where = torch.arange(512).view(2, 256) < n
         assert transformer(torch.zeros(2, 256).long(), where).shape == (n, 1025)
     assert seen == {64, 128, 192, 256}
+
+
+def labelled(answers):
+    config = replace(PRESETS["smoke"].transformer, labels=(3, 2))
+    transformer = BidirectionalTransformer(config, answers.MultiHeadAttention)
+    for layer in transformer.layers:
+        nn.init.normal_(layer.perceptron[2].weight)
+    return transformer.eval()
+
+
+def test_labels_change_logits_row_by_row_and_any_is_none_at_all(answers):
+    transformer, z_indices = labelled(answers), torch.randint(0, 1025, (3, 256))
+    plain = transformer(z_indices)
+    mixed = transformer.with_labels(torch.tensor([[-1, -1], [2, 1], [2, -1]]))(z_indices)
+    torch.testing.assert_close(mixed[0], plain[0])
+    assert not any(torch.allclose(a, b) for a, b in ((mixed[1], plain[1]), (mixed[2], plain[2]), (mixed[1], mixed[2])))
+    alike = transformer.with_labels(torch.tensor([[2, 1]]))(z_indices)
+    torch.testing.assert_close(alike[1], mixed[1])
+    assert transformer.labels is None and torch.equal(transformer(z_indices), plain), "the original keeps its labels"
+
+
+def test_the_cache_knows_labels(answers):
+    transformer = labelled(load_answers(ANSWERS)).with_labels(torch.tensor([[0, 1]]))
+    z_indices = torch.full((2, 256), 1024)
+    torch.testing.assert_close(for_decoding(transformer, False)(z_indices), transformer(z_indices))
+    assert isinstance(for_decoding(transformer, False), CachedTransformer)
+
+
+def test_weights_saved_before_there_were_labels_load_as_they_are(answers, tmp_path):
+    transformer = BidirectionalTransformer(PRESETS["smoke"].transformer, answers.MultiHeadAttention).eval()
+    path, old = tmp_path / "old.safetensors", asdict(transformer.config)
+    del old["labels"]
+    save_tensors(path, transformer.state_dict(), {"kind": "transformer", "config": old})
+    z_indices = torch.randint(0, 1025, (1, 256))
+    loaded = load_transformer(path, answers.MultiHeadAttention)
+    assert loaded.config.labels == () and torch.equal(loaded(z_indices), transformer(z_indices))
+
+
+def test_a_transformer_keeps_its_labels_in_its_file(answers, tmp_path):
+    transformer = labelled(answers)
+    save_transformer(tmp_path / "new.safetensors", transformer)
+    loaded = load_transformer(tmp_path / "new.safetensors", answers.MultiHeadAttention)
+    labels, z_indices = torch.tensor([[1, 1]]), torch.zeros(1, 256).long()
+    assert torch.equal(loaded.with_labels(labels)(z_indices), transformer.with_labels(labels)(z_indices))

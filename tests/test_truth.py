@@ -22,7 +22,9 @@ from lab3.metrics.truth import (
     entropy,
     hide,
     identify,
+    labels_of,
     novel,
+    obedience,
     posterior,
     require_cats,
     residual_limits,
@@ -378,3 +380,37 @@ def test_words_name_what_is_seen():
     assert words(identify(compose(cats))) == [
         "brown, striped, glasses, grin, bell, on mint", "brown, glasses, grin, on mint",
         "brown, striped, glasses, red scarf, on mint"]
+
+
+def test_a_text_becomes_labels():
+    assert labels_of("body=blue, eyes=glasses").tolist() == [[8, -1, 12, -1, -1, -1]]
+    spaced = labels_of(" accessory = red scarf mouth=any,fur=dark patch ")
+    assert spaced.tolist() == [[-1, 4, -1, -1, 0, -1]]
+    for number, part in enumerate(PARTS):
+        for value, name in enumerate(VALUES[part]):
+            assert labels_of(f"{part}={name}")[0, number] == value
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "'' names no part of a cat"), ("glasses", "'glasses' names no part.*body=blue"),
+    ("tail=long", "names no part of a cat. Write part=value with one of the parts body, fur"),
+    ("fur=brown", "fur cannot be 'brown', which is a value of body. Choose one of tabby"),
+    ("body=purple", "body cannot be 'purple'. Choose one of maroon"), ("body=", "body cannot be ''"),
+    ("body=blue body=red", "body is named twice")])
+def test_a_text_that_asks_for_no_cat_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        labels_of(text)
+
+
+def test_obedience_counts_what_was_asked_for():
+    cats = choices("val")[:40]
+    named, own = identify(compose(cats)), hide(cats)
+    assert obedience(named, own)["together"] == 1
+    other = own.clone()
+    other[:10, 0] = (other[:10, 0] + 1) % 15
+    assert obedience(named, other) == dict.fromkeys(PARTS, 1.0) | {"body": 0.75, "together": 0.75}
+    one = torch.full((1, 6), -1)
+    assert obedience(named, one) == {"together": 1.0}
+    one[0, 5] = cats[0, 5]
+    share = (cats[:, 5] == cats[0, 5]).float().mean().item()
+    assert obedience(named, one) == {"background": share, "together": share}

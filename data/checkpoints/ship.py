@@ -1,11 +1,14 @@
 """Turn a run's folder into the weights that ship: half precision, and beside each a JSON that says how it was made.
 
 In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskgit, .safetensors and .json, and the
-cats' tokens, beside this file.
+cats' tokens, beside this file. A transformer that knows labels goes into the folder `labels`.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped   # leave out to keep the tokenizer
     python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
     python data/checkpoints/ship.py runs/shipped --machine "two cores"
+
+    python -m lab3 train --preset labels --out runs/labels
+    python data/checkpoints/ship.py runs/labels --machine "two cores"
 """
 
 import argparse
@@ -13,7 +16,7 @@ import sys
 from pathlib import Path
 
 from lab3.common.files import read_json, sha256, write_json
-from lab3.common.paths import SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS
+from lab3.common.paths import LABELLED, SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS
 from lab3.data.photos import open_data
 from lab3.exercises.answers import load_answers
 from lab3.model.tokenizer import load_tokenizer, save_tokenizer
@@ -37,13 +40,14 @@ def main(run, machine):
     if (run / "tokenizer" / "tokenizer.json").is_file():  # trained in this run, not the shipped one
         ship_tokenizer(run, machine)
     transformer = load_transformer(run / WEIGHTS, load_answers(SOLUTIONS).MultiHeadAttention)
-    save_transformer(HERE / WEIGHTS, transformer, half=True)
+    folder = LABELLED if transformer.config.labels else HERE
+    save_transformer(folder / WEIGHTS, transformer, half=True)
     about = read_json(run / SUMMARY)
     about.pop("weights_sha256")
     named = ("step", "epoch", "epoch_loss", "val_loss", "val_bits", "val_bits_error")
     curve = [{name: row[name] for name in named if name in row} for row in read_metrics(run) if "val_loss" in row]
-    provenance(HERE / WEIGHTS, f"python -m lab3 train --preset cpu --epochs {about['training']['epochs']} "
-               "--out runs/shipped", about, curve, machine)
+    provenance(folder / WEIGHTS, f"python -m lab3 train --preset {about['preset']} --epochs "
+               f"{about['training']['epochs']} --out runs/{run.name}", about, curve, machine)
 
 
 def ship_tokenizer(run, machine):

@@ -258,7 +258,8 @@ def check_model(path):
             if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
                 raise ValueError("a shape that is none")
             types = {one["dtype"] for one in header.values()}
-            rates, shape = [config[name] for name in ("attn_drop", "dropout")], (config["norm"], config["conv"])
+            rates = [config[name] for name in ("attn_drop", "dropout")]
+            shape = (config["norm"], config["conv"], len(config["labels"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
@@ -268,7 +269,7 @@ def check_model(path):
         raise InputError(f"{path.name}: holds no transformer of this lab. Hand in work/maskgit.safetensors.")
     if not all(type(size) is int and 1 <= size <= LARGEST[name] for name, size in sizes.items()) or not all(
             type(rate) in (int, float) and 0 <= rate < 1 for rate in rates) or sizes["dim"] % sizes["heads"] or (
-            shape not in (("pre", True), ("pre", False), ("post", False))):
+            shape not in (("pre", True, 0), ("pre", False, 0), ("post", False, 0))):
         raise InputError(f"{path.name}: its configuration {sizes} is none that can be measured: at most {LARGEST}. "
                          "Train with the cpu preset.")
     if sum(math.prod(shape) for shape in shapes) > LARGEST_PARAMETERS:

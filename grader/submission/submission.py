@@ -34,7 +34,7 @@ from grader.submission.archive import ARCHIVES, MB, NOTEBOOK, Unusable, hidden, 
 from lab3.common.files import InputError, SaveError
 from lab3.exercises.handin import LIST
 from lab3.exercises.handin import MOST as MAX_HANDIN
-from lab3.exercises.table import EXERCISES, MARKER
+from lab3.exercises.table import ALL_EXERCISES, EXERCISES, MARKER
 
 NOTEBOOKS = {
     "01": "01_multi_head_attention.ipynb",
@@ -530,7 +530,7 @@ class _Page:
                 raise Unusable(f"brings the submission to more than {what}. Remove what is not your own work")
         for number, (code, source) in enumerate(cells, 1):
             marks = tuple(dict.fromkeys(MARKER.findall(source[:MAX_CODE])))
-            for mark in (one for one in marks if one not in EXERCISES):
+            for mark in (one for one in marks if one not in ALL_EXERCISES):
                 shelf.note(f"{self.shown}, cell {number}: exercise {shown(mark)!r} does not exist. "
                            f"The exercises are: {', '.join(EXERCISES)}.")
             if code or EXERCISES.keys() & marks:

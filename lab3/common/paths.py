@@ -16,6 +16,7 @@ OWN = (Path.cwd() if INSTALLED else ROOT) / "work"  # a student's answers, where
 # The folders of answers that commands use unless others are named; students' copies hold their own answers alone.
 ANSWERS = (FAST, SOLUTIONS) if SOLUTIONS.is_dir() else (OWN,)
 SHIPPED = ROOT / "data" / "checkpoints"
+LABELLED = SHIPPED / "labels"  # the folder of the shipped transformer that knows a cat's parts
 TOKENIZER = "tokenizer.safetensors"
 WEIGHTS, SUMMARY = "maskgit.safetensors", "maskgit.json"  # a trained transformer, and how it was trained
 

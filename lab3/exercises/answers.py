@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from lab3.common.files import InputError
-from lab3.exercises.table import EXERCISES, IMPORTS, MARK, MARKER, NBGRADER
+from lab3.exercises.table import ALL_EXERCISES, EXERCISES, IMPORTS, MARK, MARKER, NBGRADER
 
 
 def exercise_of(cell):
@@ -19,8 +19,8 @@ def exercise_of(cell):
     if not found or cell.lstrip().startswith("%%") and not TIMED.match(cell):
         return None
     name = found[1]
-    if name not in EXERCISES:
-        raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
+    if name not in ALL_EXERCISES:
+        raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(ALL_EXERCISES)}.")
     return name
 
 
@@ -59,7 +59,7 @@ def run_answer(name, text, path, given=None):
     Raises:
         InputError: the answer fails when it runs, or does not define its name.
     """
-    exercise = EXERCISES[name]
+    exercise = ALL_EXERCISES[name]
     # Tracebacks and inspect.getsource show the answer's lines also when the file changes later.
     linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
     module = ModuleType(f"lab3_answers.{name}")
@@ -85,7 +85,7 @@ def read_answer(folder, name, given=None):
     Raises:
         InputError: it is missing, not readable, fails when it runs, or does not define its name.
     """
-    path, notebook = Path(folder) / f"{name}.py", EXERCISES[name].notebook
+    path, notebook = Path(folder) / f"{name}.py", ALL_EXERCISES[name].notebook
     if not path.is_file():
         raise InputError(f"{path}: no answer to {name} yet. Run its cell in notebook {notebook}.")
     try:
@@ -98,7 +98,8 @@ def read_answer(folder, name, given=None):
 
 def defined(namespaces):
     """What answers define: a dict, name -> answer, such as `{"sample_mask": ...}`; their namespaces are by exercise."""
-    return {EXERCISES[name].defines: namespace[EXERCISES[name].defines] for name, namespace in namespaces.items()}
+    defines = {name: ALL_EXERCISES[name].defines for name in namespaces}
+    return {defines[name]: namespace[defines[name]] for name, namespace in namespaces.items()}
 
 
 def link(namespaces, changed=None):

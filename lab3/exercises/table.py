@@ -1,7 +1,8 @@
 """The exercises, one table that everything reads, and the marks that their cells carry.
 
 To add one: a row here, its cell in a notebook source, its checks in `checks/`, its probes in `grader/probes/`, its
-points in the rubric.
+points in the rubric. An optional one stands in `OPTIONAL`: it is checked and saved, never graded, and needs no probes
+and no points.
 """
 
 import re
@@ -46,6 +47,10 @@ EXERCISES = {one.id: one for one in (
              ("inpainting",)),
     Exercise("frechet_distance", "frechet_distance", "06", "closed forms, singular covariances"),
 )}
+OPTIONAL = {one.id: one for one in (
+    Exercise("guided_logits", "guided_logits", "07", "away from the unconditional logits, by the scale"),
+)}
+ALL_EXERCISES = EXERCISES | OPTIONAL
 TRAINING = tuple(name for name, one in EXERCISES.items() if one.notebook <= "03")  # the answers that train a model
 DECODING = ("gamma_func", "inpainting", "iterative_decode")  # the answers that fill a hole
 

@@ -14,7 +14,7 @@ from lab3.common.paths import cache_folder
 from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill
 from lab3.metrics.distance import cached_features, distance, features, kid, load_extractor, psnr
-from lab3.metrics.truth import identify, summary
+from lab3.metrics.truth import identify, obedience, summary
 
 # FD-Lite0 of 747 whole decoded pictures, the kit's model, settings as `DecodingConfig` has them by default: a right
 # decoding stays below.
@@ -111,23 +111,27 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
     return kept | {"scores": [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]}, first
 
 
-def score_generated(pictures, data):
+def score_generated(pictures, data, labels=None):
     """Mark pictures that were drawn from nothing.
 
     Args:
         pictures: (N, 3, 64, 64) uint8.
         data: the `Cats` or `Splits` whose training pictures they are compared with.
+        labels: what cats were asked for, as `truth.obedience` takes it; None: nothing.
 
     Returns:
         A dict. `distance`: FD-Lite0 to the first 747 training pictures, where there are two pictures or more. For the
-        embedded cats also what `truth.summary` says.
+        embedded cats also what `truth.summary` says, and with labels `obedience`.
     """
     marks = {}
     if len(pictures) > 1:
         extractor, real = load_extractor("lite0"), data.train[:COMPARED]
         known = cached_features(real, extractor, cache_folder(), f"{data.key}-train-{len(real)}")
         marks["distance"] = distance(features(pictures, extractor), known)
-    return marks | (summary(identify(pictures)) if isinstance(data, Cats) else {})
+    if isinstance(data, Cats):
+        named = identify(pictures)
+        marks |= summary(named) | ({} if labels is None else {"obedience": obedience(named, labels)})
+    return marks
 
 
 def spread(scores):

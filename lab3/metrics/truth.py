@@ -9,6 +9,7 @@ user's own have no known truth: `require_cats` refuses them.
 """
 
 import math
+import re
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import pairwise
@@ -193,6 +194,29 @@ def words(named):
     return texts
 
 
+def labels_of(text):
+    """What a text such as "body=blue, eyes=glasses" asks for: (1, 6) long, -1, "any", for parts that it leaves open.
+
+    Raises:
+        InputError: a part or a value that does not exist, or a part that is named twice.
+    """
+    labels = torch.full((1, len(PARTS)), -1)
+    for piece in re.split(r"[,\s]+(?=\w+\s*=)", text.strip(" ,")):
+        part, value = (word.strip() for word in piece.partition("=")[::2])
+        if "=" not in piece or part not in VALUES:
+            raise InputError(f"labels: {piece!r} names no part of a cat. Write part=value with one of the parts "
+                             f"{', '.join(PARTS)}, for example \"body=blue, eyes=glasses\".")
+        if value not in (*VALUES[part], "any"):
+            others = " or ".join(other for other in PARTS if value in VALUES[other])
+            raise InputError(f"labels: {part} cannot be {value!r}" + (f", which is a value of {others}" * bool(others))
+                             + f". Choose one of {', '.join(VALUES[part])}, or any.")
+        column = PARTS.index(part)
+        if labels[0, column] >= 0:
+            raise InputError(f"labels: {part} is named twice. Name each part once.")
+        labels[0, column] = -1 if value == "any" else VALUES[part].index(value)
+    return labels
+
+
 # ---------------------------------------------------------------------------------------------- sets of pictures
 
 @cache
@@ -284,6 +308,23 @@ def summary(named, split="train"):
     return {"validity": valid.float().mean().item(), "novelty": novel(named.choices[valid]).float().mean().item(),
             "torn": by_part(named.torn.float().mean(0)), "coverage": by_part(coverage),
             "entropy": by_part(entropy(found, n)), "true_entropy": by_part(entropy(true))}
+
+
+def obedience(named, labels):
+    """How often pictures show what their labels ask for.
+
+    Args:
+        named: from `identify`.
+        labels: (N, 6) or (1, 6) long, -1 where any value will do.
+
+    Returns:
+        A dict: by part that some label names, the share of the pictures asked; `together`, the share of pictures that
+        show everything they are asked for.
+    """
+    labels = labels.expand(len(named.choices), -1)
+    asked, shown = labels >= 0, named.values == labels
+    shares = {part: shown[asked[:, i], i].float().mean().item() for i, part in enumerate(PARTS) if asked[:, i].any()}
+    return shares | {"together": (shown | ~asked).all(1).float().mean().item()}
 
 
 # ---------------------------------------------------------------------------------------------- holes

@@ -1,12 +1,13 @@
 """The bidirectional transformer: tokens in, some of them hidden, logits for every place out.
 
-In: token indices (B, 256), an attention class (the student's). Out: logits (B, 256, 1025).
+In: token indices (B, 256), an attention class (the student's), where wanted labels. Out: logits (B, 256, 1025).
 The shape is that of MaskGIT (Chang et al., 2022), with the output tied to the token embedding. By default each layer
 normalises its inputs (pre-norm; Xiong et al., 2020, "On Layer Normalization in the Transformer Architecture"), sees
 neighbouring tokens through a 3x3 depthwise convolution and begins as the identity: short trainings then learn more.
 MaskGIT's own is `norm="post", conv=False`.
 """
 
+import copy
 import math
 from dataclasses import asdict
 
@@ -19,7 +20,8 @@ from lab3.presets import CODES, TOKENS, TransformerConfig
 
 MASK_TOKEN_ID = CODES
 ROWS = 64  # products are made for multiples of so many rows: oneDNN keeps memory for each number that it meets
-BEFORE_OPTIONS = {"norm": "post", "conv": False}  # what a file has that was saved before there were such options
+# What a file has that was saved before there were such options.
+BEFORE_OPTIONS = {"norm": "post", "conv": False, "labels": ()}
 
 
 class Layer(nn.Module):
@@ -64,6 +66,9 @@ class BidirectionalTransformer(nn.Module):
         config: a `TransformerConfig`.
         attention: a class like the exercise's `MultiHeadAttention`: `attention(dim, num_heads, attn_drop)` maps
             (B, T, dim) to (B, T, dim).
+
+    `labels` holds what the pictures of the next calls show: (B, P) long, or (1, P) for all rows alike; -1 is "any".
+    None: "any" for every part. Calls take tokens alone, so functions written for other models work with it.
     """
 
     def __init__(self, config, attention):
@@ -71,6 +76,8 @@ class BidirectionalTransformer(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(CODES + 1, config.dim)
         self.place_embedding = nn.Parameter(torch.zeros(TOKENS, config.dim))
+        self.label_embeddings = nn.ModuleList(nn.Embedding(values + 1, config.dim) for values in config.labels)
+        self.labels = None
         self.norm = nn.LayerNorm(config.dim)
         self.drop = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.layers))
@@ -103,9 +110,19 @@ class BidirectionalTransformer(nn.Module):
         wanted = where.flatten().nonzero()[:, 0]  # the head is computed for these alone
         return self.logits_at(x.flatten(0, 1).index_select(0, wanted), wanted % where.shape[1])
 
+    def with_labels(self, labels):
+        """The same transformer, weights shared, for pictures with these labels: (B, P) or (1, P) long, or None."""
+        labelled = copy.copy(self)
+        labelled.labels = labels
+        return labelled
+
     def embed(self, z_indices):
-        """Tokens with their places, (B, T) -> (B, T, D)."""
-        return self.drop(self.norm(self.token_embedding(z_indices) + self.place_embedding))
+        """Tokens with their places and the sum of their picture's labels, (B, T) -> (B, T, D)."""
+        x = self.token_embedding(z_indices) + self.place_embedding
+        for part, embedding in enumerate(self.label_embeddings):
+            chosen = z_indices.new_full((1,), -1) if self.labels is None else self.labels[:, part]
+            x = x + embedding(chosen % embedding.num_embeddings)[:, None]  # the last one is "any"
+        return self.drop(self.norm(x))
 
     def logits(self, x, bias):
         """The head: what the layers give, (..., D), and the places' bias, (..., V + 1) -> (..., V + 1)."""

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 
 from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
-from lab3.common.paths import SHIPPED, SUMMARY, TOKENIZER, WEIGHTS, work_folder
+from lab3.common.paths import LABELLED, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS, work_folder
 from lab3.data.cats import Cats
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
 from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
-from lab3.exercises.table import DECODING, EXERCISES, LOSS, MARK
+from lab3.exercises.table import ALL_EXERCISES, DECODING, EXERCISES, LOSS, MARK
 from lab3.model.tokenizer import load_tokenizer
 from lab3.model.tokens import tokenizer_key, training_tokens
 from lab3.model.transformer import load_transformer, save_transformer
@@ -38,6 +38,7 @@ from lab3.training.runs import CHECKPOINT, WRITTEN_WITH, milestone_file, read_me
 USES = {
     "02": ("multi_head_attention",), "03": ("multi_head_attention", *LOSS), "04": ("multi_head_attention",),
     "05": ("multi_head_attention", "gamma_func"), "06": ("multi_head_attention", *DECODING),
+    "07": ("multi_head_attention", *DECODING),
 }
 
 _watching = None
@@ -51,7 +52,7 @@ def start(notebook, preset_name=None, work=None):
     built-in fallback is used where the kit has one, and a message tells you.
 
     Args:
-        notebook: its number, "00" to "06".
+        notebook: its number, "00" to "07".
         preset_name: "smoke", "cpu" or "report"; None: what `LAB3_PRESET` says, else "cpu".
         work: the folder of answers; None: what `LAB3_WORK` says, else `work/` beside `notebooks/`; of an
             installed package `work/` in the current folder.
@@ -62,7 +63,7 @@ def start(notebook, preset_name=None, work=None):
     Raises:
         InputError: no such notebook or preset.
     """
-    numbers = [f"{number:02d}" for number in range(7)]
+    numbers = [f"{number:02d}" for number in range(8)]
     if notebook not in numbers:
         raise InputError(f"notebook must be one of {', '.join(numbers)}, not {notebook!r}.")
     chosen = preset(preset_name or os.environ.get("LAB3_PRESET") or "cpu")
@@ -100,7 +101,7 @@ class Lab:
     @property
     def answers(self):
         """The answers as the notebook has them now: a namespace, fallbacks included."""
-        names = [one.defines for one in EXERCISES.values()]
+        names = [one.defines for one in ALL_EXERCISES.values()]
         return SimpleNamespace(**{name: self._names[name] for name in names if name in self._names})
 
     @property
@@ -119,8 +120,8 @@ class Lab:
             AssertionError: it is wrong; the message says how.
             InputError: the exercise does not exist, or its cell has not run.
         """
-        if name not in EXERCISES:
-            raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
+        if name not in ALL_EXERCISES:
+            raise InputError(f"exercise {name!r} does not exist. The exercises are: {', '.join(ALL_EXERCISES)}.")
         if name not in self.reports:
             raise InputError(f"{name}: its cell has not run yet. Run it first; it begins with #| exercise: {name}")
         if not self.reports[name].passed and name in self._texts:  # what it builds on may have been fixed since
@@ -146,7 +147,7 @@ class Lab:
             yours: such as "your attention".
         """
         fallback, called = FALLBACKS.get(name, (None, yours))
-        return called if fallback is not None and self._names.get(EXERCISES[name].defines) is fallback else yours
+        return called if fallback is not None and self._names.get(ALL_EXERCISES[name].defines) is fallback else yours
 
     def train(self, fresh=False):
         """Train a transformer with the notebook's answers, or go on where a training stopped.
@@ -233,6 +234,10 @@ class Lab:
         """The transformer that comes with the kit, trained longer than a notebook's patience lasts."""
         return self._load(SHIPPED / WEIGHTS)
 
+    def labelled(self):
+        """The kit's small transformer that knows labels: `labelled().with_labels(...)`, see `truth.labels_of`."""
+        return self._load(LABELLED / WEIGHTS)
+
     def _load(self, path):
         """A transformer with the notebook's attention, or PyTorch's where there is none yet."""
         return load_transformer(path, getattr(self.answers, "MultiHeadAttention", TorchAttention)).to(self.device)
@@ -263,7 +268,7 @@ class Lab:
         """Use a fallback for an answer, or a function that asks for it; returns the words for that."""
         self.missing[name] = why
         answer, called = FALLBACKS.get(name, (not_there(name), "nothing"))
-        self._names[EXERCISES[name].defines] = answer
+        self._names[ALL_EXERCISES[name].defines] = answer
         return f"{called} is used instead"
 
     def _watch(self):
@@ -299,7 +304,7 @@ class Lab:
 
     def _examine(self, name):
         """Check an answer, save it, and use a fallback for one that is not written."""
-        others = {EXERCISES[one].defines: not_there(one) for one in self.missing}
+        others = {ALL_EXERCISES[one].defines: not_there(one) for one in self.missing}
         report = _check_and_save(name, self._texts[name], self.work, vars(self.answers) | others)
         self.missing.pop(name, None)
         if not report.written:
@@ -340,7 +345,7 @@ def _defined_in(code):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return [name for name, one in EXERCISES.items() if one.defines in names]
+    return [name for name, one in ALL_EXERCISES.items() if one.defines in names]
 
 
 def _progress(reports):
@@ -384,7 +389,7 @@ def _check_and_save(name, text, work, others):
 
 def _check(name, text, path, others):
     """The `Report` on an answer's text, run on its own; what it prints was seen when its cell ran."""
-    others = {key: value for key, value in others.items() if key != EXERCISES[name].defines}
+    others = {key: value for key, value in others.items() if key != ALL_EXERCISES[name].defines}
     try:
         with time_limit(CHECK_LIMIT):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -19,7 +19,7 @@ from lab3.common.paths import SUMMARY, WEIGHTS
 from lab3.common.progress import progress_bar
 from lab3.model.likelihood import bits
 from lab3.model.transformer import MASK_TOKEN_ID, BidirectionalTransformer, save_transformer
-from lab3.training.distributed import on_first, rank, shared
+from lab3.training.distributed import on_first, processes, rank, shared
 from lab3.training.record import training_record
 from lab3.training.runs import (
     CHECKPOINT,
@@ -45,16 +45,19 @@ class Batches:
         order: (M,) long, the rows to yield.
         batch_size: rows a batch; the last may be smaller.
         on_batch: called after each batch.
+        before_batch: called before each batch with its rows, (B,) long.
     """
 
-    def __init__(self, tokens, order, batch_size, on_batch=lambda: None):
-        self.tokens, self.batches, self.on_batch = tokens, order.split(batch_size), on_batch
+    def __init__(self, tokens, order, batch_size, on_batch=lambda: None, before_batch=lambda rows: None):
+        self.tokens, self.batches = tokens, order.split(batch_size)
+        self.on_batch, self.before_batch = on_batch, before_batch
 
     def __len__(self):
         return len(self.batches)
 
     def __iter__(self):
         for rows in self.batches:
+            self.before_batch(rows)
             yield self.tokens[rows].long()
             self.on_batch()
 
@@ -72,7 +75,13 @@ class State:
     epoch_losses: list = field(default_factory=list)  # [loss, batches] of each part of an epoch that is not finished
 
 
-def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progress=True, about=None,
+def drop_labels(labels):
+    """Labels (B, P) with some parts "any", -1: each row drops a share of its own, drawn uniformly, all or none too."""
+    share = torch.rand(len(labels), 1, device=labels.device)
+    return labels.masked_fill(torch.rand(labels.shape, device=labels.device) < share, -1)
+
+
+def fit(train_tokens, val_tokens, preset, answers, run, *, labels=None, resume=False, progress=True, about=None,
         on_part=lambda run: None):
     """Train a transformer.
 
@@ -81,6 +90,8 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         preset: a `Preset`; its `transformer` and `training` are used.
         answers: what `load_answers` gives.
         run: the folder for the checkpoint, the metrics, the weights and `maskgit.json`.
+        labels: (N, P) long, the training pictures' labels, -1 for "any", where the transformer knows labels. They are
+            dropped at random. Validation is without labels.
         resume: go on from the folder's checkpoint, where there is one. On the same machine, with as many threads and
             the same answers, the result is that of an uninterrupted run; another number of processes changes rounding.
         progress: show a bar.
@@ -98,6 +109,10 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
     run, config, device = Path(run), preset.training, best_device()
     if config.epochs < 1:
         raise InputError(f"epochs must be at least 1, not {config.epochs}.")
+    if labels is not None:
+        if processes() > 1:
+            raise InputError("a training with labels works in one process. Start it with python, not torchrun.")
+        labels = labels.to(device)
     train_tokens, val_tokens = train_tokens.to(device), val_tokens.to(device)
     steps_an_epoch = math.ceil(len(train_tokens) / config.batch_size)
     total, looks = config.epochs * steps_an_epoch, max(VALIDATIONS, config.epochs)
@@ -123,7 +138,7 @@ def fit(train_tokens, val_tokens, preset, answers, run, *, resume=False, progres
         with bar, Metrics(run, resume_from=state.step) if first else nullcontext() as metrics:
             while state.step < total:
                 before, began = state.step, time.perf_counter()
-                row = _train_part(state, trained, train_tokens, answers, config, bar.update)
+                row = _train_part(state, trained, train_tokens, labels, answers, config, bar.update)
                 if state.step % steps_an_epoch == 0:
                     row["epoch_loss"] = sum(value * n for value, n in state.epoch_losses) / steps_an_epoch
                     state.epoch_losses = []
@@ -160,16 +175,21 @@ def _resume(state, run, resume):
         raise InputError(f"{run}: holds weights but no checkpoint to go on from. Name another folder.")
 
 
-def _train_part(state, trained, tokens, answers, config, on_batch):
+def _train_part(state, trained, tokens, labels, answers, config, on_batch):
     """Train on the next part of an epoch; returns its row of metrics."""
+    def label(rows):
+        if labels is not None:
+            state.transformer.labels = drop_labels(labels[rows])
+
     device, steps_an_epoch = best_device(), math.ceil(len(tokens) / config.batch_size)
     epoch, place = divmod(state.step, steps_an_epoch)
     order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
     rows = order[place * config.batch_size:(place + config.part_steps) * config.batch_size].to(device)
-    part = Batches(tokens, rows, config.batch_size, on_batch)
+    part = Batches(tokens, rows, config.batch_size, on_batch, label)
     loss = answers.train_one_epoch(
         trained, part, state.optimizer, state.scheduler, mask_token_id=MASK_TOKEN_ID, device=device,
         generator=part_generator(config.seed, state.step, device, rank()))
+    state.transformer.labels = None
     state.step += len(part)
     state.epoch_losses.append([loss, len(part)])
     return {"epoch": state.step / steps_an_epoch, "train_loss": loss, "lr": state.optimizer.param_groups[0]["lr"]}

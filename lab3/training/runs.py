@@ -69,7 +69,7 @@ def _same_training(path, saved, wanted):
         before, now = saved.get(name), wanted.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
             _same_training(path, before, now)
-        elif before != now:
+        elif (before or None) != (now or None):  # an option that an older checkpoint lacks is off
             raise InputError(f"{path}: was made with {name} {before}, this training has {now}. "
                              "Use the settings it began with, or name another folder.")
 

@@ -623,5 +623,8 @@ plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels p
 # * A model could remember its training pictures and score well where test pictures stand among them, as in the data of the
 #   original course. How would you notice?
 #
-# All you wrote is in `work/`: eleven answers, your model, and the pictures it filled. `lab.status()` says whether all of it is
-# right, and notebook 00 how to hand it in and how to write the report: your own words go into `work/report.md`.
+# This was the last graded notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.
+# `lab.status()` says whether all of it is right, and notebook 00 how to hand it in and how to write the report: your own
+# words go into `work/report.md`.
+#
+# If you want more: [07 From nothing](07_from_nothing.ipynb) draws whole cats with the decoding you wrote.

@@ -1,4 +1,4 @@
-"""The checks of the eleven exercises: one line when an answer is right, and what went wrong and why when it is not.
+"""The checks of the exercises: one line when an answer is right, and what went wrong and why when it is not.
 
 In: an exercise's id and the globals in which its answer ran. Out: a `Report`. The student sees it as soon as the cell
 has run; tests and the grader use the same functions. Nothing here solves an exercise: the checks use inputs whose right
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from lab3.common.files import InputError
-from lab3.exercises.checks import attention, decoding, distance, masking, tools, training
+from lab3.exercises.checks import attention, decoding, distance, guidance, masking, tools, training
 from lab3.exercises.checks.errors import not_written, raised, still_there
 from lab3.exercises.checks.portability import portable
 from lab3.exercises.checks.tools import CheckFailed
-from lab3.exercises.table import EXERCISES
+from lab3.exercises.table import ALL_EXERCISES
 
-TOPICS = (attention, masking, training, decoding, distance)
+TOPICS = (attention, masking, training, decoding, distance, guidance)
 CHECKS = {exercise: (portable, *checks) for topic in TOPICS for exercise, checks in topic.CHECKS.items()}
 
 
@@ -46,15 +46,15 @@ def check(exercise, namespace):
     """Check one answer; whatever the answer does, this returns, and leaves everything as it was.
 
     Args:
-        exercise: an id of `lab3.exercises.table.EXERCISES`.
+        exercise: an id of `lab3.exercises.table.ALL_EXERCISES`.
         namespace: the globals in which the answer was executed, with what it builds on.
 
     Raises:
         InputError: there is no such exercise.
     """
-    if exercise not in EXERCISES:
-        raise InputError(f"exercise {exercise!r} does not exist. The exercises are: {', '.join(EXERCISES)}.")
-    name, checks, called = EXERCISES[exercise].defines, CHECKS[exercise], []
+    if exercise not in ALL_EXERCISES:
+        raise InputError(f"exercise {exercise!r} does not exist. The exercises are: {', '.join(ALL_EXERCISES)}.")
+    name, checks, called = ALL_EXERCISES[exercise].defines, CHECKS[exercise], []
     if name not in namespace:
         return _failed(exercise, f"the name {name} is defined", CheckFailed(
             f"a definition of {name}", f"no {name} among the names of the notebook",
@@ -83,7 +83,7 @@ def check(exercise, namespace):
             found = CheckFailed("an inpainting that passes its own check", inner.message.splitlines()[0],
                                 "fix inpainting first: iterative_decode calls it")
         return _failed(exercise, inspect.getdoc(one), found)
-    return Report(exercise, True, True, f"[OK]   {exercise}: {EXERCISES[exercise].shows} ({len(checks)} checks)")
+    return Report(exercise, True, True, f"[OK]   {exercise}: {ALL_EXERCISES[exercise].shows} ({len(checks)} checks)")
 
 
 def _failed(exercise, title, failure):

@@ -1,0 +1,392 @@
+# %% [markdown]
+# # 07 From nothing
+#
+# | | |
+# |---|---|
+# | **You will be able to** | draw whole cats with the decoding you wrote; say why steps matter, what order and temperature do, and whether the model remembers; ask for the cat you want |
+# | **Time** | about 45 minutes for you; a few minutes for the machine, on two CPU cores. Not graded |
+# | **Needs** | your schedules (04) and your decoding (05). Without your decoding, every picture below comes from one pass. The models are the kit's |
+
+# %%
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lab3
+
+lab = lab3.start("07")
+
+# %% [markdown]
+# ## Hide everything
+#
+# So far a hole hid about a third of the tokens, and what was left of the cat nearly decided the rest. Now all 256 tokens are
+# hidden. Your `iterative_decode` does not change: it gets a mask that is True everywhere.
+#
+# The embedded cats are composed from known layers, so for each picture the kit finds the nearest cat that can be composed
+# (`lab3/metrics/truth.py`). A picture is *valid* if it is one of these cats, apart from what the tokenizer blurs. If it is
+# not, the kit names the parts that are *torn*: some pixels show another value of the same part.
+#
+# How many cats are there? Six choices make a cat, and a training cat wears seven of the nine furs that its body could have.
+
+# %% tags=["nbval-check-output"]
+from lab3.metrics.truth import PARTS, VALUES
+
+for part in PARTS:
+    print(f"{part:10s} {len(VALUES[part]):2d} values: {', '.join(VALUES[part][:4])}, ...")
+n_cats = 7 * math.prod(len(VALUES[part]) for part in PARTS if part != "fur")
+print(f"{n_cats:,} cats, so one of them holds {math.log2(n_cats):.1f} bits; 12,000 are in training")
+
+# %% [markdown]
+# **Predict.** The same model and the same seed, with a cosine schedule of $T$ = 1, 2, 4, 8, 16 and 64 steps. From which $T$
+# on do you see cats? What do the pictures of $T = 1$ look like?
+
+# %%
+from dataclasses import replace
+
+from lab3.common import plots
+from lab3.common.progress import progress_bar
+from lab3.decoding.generate import generate
+from lab3.metrics.score import score_generated
+from lab3.metrics.truth import entropy, identify, novel, shares, summary, words
+from lab3.presets import DecodingConfig
+
+small = lab.preset.name == "smoke"
+n = 8 if small else 64
+shipped = lab.shipped()
+
+
+def draw(transformer=shipped, answers=None, seed=0, **changes):
+    """n pictures from nothing, by your decoding: eight steps but for `changes`."""
+    setting = replace(DecodingConfig(), **changes)
+    setting = replace(setting, sweet_spot=setting.total_iter)
+    return generate(n, lab.tokenizer, transformer, answers or lab.answers,
+                    setting, seed, progress=False)
+
+
+if "iterative_decode" in lab.missing:
+    print("Without your iterative_decode (notebook 05) every picture below comes from one pass.")
+steps = (1, 2, 4) if small else (1, 2, 4, 8, 16, 64)
+by_steps = {total_iter: draw(total_iter=total_iter).decoded
+            for total_iter in progress_bar(steps, desc="decodings")}
+plots.comparison({f"T = {total_iter}": pictures[:8] for total_iter, pictures in by_steps.items()},
+                 "Cats from nothing. One pass gives mud; every further step makes the parts agree.")
+
+# %%
+named = {total_iter: identify(pictures) for total_iter, pictures in by_steps.items()}
+distances = [score_generated(by_steps[total_iter], lab.data)["distance"] for total_iter in steps]
+validity = [named[total_iter].valid.float().mean().item() for total_iter in steps]
+for total_iter, distance, valid in zip(steps, distances, validity):
+    print(f"T = {total_iter:2d}: FD-Lite0 to the training cats {distance:4.0f}, valid {valid:4.0%}")
+plots.lines({"valid pictures": {f"{n} pictures": validity},
+             "FD-Lite0": {f"{n} pictures": distances}}, "steps T",
+            "More steps give more valid cats, at a lower distance.", x=steps)
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# With holes, one step and eight were hard to tell apart. From nothing, steps decide: mud at $T = 1$, parts of several cats at
+# 2 and 4, most pictures a cat from 8 or 16 on.
+#
+# </details>
+#
+# ## Why one pass gives mud
+#
+# One pass tells the model's belief about each token alone. **Predict.** If every token is drawn on its own, from how many
+# bits of choice does the picture come? Compare with the bits that a cat holds.
+
+# %%
+from lab3.model.transformer import MASK_TOKEN_ID
+
+with torch.no_grad():
+    nothing = torch.full((1, 256), MASK_TOKEN_ID, device=lab.device)
+    log_p = shipped(nothing)[0, :, :MASK_TOKEN_ID].float().log_softmax(dim=-1)  # (256, V)
+bits = -(log_p.exp() * log_p).sum(dim=-1) / math.log(2)  # (256,)
+print(f"all tokens of one pass together: {bits.sum():.0f} bits; "
+      f"a cat: {math.log2(n_cats):.1f} bits")
+likeliest = lab.tokenizer.decode(log_p.argmax(dim=-1)[None])
+plots.comparison({"likeliest\ncode": likeliest, "drawn": by_steps[1][:1]},
+                 "One pass. Both show what places hold on average, not one cat.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# About 1,500 bits against 21.5. The margins are right, place by place: some cats are blue here, some are pink there. Their
+# product, though, spreads over about $2^{1500}$ pictures, of which $2^{21.5}$ are cats. The first tokens that a
+# step keeps choose the colour, and all later ones agree with it: this is what the other steps are for.
+#
+# </details>
+#
+# ## Variety against quality
+#
+# The choice temperature decides how far the order follows the model's confidence. **Predict.** At temperature 0 the model
+# keeps what it is most confident of. Are these pictures better? Are they as different from one another?
+
+# %%
+temperatures = (0.0, 4.5) if small else (0.0, 1.0, 4.5, 15.0)
+by_temperature = {value: draw(choice_temperature=value).decoded
+                  for value in progress_bar(temperatures, desc="decodings")}
+panels = {"valid pictures": [], "bits of variety, body": [], "bits of variety, background": []}
+for value, pictures in by_temperature.items():
+    found = identify(pictures)
+    variety = entropy(shares(found.values), n)
+    row = (found.valid.float().mean(), variety[PARTS.index("body")],
+           variety[PARTS.index("background")])
+    for values, number in zip(panels.values(), row):
+        values.append(number.item())
+plots.lines({label: {f"{n} pictures": values} for label, values in panels.items()},
+            "choice temperature", "Noise on the order costs or gains validity, and gives variety.",
+            x=temperatures)
+
+# %%
+plots.comparison({f"temperature\n{value:g}": pictures[:8]
+                  for value, pictures in by_temperature.items()},
+                 "Eight cats at each choice temperature, eight steps, the same seed.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# The training cats have 3.9 bits of variety in the body and 3.6 in the background. Without noise, the tokens that the model
+# is surest of come first in every picture, so all pictures begin alike and some values come too often. With much noise the
+# order is nearly random, and tokens are kept that the model hardly believed.
+#
+# </details>
+#
+# ## In which order?
+#
+# Another order is another `inpainting` in the same loop: it keeps as many tokens as yours, but not the most confident ones.
+# *Random* needs no word. *Halton* (Besnier et al., 2025) spreads the tokens of a step evenly over the picture, by a fixed
+# sequence of places. The first four, row and column:
+
+# %% tags=["nbval-check-output"]
+from lab3.decoding.generate import ORDERS, halton_rank, in_order
+
+places = halton_rank().argsort()[:4]
+print([(int(place) // 16, int(place) % 16) for place in places])
+
+# %% [markdown]
+# **Predict.** Tokens that are close together depend on each other most. Which of the three orders tears fewest cats?
+
+# %%
+from lab3.exercises.answers import load_answers
+from lab3.exercises.table import DECODING
+
+
+def answers_in(order):
+    """Your saved answers, with an `inpainting` of this order."""
+    return load_answers(lab.work, DECODING, {"inpainting": lambda own: in_order(own, order)})
+
+
+by_order = {}
+if set(DECODING) & set(lab.missing):
+    print("Orders need your gamma_func (04), inpainting and iterative_decode (05).")
+else:
+    by_order = {order: draw(answers=answers_in(order)).decoded
+                for order in progress_bar(ORDERS, desc="decodings")}
+    for order, pictures in by_order.items():
+        found = summary(identify(pictures))
+        torn = ", ".join(f"{part} {share:.0%}" for part, share in found["torn"].items())
+        print(f"{order:10s} valid {found['validity']:4.0%}; torn: {torn}")
+plots.comparison({order: pictures[:8] for order, pictures in by_order.items()}
+                 or {"one pass": by_steps[1][:8]},
+                 "Eight steps in three orders.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# All three keep the same number of tokens in every step; only the places differ. Compare the shares of valid pictures: with 64
+# pictures in each row, a difference below about 18 points may be chance. The background is the easiest part to agree on, the
+# face the hardest, and confidence leaves the hardest places to the end.
+#
+# </details>
+#
+# ## What is torn?
+#
+# **Predict.** Which part is torn most often? Think of its size, and of how many values it has.
+
+# %%
+wrong = (~named[steps[-2]].valid).nonzero()[:8, 0]
+told = words(named[steps[-2]])
+for place in wrong.tolist():
+    print(f"{place:2d}: {told[place]}")
+plots.curves({"share of pictures torn": {
+    part: (steps, [named[total_iter].torn[:, column].float().mean().item() for total_iter in steps])
+    for column, part in enumerate(PARTS) if part != "background"}},
+    "steps T", "The parts of a cat that are torn, by the number of steps.")
+
+# %%
+plots.comparison({"not a cat": by_steps[steps[-2]][wrong] if len(wrong)
+                  else by_steps[1][:1]}, f"Pictures of T = {steps[-2]} that no layers compose.")
+
+# %% [markdown]
+# ## Does it remember?
+#
+# A model could draw perfect cats because it knows its training set by heart. Here you can tell: 12,000 of the possible cats,
+# the background aside, are in training.
+#
+# **Predict.** If the model draws any possible cat as often as any other, what share of its cats stands in no training
+# picture? What if it only remembers?
+
+# %%
+drawn = torch.cat([identify(pictures).choices[identify(pictures).valid]
+                   for pictures in (*by_steps.values(), *by_temperature.values())])
+chance = 1 - 12_000 / (n_cats / len(VALUES["background"]))
+print(f"{len(drawn)} valid cats, {novel(drawn).float().mean():.0%} of them in no training picture; "
+      f"by chance {chance:.0%}")
+
+# %% [markdown]
+# If the two shares are close, the model does not remember: it has learned what goes together, and composes. If the first were
+# near 0, it would be copying.
+#
+# ## Impossible cats
+#
+# What if you force it? The tokens of the upper left come from a cat with a black hat, those of the upper right from one with
+# a pink bow. Both are known, so no step may change them; all the rest is hidden.
+#
+# **Predict.** Does the model draw a hat, a bow, or both? What becomes of the rest?
+
+# %%
+from lab3.data import cats
+from lab3.decoding.inpaint import fill
+
+worn = [VALUES["accessory"].index(name) for name in ("black hat", "pink bow")]
+prompts = cats.choices("train")[:1].repeat(2, 1)  # two cats that differ in what they wear alone
+prompts[:, PARTS.index("accessory")] = torch.tensor(worn)
+both = cats.compose(prompts)
+halves = torch.cat([both[0, :, :, :28], both[1, :, :, 28:]], dim=2)[None]
+hole = torch.ones(1, 64, 64, dtype=torch.bool)
+hole[:, :24] = False  # the upper six rows of tokens are known
+masked = halves.where(~hole[:, None], 128)
+forced = fill(masked.expand(6, -1, -1, -1), hole.expand(6, -1, -1), lab.tokenizer, shipped,
+              lab.answers, replace(DecodingConfig(), total_iter=16, sweet_spot=16), seed=0,
+              progress=False).decoded
+for text in words(identify(forced)):
+    print(text)
+plots.comparison({"prompt,\nfillings": torch.cat([masked, forced])},
+                 "A black hat on the left, a pink bow on the right, and what the model does.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# No training cat wears both, so this picture has probability 0. The model has no way to say so: a softmax always gives
+# a code. It takes each side for what it is and goes on below as with any cat. In a generated picture, such
+# contradictions come about by themselves: two places are kept in one step that belong to two cats, and no later step may
+# change them.
+#
+# </details>
+#
+# ## Ask for a cat: guidance
+#
+# The kit has a second, small model that knows labels: one value a part, or "any". The sum of one embedding a part is added to
+# every token's embedding. In training, labels were dropped at random to "any", so one model gives both:
+#
+# * *conditional* logits $c$, from a pass with labels,
+# * *unconditional* logits $u$, from a pass with every label "any".
+#
+# Labels alone are often not enough: the model follows them about as far as it learned to. Guidance (Ho and Salimans, 2022)
+# takes what the labels change, $c - u$, and goes further by a scale $s$:
+#
+# $$\ell = (1 + s)\, c - s\, u$$
+#
+# In probabilities, $p \propto p_c \cdot (p_c / p_u)^s$: codes that became likelier through the labels become likelier again.
+#
+# **Predict.** Three codes have probabilities 0.5, 0.3, 0.2 without labels and 0.4, 0.5, 0.1 with them. Which gain at $s = 1$?
+
+# %% tags=["nbval-check-output"]
+p_u, p_c = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.5, 0.1])
+for s in (0, 1, 4):
+    guided = p_c * (p_c / p_u) ** s
+    print(f"s = {s}:", [round(value, 2) for value in (guided / guided.sum()).tolist()])
+
+# %% [markdown]
+# ## Exercise (optional): `guided_logits`
+#
+# * `conditional`, `unconditional`: logits `(..., V + 1)`; `scale`: a number, 0 or more.
+# * The result has their shape and dtype. The arguments stay as they are.
+#
+# This exercise is checked and saved like the others. It earns no points.
+
+# %%
+#| exercise: guided_logits
+def guided_logits(conditional, unconditional, scale):
+    """Logits that follow the labels further than the model does by itself.
+
+    Args:
+        conditional: (..., V + 1), the logits of a pass with labels.
+        unconditional: (..., V + 1), those of the same tokens with every label "any".
+        scale: how far to go, 0 or more; 0 gives the conditional logits.
+
+    Returns:
+        (..., V + 1), the guided logits.
+    """
+    ### BEGIN SOLUTION
+    return (1 + scale) * conditional - scale * unconditional
+    ### END SOLUTION
+
+# %%
+lab.check("guided_logits")
+
+# %% [markdown]
+# ## A blue cat with glasses, the rest as you like
+#
+# `Guided` is a callable that runs the model twice and gives your guided logits. Your `iterative_decode` takes it for a
+# transformer: it does not know that there are labels.
+#
+# **Predict.** At which scale are all cats blue and wear glasses? What does a large scale cost?
+
+# %%
+from lab3.decoding.guidance import Guided
+from lab3.metrics.truth import labels_of, obedience
+
+wish = "body=blue, eyes=glasses"
+labels, knows = labels_of(wish), lab.labelled()
+scales = (0, 2) if small else (0, 1, 2, 3, 4)
+by_scale = {}
+for scale in progress_bar(scales, desc="decodings"):
+    model = Guided(knows, labels.to(lab.device), scale, guided_logits)
+    by_scale[scale] = draw(model).decoded
+plots.comparison({"no labels": draw(knows).decoded[:8]}
+                 | {f"scale {scale}": pictures[:8] for scale, pictures in by_scale.items()},
+                 f"{wish}, the rest as the model likes.")
+
+# %%
+free = ("fur", "accessory", "background")  # parts that the wish leaves open
+obeyed = {"body": [], "eyes": [], "together": []}
+valid, variety = [], {part: [] for part in free}
+for pictures in by_scale.values():
+    found = identify(pictures)
+    for part, share in obedience(found, labels).items():
+        obeyed[part].append(share)
+    valid.append(found.valid.float().mean().item())
+    bits = entropy(shares(found.values), n)
+    for part in free:
+        variety[part].append(bits[PARTS.index(part)].item())
+for scale, share, good in zip(scales, obeyed["together"], valid):
+    print(f"scale {scale}: {share:4.0%} blue with glasses, {good:4.0%} valid")
+plots.curves({"share that shows what was asked": {
+                  part: (scales, values) for part, values in obeyed.items()},
+              "share of valid pictures": {"valid": (scales, valid)},
+              "bits of variety": {part: (scales, values) for part, values in variety.items()}},
+             "guidance scale s", "Guidance makes the model obey; what was left open varies less.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Without labels about one cat in 225 is blue with glasses, by chance. With labels alone, scale 0, some pictures show what you
+# asked for; guidance raises their share. Too large a scale does harm: logits are pulled far beyond what the model learned,
+# pictures are torn, and the parts that you left open vary less.
+#
+# </details>
+#
+# Change `wish` and run the three cells again: `VALUES` above lists what you can ask for. From the command line:
+#
+# `python -m lab3 generate --labels "body=blue, eyes=glasses" --guidance 2 --out out/blue`
+#
+# ## To think about
+#
+# * Ask for a body together with a fur that no training cat of this body wears. Does the model obey? What does guidance do?
+# * Guidance costs two passes a step. The same number of passes could go into twice the steps. Which would you choose?
+# * The formula weighs logits. What would it do to a code that the model holds for impossible with labels, and for nearly
+#   impossible without?
