@@ -55,7 +55,7 @@ def places(found, start, place):
 
 def test_the_students_wheel_holds_all_that_they_need_and_no_more(wheels):
     data = {path for path in files("data", "*") if path.name not in MADE_BY}
-    wanted = places(files("lab3", "*.py", "*.html", "*.js", "*.css", "*.json", "*.ipynb", "*.j2"), "lab3", "lab3")
+    wanted = places(files("lab3", "*.py", "*.html", "*.js", "*.css", "*.json", "*.ipynb", "*.j2", "*.wasm", "*.wat"), "lab3", "lab3")
     wanted |= places(data, "data", "lab3/kit/data")
     wanted |= places(files("notebooks", "*.ipynb"), "notebooks", "lab3/kit/notebooks")
     assert contents(wheels[0]).keys() == wanted
@@ -71,8 +71,14 @@ def test_the_students_wheel_holds_no_answer(wheels):
 def test_the_graders_wheel_holds_grader_and_answers(wheels):
     wanted = places({path for path in files("grader", "*") if path.suffix not in (".toml", ".pyc")}, "grader", "grader")
     for name in ("work", "fast"):
-        wanted |= places(files(f"solutions/{name}", "*.py"), "solutions", "lab3/kit/solutions")
+        wanted |= places(files(f"solutions/{name}", "*.py"), "solutions", "grader/solutions")
     assert contents(wheels[1]).keys() == wanted
+
+
+def test_the_installed_project_is_found_from_any_folder(tmp_path):
+    found = subprocess.run([sys.executable, "-c", "import grader, lab3; print(grader.__file__, lab3.__file__)"],
+                           cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True)
+    assert found.stdout.split() == [str(ROOT / "grader" / "__init__.py"), str(ROOT / "lab3" / "__init__.py")]
 
 
 def test_both_distributions_have_one_version():

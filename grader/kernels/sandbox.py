@@ -31,7 +31,7 @@ import psutil
 
 import lab3
 from lab3.common.files import InputError
-from lab3.common.paths import ROOT
+from lab3.common.paths import SOLUTIONS
 
 LEVELS = ("limits", "user", "bubblewrap")
 GRADER = Path(__file__).resolve().parents[1]
@@ -269,7 +269,7 @@ def _bubblewrap(limits, given, hidden, user):
             command += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
         elif os.path.isdir(f"/{name}"):
             command += ["--ro-bind", f"/{name}", f"/{name}"]
-    for path in (GRADER, ROOT / "solutions", *hidden):  # where the project is installed beside other packages
+    for path in (GRADER, SOLUTIONS.parent, *hidden):  # where the project is installed beside other packages
         command += [part for place in _places(path) for part in ("--tmpfs", place)]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.folder), "--tmpfs", PRIVATE,
                 "--dir", f"{PRIVATE}/given"]

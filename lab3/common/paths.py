@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# Data, notebooks and answers: the project's folder, or the part of it that comes inside an installed package.
+# Data and notebooks: the project's folder, or the part of it that comes inside an installed package.
 INSTALLED = not (PACKAGE.parent / "data" / "checkpoints").is_dir()
 ROOT = PACKAGE / "kit" if INSTALLED else PACKAGE.parent
-SOLUTIONS = ROOT / "solutions" / "work"
-FAST = ROOT / "solutions" / "fast"  # those answers that can be faster with what an exercise does not allow
+# The reference answers: an installed grader brings them.
+SOLUTIONS = (PACKAGE.parent / "grader" if INSTALLED else ROOT) / "solutions" / "work"
+FAST = SOLUTIONS.parent / "fast"  # those answers that can be faster with what an exercise does not allow
 OWN = (Path.cwd() if INSTALLED else ROOT) / "work"  # a student's answers, where `LAB3_WORK` does not say otherwise
 # The folders of answers that commands use unless others are named; students' copies hold their own answers alone.
 ANSWERS = (FAST, SOLUTIONS) if SOLUTIONS.is_dir() else (OWN,)
