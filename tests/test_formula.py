@@ -73,10 +73,13 @@ def test_what_is_wrong_is_said_with_its_place(text, place, said):
     assert isinstance(caught.value, InputError)
 
 
-@pytest.mark.parametrize("text, place, said", [
+PRODUCTS = [
     ("2r", 1, "2 * r"), ("1-2r", 3, "1-2 * r"), ("max(0, 1 - 2r)", 12, "max(0, 1 - 2 * r)"), ("r r", 2, "r * r"),
     ("2(1 - r)", 1, "2 * (1 - r)"), ("(1-r)(1+r)", 5, "(1-r) * (1+r)"), ("r^2(1 - r)", 3, "r^2 * (1 - r)"),
-    ("cos(pi/2 r)", 9, "cos(pi/2 * r)"), ("cos(2πr)", 5, "cos(2 * π * r)"), ("r²cos(r)", 2, "r² * cos(r)")])
+    ("cos(pi/2 r)", 9, "cos(pi/2 * r)"), ("cos(2πr)", 5, "cos(2 * π * r)"), ("r²cos(r)", 2, "r² * cos(r)")]
+
+
+@pytest.mark.parametrize("text, place, said", PRODUCTS)
 def test_a_product_without_its_sign_is_shown_with_it(text, place, said):
     with pytest.raises(FormulaError) as caught:
         parse(text)
@@ -84,10 +87,13 @@ def test_a_product_without_its_sign_is_shown_with_it(text, place, said):
     parse(said)
 
 
-@pytest.mark.parametrize("text, place, said", [
+HABITS = [
     ("cos r", 0, "as in cos(r)"), ("1 - sqrt r", 4, "as in sqrt(r)"), ("max r, 0", 0, "as in max(r, 1)"),
     ("np.cos(pi / 2 * r)", 0, "without “np.”, as in cos(r)"), ("1 - math.sin(r)", 4, "without “math.”"),
-    ("torch.cos(pi / 2 r)", 0, "without “torch.”")])
+    ("torch.cos(pi / 2 r)", 0, "without “torch.”")]
+
+
+@pytest.mark.parametrize("text, place, said", HABITS)
 def test_a_habit_from_paper_or_python_gets_its_hint(text, place, said):
     with pytest.raises(FormulaError) as caught:
         parse(text)

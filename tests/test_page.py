@@ -11,7 +11,7 @@ from browsing import CHROMIUM, MARKS, PATIENCE
 from photo_folders import save
 from playwright.sync_api import expect, sync_playwright
 from shared_noise import SharedNoise
-from test_formula import HOSTILE, SOUND, UNUSUAL, WRONG
+from test_formula import HABITS, HOSTILE, PRODUCTS, SOUND, UNUSUAL, WRONG
 
 from lab3.cli import main
 from lab3.common.files import InputError
@@ -171,7 +171,8 @@ READ = """([texts, points]) => texts.map((text) => {
 
 
 def test_a_formula_means_the_same_in_both_languages(page):
-    texts = [row[0] for row in SOUND + WRONG + UNUSUAL] + [*FORMULAS.values(), *SCHEDULES.values(), *HOSTILE]
+    texts = [row[0] for row in SOUND + WRONG + PRODUCTS + HABITS + UNUSUAL]
+    texts += [*FORMULAS.values(), *SCHEDULES.values(), *HOSTILE]
     for text, found in zip(texts, page.evaluate(READ, [texts, POINTS.tolist()]), strict=True):
         try:
             gamma = parse(text)

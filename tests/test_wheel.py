@@ -46,7 +46,8 @@ def contents(wheel):
 
 def files(folder, *patterns):
     return {path for pattern in patterns for path in (ROOT / folder).rglob(pattern)
-            if path.is_file() and not any(part.startswith((".", "__")) for part in path.parts[len(ROOT.parts):-1])}
+            if path.is_file() and not any(part.startswith((".", "__")) or part.endswith(".egg-info")
+                                         for part in path.parts[len(ROOT.parts):-1])}
 
 
 def places(found, start, place):
@@ -55,7 +56,8 @@ def places(found, start, place):
 
 def test_the_students_wheel_holds_all_that_they_need_and_no_more(wheels):
     data = {path for path in files("data", "*") if path.name not in MADE_BY}
-    wanted = places(files("lab3", "*.py", "*.html", "*.js", "*.css", "*.json", "*.ipynb", "*.j2", "*.wasm", "*.wat"), "lab3", "lab3")
+    kinds = ("*.py", "*.html", "*.js", "*.css", "*.json", "*.ipynb", "*.j2", "*.wasm", "*.wat")
+    wanted = places(files("lab3", *kinds), "lab3", "lab3")
     wanted |= places(data, "data", "lab3/kit/data")
     wanted |= places(files("notebooks", "*.ipynb"), "notebooks", "lab3/kit/notebooks")
     assert contents(wheels[0]).keys() == wanted

@@ -5,7 +5,7 @@ export const POINTS = Array.from({ length: 201 }, (_, i) => (i === 200 ? 1 : i *
 const HANDLES = 9;
 
 const NAMES = { pi: Math.PI, e: Math.E };
-const SPELLINGS = { "^": "**", "π": "pi", "−": "-", "×": "*", "·": "*", "²": "**2", "³": "**3", "\t": " " };
+const SPELLINGS = { "^": "**", "π": "pi ", "−": "-", "×": "*", "·": "*", "²": "**2", "³": "**3", "\t": " " };
 const FUNCTIONS = {
   sin: Math.sin, cos: Math.cos, tan: Math.tan, arcsin: Math.asin, arccos: Math.acos, arctan: Math.atan,
   asin: Math.asin, acos: Math.acos, atan: Math.atan, exp: Math.exp, log: Math.log, sqrt: Math.sqrt,
@@ -17,6 +17,9 @@ const OPERATORS = {
   "**": (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b),
   "%": (a, b) => (a % b && a % b < 0 !== b < 0 ? (a % b) + b : a % b),
 };
+const WORDS = /(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[a-z_]\w*|\S/gi;
+const MODULES = ["np", "numpy", "math", "torch"];
+const has = (table, name) => Object.hasOwn(table, name);
 // Python's binary operators by how tightly they bind; those that a formula lacks are parsed to be named.
 const BINDING = [["or"], ["and"], ["<", ">", "<=", ">=", "==", "!=", "in", "is"], ["|"], ["&"], ["<<", ">>"], ["+", "-"],
                  ["*", "/", "//", "%", "@"]];
@@ -46,6 +49,7 @@ export function parse(typed) {
   const code = written.join(""), places = written.flatMap((one, place) => [...one].map(() => place));
   const placed = (offset) => (offset < places.length ? places[offset] : characters.length);
   const from = (place) => characters.slice(place, place + 12).join("");
+  checkWords(code, characters, places);
   const tree = treeOf(code, (offset) => {
     const place = placed(offset), end = place >= characters.length;
     const where = end ? ": something is missing at its end" : `, from “${from(place)}” on`;
@@ -62,6 +66,26 @@ export function parse(typed) {
     throw new FormulaError(`it has no finite value at r = ${short(bad)}: a root or a logarithm of something negative, ` +
                            "a division by 0, or too large a number");
   return gamma;
+}
+
+// Throws for habits from paper and from Python: `2r`, `cos r`, `np.cos(r)`.
+function checkWords(code, characters, places) {
+  const words = [...code.matchAll(WORDS)], products = []; // where a * is missing
+  words.forEach(({ 0: name, index }, i) => {
+    const after = words[i + 1], following = after?.[0] ?? "", place = places[index];
+    if (MODULES.includes(name) && following === ".")
+      throw new FormulaError(`write functions without “${name}.”, as in cos(r)`, place);
+    if (has(FUNCTIONS, name)) {
+      const example = name === "min" || name === "max" ? "r, 1" : "r";
+      if (following !== "(") throw new FormulaError(`${name} needs brackets, as in ${name}(${example})`, place);
+    } else if ((has(NAMES, name) || ["r", ")"].includes(name) || /^[\d.]/.test(name)) && (has(NAMES, following)
+               || has(FUNCTIONS, following) || ["r", "("].includes(following) || /^\d/.test(following)))
+      products.push(places[after.index]);
+  });
+  if (!products.length) return;
+  const cuts = [0, ...products, characters.length];
+  const right = cuts.slice(1).map((end, i) => characters.slice(cuts[i], end).join("").trim()).join(" * ");
+  throw new FormulaError(`a product needs its *: ${right}`, products[0]);
 }
 
 const short = (number) => String(Number(number.toPrecision(6)));
@@ -177,18 +201,16 @@ function treeOf(code, wrong) {
 
 // Throws for a node that a formula must not hold.
 function check(node, place, from) {
-  const { kind, text, parts } = node, known = (name) => Object.hasOwn(FUNCTIONS, name);
+  const { kind, text, parts } = node;
   if (kind === "constant") throw new FormulaError(`${text} is no number`, place);
   if (kind === "number" && node.value > 1e9) throw new FormulaError("numbers may go up to 1e9", place);
-  if (kind === "name" && known(text))
-    throw new FormulaError(`${text} needs its value in brackets, as in ${text}(r)`, place);
-  if (kind === "name" && text !== "r" && !Object.hasOwn(NAMES, text))
-    throw new FormulaError(`${text} is not known. There are r, ${Object.keys(NAMES).join(", ")} and the functions ` +
-                           `${Object.keys(FUNCTIONS).join(", ")}`, place);
+  if (kind === "name" && text !== "r" && !has(NAMES, text))
+    throw new FormulaError(`${text} is not known. Progress is r; there are also ${Object.keys(NAMES).join(", ")} and ` +
+                           `the functions ${Object.keys(FUNCTIONS).join(", ")}`, place);
   if (kind === "call") {
     const { kind: called, text: name } = parts[0];
-    if (called !== "called" || !known(name))
-      throw new FormulaError(`“${from(place)}” is no function to be called; a product needs its *, as in 2 * (1 - r)`,
+    if (called !== "called" || !has(FUNCTIONS, name))
+      throw new FormulaError(`“${from(place)}” does not call one of the functions ${Object.keys(FUNCTIONS).join(", ")}`,
                              place);
     const wanted = name === "min" || name === "max" ? 2 : 1;
     if (node.names || parts.length - 1 !== wanted)
