@@ -161,7 +161,7 @@ def test_impossible_decodings(capsys, tmp_path, arguments, named):
 
 def test_an_unknown_preset(capsys, tmp_path):
     for command in ("train", "train-tokenizer", "demo"):
-        assert "preset must be one of smoke, cpu, report, not 'huge'" in refused(
+        assert "preset must be one of smoke, cpu, labels, report, not 'huge'" in refused(
             capsys, command, "--preset", "huge", "--out", tmp_path / "out")
 
 

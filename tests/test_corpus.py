@@ -52,7 +52,7 @@ def test_right_answers_pass_the_probes_whatever_the_seed(name, seeds):
         assert not failed, (seed, failed)
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [name for name, (exercise, _) in WRONG.items() if exercise in EXERCISES])
 def test_wrong_answers_fail_a_probe(name):
     exercise, text = WRONG[name]
     for seed in range(1 if "-mistake-" in name else 2):
