@@ -130,7 +130,7 @@ def make_parser():
         epilog="example:\n  python -m lab3 handin lab3-handin.zip\n\nThe zip is written whatever is missing; lines "
                "say what. exit status: 0 written, 2 unusable input.")
     handin.add_argument("out", type=Path, metavar="OUT.zip")
-    _add_work(handin, Path("work"))
+    _add_work(handin, "work", lambda: work_folder(Path("work")))
 
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")

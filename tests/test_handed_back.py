@@ -150,7 +150,7 @@ def test_only_never_loses_a_column_and_keeps_the_older_table(tmp_path, monkeypat
 
 
 def topics():
-    return {path.stem: path.read_text() for path in (keys.ROOT / "grader" / "probes").glob("*.py")
+    return {path.stem: path.read_text() for path in (keys.GRADER / "probes").glob("*.py")
             if path.stem not in ("__init__", "probe", "inside", "filling")}
 
 

@@ -277,7 +277,7 @@ class Lab:
         if self._shell is None:
             return
         self._shell.run_line_magic("matplotlib", "inline")
-        _describe_figures(self._shell.display_formatter.formatters["image/png"])
+        _describe_figures(self._shell)
         if _watching is not None:
             self._shell.events.unregister("post_run_cell", _watching)
         _watching = self._after_cell
@@ -322,8 +322,13 @@ class Lab:
         say(self.reports[name].message)
 
 
-def _describe_figures(formatter):
+def _describe_figures(shell):
     """Give figures that a notebook shows their caption as the alternative text of the picture."""
+    from IPython.core.pylabtools import select_figure_formats
+
+    formatter = shell.display_formatter.formatters["image/png"]
+    if Figure not in formatter:  # `%matplotlib inline` registers figures for the first shell of a process alone
+        select_figure_formats(shell, {"png"})
     draw = formatter.lookup_by_type(Figure)
     draw = getattr(draw, "without_text", draw)  # the first cell of a notebook may run twice
 
