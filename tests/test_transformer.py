@@ -94,7 +94,7 @@ def test_another_models_checkpoint_is_named(answers, tmp_path):
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(InputError, match="smoke, cpu, report, not 'huge'"):
+    with pytest.raises(InputError, match="smoke, cpu, labels, report, not 'huge'"):
         preset("huge")
 
 

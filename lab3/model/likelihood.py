@@ -67,6 +67,6 @@ def bits(transformer, z_indices, *, seed=0, mask_token_id=MASK_TOKEN_ID):
 def _surprise(transformer, z_indices, mask, mask_token_id):
     """The sum of -log2 p over each row's hidden tokens: (B,) float64."""
     with autocast(z_indices.device):
-        logits = transformer(z_indices.masked_fill(mask, mask_token_id))
+        logits = transformer(torch.where(mask, mask_token_id, z_indices))
     log_p = logits[..., :mask_token_id].float().log_softmax(dim=-1).gather(2, z_indices[..., None])[..., 0]
     return -(log_p * mask).sum(dim=1, dtype=torch.float64) / math.log(2)
