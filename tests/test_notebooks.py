@@ -106,7 +106,8 @@ def test_solved_notebooks_are_small_and_were_run_without_a_word_of_error(source)
 
 def test_together_they_take_less_than_half_an_hour():
     """Also on a slow and busy machine, where 05 and 06 ran last; a quiet one takes less than half of that."""
-    assert sum(kept(source, build.SOLUTIONS).metadata.lab3.seconds for source in SOURCES) < 1800
+    graded = [source for source in SOURCES if source.stem[:2] <= "06"]
+    assert sum(kept(source, build.SOLUTIONS).metadata.lab3.seconds for source in graded) < 1800
 
 
 @each
