@@ -38,10 +38,13 @@ def refusal(python=None, system=None, machine=None, macos=None):
     return None
 
 
-def surroundings(environment, gpu, system=None):
-    """The environment for pip: nothing foreign, and on Linux the index of PyTorch's builds for CPUs."""
+def surroundings(environment, gpu, system=None, settings=""):
+    """The environment for pip: nothing foreign, and on Linux the index of PyTorch's builds for CPUs.
+
+    Where the environment or pip's `settings` (what `pip config list` prints) name an index, none is added.
+    """
     kept = {name: value for name, value in environment.items() if name not in FOREIGN}
-    chosen = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"} & kept.keys()
+    chosen = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"} & kept.keys() or "index-url=" in settings
     if (system or platform.system()) == "Linux" and not gpu and not chosen:
         kept["PIP_EXTRA_INDEX_URL"] = CPU_INDEX
     return kept
@@ -57,7 +60,8 @@ def main(arguments=None):
     if why := refusal():
         print(f"setup_lab: {why}", file=sys.stderr)
         return 1
-    environment = surroundings(os.environ, options.gpu)
+    settings = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    environment = surroundings(os.environ, options.gpu, settings=settings)
     python = options.venv.absolute() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     print("Setting the lab up in .venv. pip downloads PyTorch and JupyterLab, which takes some minutes.", flush=True)
     if shutil.which("nvidia-smi") and environment.get("PIP_EXTRA_INDEX_URL") == CPU_INDEX:

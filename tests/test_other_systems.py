@@ -291,6 +291,8 @@ def test_setting_up_leaves_out_what_is_meant_for_another_python():
         "PIP_EXTRA_INDEX_URL": setup_lab.CPU_INDEX}
     chosen = plain | {"PIP_INDEX_URL": "https://mirror"}
     assert setup_lab.surroundings(chosen, gpu=False, system="Linux") == chosen
+    settings = "global.extra-index-url='file:///packages/simple'\n"
+    assert setup_lab.surroundings(mine, gpu=False, system="Linux", settings=settings) == plain
 
 
 @pytest.mark.parametrize(("name", "place"), [("nt", "Scripts/python.exe"), ("posix", "bin/python")])
@@ -298,8 +300,14 @@ def test_setting_up_makes_an_environment_and_installs_into_it(monkeypatch, tmp_p
     run = []
     monkeypatch.setattr(setup_lab, "refusal", lambda: None)
     monkeypatch.setattr(setup_lab, "os", SimpleNamespace(name=name, environ={}))
-    monkeypatch.setattr(setup_lab.subprocess, "run", lambda command, **_: run.append(command) or SimpleNamespace(
-        returncode=len(run) // 3))
+
+    def done(command, **_):
+        if "config" in command:
+            return SimpleNamespace(returncode=0, stdout="")
+        run.append(command)
+        return SimpleNamespace(returncode=len(run) // 3)
+
+    monkeypatch.setattr(setup_lab.subprocess, "run", done)
     folder = tmp_path / "Größe und Übung"
     assert setup_lab.main(["--venv", str(folder), ".[lab]", "./grader"]) == 0
     assert run[0][1:] == ["-m", "venv", str(folder)] and run[1][0] == str(folder / place)
