@@ -110,14 +110,14 @@ def make_parser():
                        help="a JSON file, which a later sweep goes on with; the heat maps go beside it")
 
     report = commands.add_parser("report", parents=[debug], help="the lab report of a folder of answers: HTML and PDF")
-    _add_work(report, "work", lambda: work_folder(Path("work")))
+    _add_work(report, "work", _own_work)
     report.add_argument("--run", type=Path, help="a folder of train; default: what notebook 03 left in work")
     report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
     _add_decoding(report, sampling="categorical")
     report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
 
     check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
-    _add_work(check, "work", lambda: work_folder(Path("work")))
+    _add_work(check, "work", _own_work)
 
     page = commands.add_parser("page", parents=[debug], help="the explorer as one HTML file that needs no installation")
     page.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
@@ -130,7 +130,7 @@ def make_parser():
         epilog="example:\n  python -m lab3 handin lab3-handin.zip\n\nThe zip is written whatever is missing; lines "
                "say what. exit status: 0 written, 2 unusable input.")
     handin.add_argument("out", type=Path, metavar="OUT.zip")
-    _add_work(handin, "work", lambda: work_folder(Path("work")))
+    _add_work(handin, "work", _own_work)
 
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
@@ -407,6 +407,11 @@ def _add_data(parser):
     parser.add_argument("--skip-unreadable", action="store_true", help="leave unreadable files of DIR out")
 
 
+def _own_work():
+    """A student's answers: what `LAB3_WORK` says, else `work` in the current folder."""
+    return work_folder(Path("work"))
+
+
 def _add_work(parser, named=None, default=None):
     """Where answers are: one folder, with a function that gives its default, or several."""
     parser.set_defaults(default_work=default or answer_folders)
@@ -425,7 +430,7 @@ def _check_trust(options):
     from lab3.common.files import InputError
 
     work = getattr(options, "work", [])
-    own = {path.resolve() for path in (work_folder(Path("work")), Path("work"), OWN, *ANSWERS)}
+    own = {path.resolve() for path in (_own_work(), Path("work"), OWN, *ANSWERS)}
     for folder in work if isinstance(work, list) else [work]:
         if folder.is_dir() and folder.resolve() not in own and not options.trust_code:
             raise InputError(f"{folder}: the answers there are code that would run as you, outside a sandbox. Mark a "

@@ -398,7 +398,7 @@ plots.comparison({schedule: pictures[:, :, *mouth]
 # %% [markdown]
 # ## Does the filling agree with itself?
 #
-# A filling can be wrong in two ways: far from the original, which is no fault where the original cannot be known, or at odds
+# A filling can be wrong in two ways: far from the original, which is not a fault where the original cannot be known, or at odds
 # with itself. Both can be measured:
 #
 # * **PSNR in the hole**, in dB: how near the pixels are to the original's.
@@ -457,7 +457,7 @@ plots.comparison(
 # <details><summary>What you should have seen</summary>
 #
 # Disagreement falls a lot, from ⟦total_iter  1 +\S+ +(\S+)⟧ at one step to ⟦total_iter 16 +\S+ +(\S+)⟧ at sixteen; PSNR moves little, from
-# ⟦total_iter  1 +(\S+)⟧ to ⟦total_iter 16 +(\S+)⟧ dB. A likely mouth is no nearer to the original mouth than a torn one: where the hole
+# ⟦total_iter  1 +(\S+)⟧ to ⟦total_iter 16 +(\S+)⟧ dB. A likely mouth is not nearer to the original mouth than a torn one: where the hole
 # hides it, nobody can know.
 #
 # With enough steps the filled holes disagree *less* than the originals do (⟦originals +\S+ +(\S+)⟧). That does not make them better.
