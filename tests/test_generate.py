@@ -144,7 +144,7 @@ def test_guidance_makes_cats_what_was_asked_for(labelled, tokenizer):
         made = generate(16, tokenizer, model, answers, DECODING, 0, progress=False)
         found = obedience(identify(made.decoded), labels)
         shares.append(found["body"] + found["eyes"])  # by chance 2 in 15
-    assert shares[0] < shares[1] < shares[2] - 0.3, shares
+    assert shares[0] < 1 < shares[1] <= shares[2] and shares[2] > 1.75, shares  # of 2; labels alone nearly suffice
 
 
 @pytest.mark.parametrize("arguments, message", [
