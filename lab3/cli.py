@@ -70,6 +70,8 @@ def make_parser():
         train.add_argument("--out", type=Path, required=True, metavar="RUN")
         train.add_argument("--resume", action="store_true", help="go on where the folder's training stopped")
         train.add_argument("--epochs", type=int, help="train longer or shorter than the preset says")
+        train.add_argument("--train-pictures", type=int, metavar="N",
+                           help="train on the first N pictures; of the embedded cats up to 252,000, default: 12,000")
         if name == "train":
             _add_work(train)
             train.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: the run's own, or the shipped")
@@ -218,7 +220,7 @@ def run_data(options):
 def run_train_tokenizer(options):
     from lab3.training.tokenizer_training import train_tokenizer
 
-    preset, data = _preset(options), _data(options)
+    preset, data = _preset(options), _data(options, options.train_pictures)
     config = preset.tokenizer if options.epochs is None else replace(preset.tokenizer, epochs=options.epochs)
     run = options.out / "tokenizer"
     train_tokenizer(data.train, config, run, resume=options.resume, about={"data": data.name, "data_key": data.key})
@@ -237,13 +239,15 @@ def run_train(options):
     from lab3.training.runs import keep_tokenizer, tokenizer_of
 
     claim_device()
-    preset, data = _preset(options), _data(options)
+    preset, data = _preset(options), _data(options, options.train_pictures)
     if options.epochs is not None:
         preset = replace(preset, training=replace(preset.training, epochs=options.epochs))
+    if options.train_pictures is not None:
+        preset = replace(preset, training=replace(preset.training, train_pictures=options.train_pictures))
     labels = None
     if preset.transformer.labels:
         require_cats(data)
-        labels = hide(cats.choices("train"))[:preset.training.train_pictures]
+        labels = hide(cats.choices("train", data.n_train))[:preset.training.train_pictures]
     answers = load_answers(options.work)
     tokenizer = tokenizer_of(options.out, data, options.tokenizer).to(best_device())
     tokens, about = on_first(lambda: (training_tokens(data, tokenizer, preset.training), {
@@ -275,7 +279,8 @@ def run_inpaint(options):
 
 
 def run_generate(options):
-    from lab3.common.files import InputError, write_json
+    from lab3.common.files import InputError, read_json, write_json
+    from lab3.common.paths import SUMMARY
     from lab3.decoding.generate import generate, in_order, save_generated
     from lab3.decoding.guidance import Guided
     from lab3.exercises.answers import load_answers
@@ -309,7 +314,7 @@ def run_generate(options):
                        if options.guidance else transformer.with_labels(given))
     made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed)
     save_generated(made, tokenizer, options.out)
-    marks = score_generated(made.decoded, data, labels)
+    marks = score_generated(made.decoded, data, labels, read_json(options.run / SUMMARY)["train_pictures"])
     write_json(options.out / "generate.json",
                _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
                                                  "guidance": options.guidance, "marks": marks})
@@ -469,10 +474,10 @@ def _decoding(options):
     return {"sweet_spot": named["total_iter"]} | named if "total_iter" in named else named
 
 
-def _data(options):
+def _data(options, n_train=None):
     from lab3.data.photos import open_data
 
-    return open_data(options.data, skip_unreadable=options.skip_unreadable)
+    return open_data(options.data, skip_unreadable=options.skip_unreadable, n_train=n_train)
 
 
 def _models(options, data, answers):

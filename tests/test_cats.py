@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from lab3.common.files import InputError
 from lab3.data import cats as module
-from lab3.data.cats import SPLITS, choices, compose, fresh, layers, pictures
+from lab3.data.cats import SPLITS, Cats, choices, compose, fresh, layers, pictures
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,13 @@ def test_fresh_cats_are_made_of_as_many_parts_of_each_kind_as_the_first_of_test(
     test, made = choices("test")[:50], fresh(50, 3)
     assert made.shape == (50, 6) and not torch.equal(made, test) and torch.equal(made[:, :2], test[:, :2])
     assert torch.equal(made.sort(dim=0).values, test.sort(dim=0).values)
+
+
+def test_more_training_cats_begin_with_the_same_ones_and_stay_apart_from_the_others():
+    more = choices("train", 20_000)
+    assert torch.equal(more[:12_000], choices("train")) and len(torch.unique(more[:, :5], dim=0)) == 20_000
+    pairs = {tuple(row) for row in more[:, :2].tolist()}
+    assert not pairs & {tuple(row) for row in choices("val")[:, :2].tolist()}
+    assert Cats(20_000).key != Cats().key == Cats(12_000).key
+    with pytest.raises(InputError, match="1 ... 252000"):
+        choices("train", 252_001)

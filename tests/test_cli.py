@@ -230,6 +230,14 @@ def test_no_epoch_is_no_training(capsys, tmp_path, command):
         capsys, command, *SMOKE, "--epochs", 0, "--out", tmp_path / "run")
 
 
+@pytest.mark.parametrize("command", ["train", "train-tokenizer"])
+def test_more_pictures_than_there_are(capsys, lab, tmp_path, command):
+    run = ("--out", tmp_path / "run", "--train-pictures")
+    assert "must lie in 1 ... 252000" in refused(capsys, command, *SMOKE, *run, 252_001)
+    assert f"1 ... 6, the number of training pictures in {lab}" in refused(
+        capsys, command, *SMOKE, "--data", lab, *run, 7)
+
+
 def test_weights_without_a_checkpoint_are_not_overwritten(capsys, broken_run):
     (broken_run / "checkpoint.safetensors").unlink()
     before = (broken_run / "maskgit.safetensors").read_bytes()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lab3.common.files import content_key
+from lab3.common.files import InputError, content_key
 from lab3.common.paths import ROOT
 from lab3.data.masks import paint, random_holes
 
@@ -75,13 +75,17 @@ def compose(choices):
 
 
 @cache
-def choices(split):
+def choices(split, n=None):
     """What the cats of a split are made of: (N, 6) long, columns as in `compose`.
 
     No two cats of all splits agree in their first five columns.
 
+    Args:
+        n: how many of `train`, up to 252,000; the first 12,000 are always the same ones. None: 12,000.
+
     Raises:
         ValueError: no such split.
+        InputError: more cats than there are.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
@@ -93,7 +97,10 @@ def choices(split):
     backgrounds = torch.randint(len(BACKGROUNDS), (len(cats), 1), generator=generator)
     cats = torch.cat([cats, backgrounds], dim=1)
     if split == "train":
-        return cats[~kept_out][:SPLITS["train"]]
+        cats, n = cats[~kept_out], SPLITS["train"] if n is None else n
+        if not 1 <= n <= len(cats):
+            raise InputError(f"train-pictures must lie in 1 ... {len(cats)}, the number of different cats, not {n}.")
+        return cats[:n]
     start = 0 if split == "test" else SPLITS["test"]
     return cats[kept_out][start:start + SPLITS[split]]
 
@@ -120,19 +127,26 @@ class Cats:
 
     `train`, `val`, `test`: (N, 3, 64, 64) uint8. `holes`: (747, 64, 64) bool, True in the hole.
     `masked`: the test pictures, grey in their holes. `key` changes when the pictures do.
+
+    Args:
+        n_train: how many training pictures, as in `choices`.
     """
 
     name = "cats"
     has_originals = True
 
+    def __init__(self, n_train=SPLITS["train"]):
+        self.n_train = n_train
+
     @cached_property
     def key(self):
         drawn = [(FOLDER / f"{name}.png").read_bytes() for name in LAYERS]
-        return content_key(drawn + [x.numpy().tobytes() for x in (BACKGROUNDS, *map(choices, SPLITS))])
+        return content_key(drawn + [x.numpy().tobytes() for x in (
+            BACKGROUNDS, choices("train", self.n_train), choices("val"), choices("test"))])
 
     @cached_property
     def train(self):
-        return pictures("train")
+        return compose(choices("train", self.n_train))
 
     @cached_property
     def val(self):

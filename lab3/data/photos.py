@@ -305,15 +305,26 @@ class Splits:
         return channels_first(np.stack(originals)) if self.has_originals else None, masked, holes
 
 
-def open_photos(folder, *, skip_unreadable=False, progress=True):
+def open_photos(folder, *, skip_unreadable=False, progress=True, n_train=None):
     """Open a folder of pictures, of either layout, as `Splits`; pictures are read when asked for.
 
     Raises:
-        InputError: no such folder, no pictures in it, or too few for three splits.
+        InputError: no such folder, no pictures in it, too few for three splits, or fewer than `n_train` to train on.
     """
-    return Splits(find_layout(folder), skip_unreadable, progress)
+    layout = find_layout(folder)
+    if n_train is not None:
+        if not 1 <= n_train <= len(layout.train):
+            raise InputError(f"train-pictures must lie in 1 ... {len(layout.train)}, the number of training pictures "
+                             f"in {folder}, not {n_train}.")
+        layout.train = layout.train[:n_train]
+    return Splits(layout, skip_unreadable, progress)
 
 
-def open_data(folder, *, skip_unreadable=False):
-    """The pictures of a folder, or the embedded cats where `folder` is None. Raises `InputError`."""
-    return Cats() if folder is None else open_photos(folder, skip_unreadable=skip_unreadable)
+def open_data(folder, *, skip_unreadable=False, n_train=None):
+    """The pictures of a folder, or the embedded cats where `folder` is None; of those to train on the first `n_train`.
+
+    Raises `InputError`.
+    """
+    if folder is None:
+        return Cats() if n_train is None else Cats(n_train)
+    return open_photos(folder, skip_unreadable=skip_unreadable, n_train=n_train)

@@ -111,13 +111,14 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
     return kept | {"scores": [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]}, first
 
 
-def score_generated(pictures, data, labels=None):
+def score_generated(pictures, data, labels=None, n_train=None):
     """Mark pictures that were drawn from nothing.
 
     Args:
         pictures: (N, 3, 64, 64) uint8.
         data: the `Cats` or `Splits` whose training pictures they are compared with.
         labels: what cats were asked for, as `truth.obedience` takes it; None: nothing.
+        n_train: how many cats the model was trained on, as `truth.novel` takes it.
 
     Returns:
         A dict. `distance`: FD-Lite0 to the first 747 training pictures, where there are two pictures or more. For the
@@ -130,7 +131,7 @@ def score_generated(pictures, data, labels=None):
         marks["distance"] = distance(features(pictures, extractor), known)
     if isinstance(data, Cats):
         named = identify(pictures)
-        marks |= summary(named) | ({} if labels is None else {"obedience": obedience(named, labels)})
+        marks |= summary(named, n_train=n_train) | ({} if labels is None else {"obedience": obedience(named, labels)})
     return marks
 
 

@@ -285,12 +285,16 @@ def _code(choices):
     return (hide(choices)[:, :5] % N_VALUES * N_VALUES ** torch.arange(5)).sum(1)
 
 
-def novel(choices):
-    """Which cats stand in no training picture, whatever the background: choices (N, 6) -> (N,) bool."""
-    return ~torch.isin(_code(choices), _code(cats.choices("train")))
+def novel(choices, n_train=None):
+    """Which cats stand in no training picture, whatever the background: choices (N, 6) -> (N,) bool.
+
+    Args:
+        n_train: how many cats the model was trained on, as in `cats.choices`.
+    """
+    return ~torch.isin(_code(choices), _code(cats.choices("train", n_train)))
 
 
-def summary(named, split="train"):
+def summary(named, split="train", n_train=None):
     """Numbers of a set of pictures, compared with the distribution that a split's cats are drawn from.
 
     Returns:
@@ -305,7 +309,8 @@ def summary(named, split="train"):
     def by_part(numbers):
         return dict(zip(PARTS, numbers.tolist()))
 
-    return {"validity": valid.float().mean().item(), "novelty": novel(named.choices[valid]).float().mean().item(),
+    return {"validity": valid.float().mean().item(),
+            "novelty": novel(named.choices[valid], n_train).float().mean().item(),
             "torn": by_part(named.torn.float().mean(0)), "coverage": by_part(coverage),
             "entropy": by_part(entropy(found, n)), "true_entropy": by_part(entropy(true))}
 
