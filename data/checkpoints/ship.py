@@ -4,7 +4,7 @@ In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskg
 cats' tokens, beside this file. A transformer that knows labels goes into the folder `labels`.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped   # leave out to keep the tokenizer
-    python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
+    python -m lab3 train --preset cpu --epochs 2 --train-pictures 60000 --out runs/shipped
     python data/checkpoints/ship.py runs/shipped --machine "two cores"
 
     python -m lab3 train --preset labels --out runs/labels
@@ -46,8 +46,10 @@ def main(run, machine):
     about.pop("weights_sha256")
     named = ("step", "epoch", "epoch_loss", "val_loss", "val_bits", "val_bits_error")
     curve = [{name: row[name] for name in named if name in row} for row in read_metrics(run) if "val_loss" in row]
+    pictures = about["training"]["train_pictures"]
     provenance(folder / WEIGHTS, f"python -m lab3 train --preset {about['preset']} --epochs "
-               f"{about['training']['epochs']} --out runs/{run.name}", about, curve, machine)
+               f"{about['training']['epochs']} {f'--train-pictures {pictures} ' if pictures else ''}"
+               f"--out runs/{run.name}", about, curve, machine)
 
 
 def ship_tokenizer(run, machine):
