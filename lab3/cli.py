@@ -72,6 +72,9 @@ def make_parser():
         train.add_argument("--epochs", type=int, help="train longer or shorter than the preset says")
         train.add_argument("--train-pictures", type=int, metavar="N",
                            help="train on the first N pictures; of the embedded cats up to 252,000, default: 12,000")
+        if name == "train-tokenizer":
+            train.add_argument("--decoder-of", type=Path, metavar="FILE",
+                               help="train only the decoder of this tokenizer on: pictures keep their tokens")
         if name == "train":
             _add_work(train)
             train.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: the run's own, or the shipped")
@@ -218,12 +221,18 @@ def run_data(options):
 
 
 def run_train_tokenizer(options):
-    from lab3.training.tokenizer_training import train_tokenizer
+    from lab3.model.tokenizer import load_tokenizer
+    from lab3.model.tokens import weights_key
+    from lab3.training.tokenizer_training import DECODER, train_tokenizer
 
     preset, data = _preset(options), _data(options, options.train_pictures)
     config = preset.tokenizer if options.epochs is None else replace(preset.tokenizer, epochs=options.epochs)
-    run = options.out / "tokenizer"
-    train_tokenizer(data.train, config, run, resume=options.resume, about={"data": data.name, "data_key": data.key})
+    run, about, decoder_of = options.out / "tokenizer", {"data": data.name, "data_key": data.key}, None
+    if options.decoder_of is not None:
+        decoder_of = load_tokenizer(options.decoder_of)
+        config = replace(config, **DECODER)
+        about["decoder_of"] = weights_key(decoder_of)
+    train_tokenizer(data.train, config, run, decoder_of=decoder_of, resume=options.resume, about=about)
     print(f"{run / 'tokenizer.safetensors'} is ready. python -m lab3 train --out {options.out} uses it.")
 
 

@@ -9,8 +9,9 @@ from lab3.common.files import InputError
 from lab3.metrics.score import psnr
 from lab3.model.lite0 import lite0
 from lab3.model.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
+from lab3.model.tokens import tokenizer_key
 from lab3.presets import PRESETS
-from lab3.training.tokenizer_training import CodebookAverages, train_tokenizer
+from lab3.training.tokenizer_training import DECODER, CodebookAverages, train_tokenizer
 
 SMOKE = replace(PRESETS["smoke"].tokenizer, batch_size=8)
 
@@ -117,3 +118,15 @@ def test_loading_the_perceptual_network_leaves_the_random_state_alone():
     torch.manual_seed(0)
     lite0.__wrapped__()
     assert torch.rand(1) == expected
+
+
+def test_a_decoder_trained_on_its_own_leaves_tokens_as_they_are(tmp_path, cats):
+    pictures, config = cats.train[:64], replace(SMOKE, epochs=2)
+    train_tokenizer(pictures, config, tmp_path / "first", progress=False)
+    first = load_tokenizer(tmp_path / "first" / "tokenizer.safetensors")
+    before, drawn = first.encode(pictures), first.decode(first.encode(pictures))
+    second = train_tokenizer(pictures, replace(config, epochs=6, **DECODER), tmp_path / "second", progress=False,
+                             decoder_of=load_tokenizer(tmp_path / "first" / "tokenizer.safetensors"))
+    assert torch.equal(second.encode(pictures), before)
+    assert tokenizer_key(second) == tokenizer_key(first)
+    assert psnr(second.decode(before), pictures) > psnr(drawn, pictures) + 1

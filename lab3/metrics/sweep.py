@@ -22,7 +22,7 @@ from lab3.decoding.inpaint import fill
 from lab3.exercises.table import DECODING
 from lab3.metrics.distance import NAMES, distance, features, load_extractor
 from lab3.metrics.score import reference
-from lab3.model.tokens import tokenizer_key
+from lab3.model.tokens import weights_key
 from lab3.presets import SCHEDULES, DecodingConfig
 
 PRECOMPUTED = ROOT / "data" / "sweep.json"  # of the shipped model, with the reference answers
@@ -116,7 +116,7 @@ def subject(data, tokenizer, transformer, answers, work, name):
     """
     files = [Path(work) / f"{answer}.py" for answer in ("multi_head_attention", *DECODING)]
     texts = [path.read_bytes() if path.is_file() else b"" for path in files]
-    keys = (tokenizer_key(transformer), tokenizer_key(tokenizer), data.key)
+    keys = (weights_key(transformer), weights_key(tokenizer), data.key)
     key = content_key([*(part.encode() for part in keys), *texts])
     return SimpleNamespace(data=data, tokenizer=tokenizer, transformer=transformer, answers=answers, name=name, key=key)
 

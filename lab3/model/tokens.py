@@ -21,10 +21,18 @@ MAGIC = b"lab3tok1"
 HEADER = 8 + 16 + 64  # the magic, the number of rows as text, the SHA-256 of what follows as text
 
 
+def weights_key(module):
+    """A key that changes with a module's weights."""
+    return _key(module.state_dict().items())
+
+
 def tokenizer_key(tokenizer):
-    """A key that changes with the tokenizer's weights."""
-    return content_key(tensor.detach().cpu().contiguous().numpy().tobytes()
-                       for tensor in tokenizer.state_dict().values())
+    """A key that changes with the tokens that a tokenizer makes: with its encoder and its codebook."""
+    return _key((name, tensor) for name, tensor in tokenizer.state_dict().items() if not name.startswith("decoder."))
+
+
+def _key(named):
+    return content_key(tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in named)
 
 
 def tokens(pictures, tokenizer, *, folder=None, progress=True):

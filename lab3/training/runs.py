@@ -17,7 +17,7 @@ from lab3.common.files import InputError, SaveError, atomic_path, load_tensors, 
 from lab3.common.paths import SHIPPED, TOKENIZER
 from lab3.data.cats import Cats
 from lab3.model.tokenizer import load_tokenizer, save_tokenizer
-from lab3.model.tokens import tokenizer_key
+from lab3.model.tokens import weights_key
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -189,7 +189,7 @@ def tokenizer_of(run, data, path=None):
     kept = kept_tokenizer(run)
     if kept.is_file():
         tokenizer = load_tokenizer(kept)
-        if path is not None and tokenizer_key(load_tokenizer(path)) != tokenizer_key(tokenizer):
+        if path is not None and weights_key(load_tokenizer(path)) != weights_key(tokenizer):
             raise InputError(f"{run}: has a tokenizer of its own, another than {path}. Name another folder.")
         return tokenizer
     if (kept.parent / CHECKPOINT).is_file() and run.resolve() != SHIPPED:

@@ -30,6 +30,7 @@ from lab3.training.runs import (
 PART_STEPS = 50
 UNQUANTISED = 0.03  # the share of the training in which the autoencoder runs without a codebook
 DECAY = 0.99  # of the running averages that make the codebook
+DECODER = {"lr": 4e-4, "adversarial_from": 0.0}  # settings of a training of the decoder alone, which is trained already
 
 
 class Discriminator(nn.Sequential):
@@ -105,13 +106,15 @@ def perceptual_loss(network, drawn, real):
     return loss / len(seen)
 
 
-def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about=None):
+def train_tokenizer(pictures, config, run, *, decoder_of=None, resume=False, progress=True, about=None):
     """Train a tokenizer on pictures.
 
     Args:
         pictures: (N, 3, 64, 64) uint8.
         config: a `TokenizerConfig`.
         run: the folder for the checkpoint, the metrics and `tokenizer.safetensors`.
+        decoder_of: a trained `Tokenizer`, changed in place: only its decoder is trained on, so pictures keep their
+            tokens. Of `config` the settings of the training count.
         resume: go on from the folder's checkpoint, where there is one. The result is that of an uninterrupted run.
         about: what else to write into `tokenizer.json` (JSON-able).
 
@@ -126,12 +129,15 @@ def train_tokenizer(pictures, config, run, *, resume=False, progress=True, about
     if config.epochs < 1:
         raise InputError(f"epochs must be at least 1, not {config.epochs}.")
     torch.manual_seed(config.seed)
-    tokenizer = Tokenizer(config).to(device)
+    tokenizer = (Tokenizer(config) if decoder_of is None else decoder_of.train()).to(device)
     discriminator = Discriminator(config.disc_width).to(device)
-    averages = CodebookAverages(tokenizer.codebook).to(device)
-    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    modules = {"tokenizer": tokenizer, "discriminator": discriminator}
+    if decoder_of is None:
+        modules["averages"] = CodebookAverages(tokenizer.codebook).to(device)
+    tokenizer.encoder.requires_grad_(decoder_of is None)
+    trained = [weights for weights in tokenizer.parameters() if weights.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     critic = torch.optim.AdamW(discriminator.parameters(), lr=config.lr / 2, betas=(0.5, 0.99), weight_decay=1e-4)
-    modules = {"tokenizer": tokenizer, "discriminator": discriminator, "averages": averages}
     optimizers = {"optimizer": optimizer, "critic": critic}
 
     course = Course(config, len(pictures))
@@ -204,7 +210,7 @@ class Course:
 
 def _train_step(modules, optimizers, batch, course, step):
     """One step of tokenizer and discriminator; returns the losses and the codes (B * 256,) that were chosen."""
-    tokenizer, discriminator, averages = modules.values()
+    tokenizer, discriminator, averages = modules["tokenizer"], modules["discriminator"], modules.get("averages")
     optimizer, critic = optimizers.values()
     adversarial = step >= course.adversarial_from
     losses = {}
@@ -237,8 +243,14 @@ def _train_step(modules, optimizers, batch, course, step):
 
 
 def _quantise(codebook, averages, latents, course, step):
-    """The codes (B, 256, D) that stand for latents, and which they are; the codebook then follows the latents."""
+    """The codes (B, 256, D) that stand for latents, and which they are; the codebook then follows the latents.
+
+    It stays as it is without `averages`, where the decoder alone is trained.
+    """
     flat = latents.detach().flatten(0, 1)
+    if averages is None:
+        chosen = nearest(codebook, flat)
+        return codebook[chosen].view_as(latents), chosen
     if step < course.quantised_from:
         return latents, torch.empty(0, dtype=torch.long, device=latents.device)
     if step == course.quantised_from:
