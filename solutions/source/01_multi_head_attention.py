@@ -416,7 +416,7 @@ print("every head holds every token, and the way back is the way there")
 
 # %%
 def causal_weights(scores):
-    """scores (..., T, T) -> weights (..., T, T): rows add up to 1, and no row looks at a later token."""
+    """scores (..., T, T) -> weights (..., T, T): each row adds up to 1, later tokens get 0."""
     ### BEGIN SOLUTION
     T = scores.shape[-1]
     later = torch.ones(T, T, dtype=torch.bool, device=scores.device).triu(diagonal=1)
@@ -427,7 +427,7 @@ def causal_weights(scores):
 q, k, v = many
 causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
 practice(causal_weights,
-         ((torch.zeros(3, 3),), torch.tensor([[1, 0, 0], [1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]])),
+         ((torch.zeros(3, 3),), torch.tensor([[6, 0, 0], [3, 3, 0], [2, 2, 2]]) / 6),
          ((q @ k.transpose(-2, -1) / math.sqrt(6),),
           lambda weights: "" if torch.allclose(weights @ v, causal, atol=1e-5)
           else "weights @ v differs from PyTorch's attention with is_causal=True"))
@@ -440,7 +440,7 @@ practice(causal_weights,
 
 # %%
 def attend_in_parts(q, k, v, size):
-    """What `attend` gives, with at most `size` keys at a time: q, k, v (..., T, d) -> (..., T, d)."""
+    """What `attend` gives, with at most `size` keys at a time; q, k, v (..., T, d)."""
     ### BEGIN SOLUTION
     largest = torch.full_like(q[..., :1], -torch.inf)  # (..., T, 1)
     total, mixed = torch.zeros_like(largest), torch.zeros_like(q)

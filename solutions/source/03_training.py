@@ -306,7 +306,7 @@ for _ in range(3):
 
 # %%
 def one_step(loss_of, optimizer):
-    """One step of the optimizer along the gradient of loss_of(), a scalar; returns the loss, a float."""
+    """One step of the optimizer down the scalar loss_of(); returns that loss, a float."""
     ### BEGIN SOLUTION
     optimizer.zero_grad()
     loss = loss_of()
@@ -494,7 +494,7 @@ model[1].eval()  # on purpose
 noted = [(model, True), (model[0], True), (model[1], False)]
 practice(modes_of, ((model,), lambda modes: "" if list(modes) == noted else f"got {modes}"))
 model.eval()
-practice(put_back, ((noted,), lambda _: "" if [one.training for one, _ in noted] == [True, True, False]
+practice(put_back, ((noted,), lambda _: "" if all(one.training == mode for one, mode in noted)
                     else "the modes afterwards are not the noted ones"))
 
 # %% [markdown]
@@ -883,8 +883,8 @@ def all_are(value):
         f"expected all parameters {value}, got {[one.tolist() for one in module.parameters()]}")
 
 
-practice(update_average, ((average, model, 0.9), all_are(1.2)), ((average, model, 0.5), all_are(2.1)),
-         ((average, model, 0.0), all_are(3.0)))
+practice(update_average, *(((average, model, decay), all_are(value))
+                           for decay, value in ((0.9, 1.2), (0.5, 2.1), (0.0, 3.0))))
 
 # %% [markdown]
 # Next: [04 Gamma schedules](04_gamma_schedules.ipynb), which say how many tokens a step of decoding may keep.

@@ -79,9 +79,13 @@ def power(n):
     ### END SOLUTION
 
 # %% tags=["nbval-check-output"]
-practice(power, *(((n,), lambda gamma, n=n: "" if callable(gamma) and abs(gamma(0.5) - (1 - 0.5**n)) < 1e-9
-                   else "power(n) should be a function of r, with 1 - 0.5 ** n at r = 0.5")
-                  for n in (1, 2, 3)))
+def is_power(n):
+    """A check for `practice`: what is wrong with something that should be r -> 1 - r ** n."""
+    return lambda gamma: "" if callable(gamma) and math.isclose(gamma(0.5), 1 - 0.5**n) else (
+        f"power({n}) should be a function, with {1 - 0.5**n} at r = 0.5")
+
+
+practice(power, *(((n,), is_power(n)) for n in (1, 2, 3)))
 
 # %% [markdown]
 # ## Exercise: `gamma_func`
