@@ -2,7 +2,7 @@
 # # 01 Multi-head attention
 #
 # * **You will be able to** write multi-head attention from four linear layers and a softmax; name every shape on the way; see what a hidden token looks at.
-# * **Time**: about 45 minutes for you. The machine needs less than a minute.
+# * **Time**: about 50 minutes for you, without "Go further". The machine needs less than a minute.
 # * **Needs**: nothing from earlier notebooks.
 
 # %%

@@ -2,7 +2,7 @@
 # # 02 Masked token modelling
 #
 # * **You will be able to** write what the transformer learns from: masks of both kinds, the forward pass, the loss; say what a loss of 6.93 means, and one of 0.6; find a softmax that runs over the wrong axis.
-# * **Time**: about 75 minutes for you. The machine needs one to two minutes.
+# * **Time**: about 90 minutes for you, without "Go further". The machine needs one to two minutes.
 # * **Needs**: `multi_head_attention` from notebook 01; without it PyTorch's own attention is used.
 
 # %%

@@ -2,7 +2,7 @@
 # # 03 The training loop
 #
 # * **You will be able to** write a learning rate that warms up and decays; train for an epoch in mixed precision; measure a loss without disturbing the model.
-# * **Time**: about 60 minutes for you. The machine also trains a model, which you can leave alone; the first cell prints how long that takes here.
+# * **Time**: about 70 minutes for you, without "Go further". The machine also trains a model, which you can leave alone; the first cell prints how long that takes here.
 # * **Needs**: `sample_mask`, `masked_forward`, `mvtm_loss` of 02: without them the kit's trained model is used, and cells that train are left out. Your attention of 01, or PyTorch's.
 
 # %%

@@ -2,7 +2,7 @@
 # # 04 Gamma schedules
 #
 # * **You will be able to** write how fast a hole closes as a function; tell what total_iter and sweet_spot do; find a schedule that runs the wrong way.
-# * **Time**: about 40 minutes for you. The machine needs less than a minute.
+# * **Time**: about 45 minutes for you, without "Go further". The machine needs less than a minute.
 # * **Needs**: nothing from earlier notebooks. One cell uses the kit's model, with your attention of 01 or PyTorch's.
 
 # %%

@@ -2,7 +2,7 @@
 # # 06 Inpainting and FID
 #
 # * **You will be able to** write the Fréchet distance so that it holds also with few pictures; fill a test set and score it; tell a difference between two settings from chance.
-# * **Time**: about 60 minutes for you. The machine decodes meanwhile; the first cell prints how long that takes here.
+# * **Time**: about 75 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints how long that takes here.
 # * **Needs**: all earlier notebooks. Without your model (03) the kit's is used, without your decoding (05) one pass that keeps everything at once.
 
 # %%
