@@ -508,6 +508,7 @@ for ratio in ratios:
     logits, targets, mask = predict(ratio)
     losses.append(mvtm_loss(logits, targets, mask).item())
     accuracies.append(share_right(logits, targets, mask))
+print(f"90 % hidden: {accuracies[ratios.index(0.9)]:.0%} of them right")
 plots.loss_by_share(ratios, losses, accuracies,
                     "Little is lost until nearly all is hidden. Then there is a wall.")
 
@@ -515,7 +516,7 @@ plots.loss_by_share(ratios, losses, accuracies,
 # <details><summary>What you should have seen</summary>
 #
 # Nearly flat, and then a wall. With half of the tokens hidden the model does about as well as with a twentieth hidden; with
-# nine of ten it still gets three quarters right. Only where hardly a token is left the loss shoots up. These cats are six
+# nine of ten it still gets ⟦90 % hidden: (\S+) of⟧ right. Only where hardly a token is left the loss shoots up. These cats are six
 # choices each. A dozen tokens in the right places tell most of them, and photos of real cats would not be so kind.
 #
 # With *everything* hidden it is still better than guessing: place by place, it knows what cats are made of. What it loses at

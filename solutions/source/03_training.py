@@ -667,8 +667,8 @@ plots.comparison(rows | {"original": lab.data.test[:shown]},
 #
 # The validation loss falls from row to row, and the share of tokens that are exactly right grows. In the picture the colours
 # of fur and background fit first, and outlines run on through the hole. What is small and has a shape of its own comes last:
-# eyes, and the folds of a scarf. Where nothing in the picture tells what was there, as with the mouth of the fourth cat, both models make
-# something up.
+# eyes, and the folds of a scarf. Where nothing in the picture tells what was there, every
+# model makes something up.
 #
 # </details>
 #
