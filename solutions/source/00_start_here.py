@@ -166,9 +166,10 @@ plots.comparison({"test cat": compose(test), "same body,\nin training": compose(
 # %% [markdown]
 # ## From a picture to tokens, and back
 #
-# The model that you build never sees a pixel. A **tokenizer** (a [VQGAN](https://arxiv.org/abs/2012.09841), given) turns a picture into a grid of **tokens** and
-# a grid of tokens into a picture. It has a **codebook** $e_0, \dots, e_{1023}$ of 1024 vectors. Its encoder makes a grid of
-# 16 x 16 vectors from the picture, and each is replaced by the number of the nearest code:
+# The model that you build never sees a pixel. A **tokenizer** (a [VQGAN](https://arxiv.org/abs/2012.09841), given) turns a
+# picture into a grid of **tokens** and a grid of tokens into a picture. It has a **codebook** $e_0, \dots, e_{1023}$ of 1024
+# vectors. Its encoder makes a grid of 16 x 16 vectors from the picture, and each is replaced by the number of the nearest
+# code:
 #
 # $$z_t = \arg\min_v \lVert \mathrm{encoder}(x)_t - e_v \rVert^2, \qquad \hat x = \mathrm{decoder}(e_{z_1}, \dots, e_{z_{256}})$$
 #
@@ -251,9 +252,10 @@ plots.change(before, swapped["mouth"], forehead,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Not just 16. The 16 pixels that the token covers change most, but ⟦token of the mouth .*levels: \d+ \d+ (\d+)⟧ change by more than 20 levels: the decoder is made
-# of convolutions, which look at neighbours, so a token has a say in a whole neighbourhood. Far away, many pixels change by a
-# level or two: the decoder's normalisation (GroupNorm) uses the mean and the variance of the whole picture.
+# Not just 16. The 16 pixels that the token covers change most, but ⟦token of the mouth .*levels: \d+ \d+ (\d+)⟧ change by
+# more than 20 levels: the decoder is made of convolutions, which look at neighbours, so a token has a say in a whole
+# neighbourhood. Far away, many pixels change by a level or two: the decoder's normalisation (GroupNorm) uses the mean and
+# the variance of the whole picture.
 #
 # And a token of the background does not paint a green square on the forehead. Among blue neighbours it changes little. What
 # a code draws depends on what is around it.
@@ -395,9 +397,10 @@ plots.comparison({"masked": masked, "filled\nat once": fill_at_once(masked, hole
 #
 # </details>
 #
-# That is what [MaskGIT](https://arxiv.org/abs/2202.04200) sets right. It predicts all hidden tokens but **keeps only those that it is surest of**, hides the
-# rest again and asks once more. Now the undecided tokens see what the others have become, and agree with them. How many to
-# keep in each round is the *schedule*. How much this gains, and what it costs, you will measure yourself.
+# That is what [MaskGIT](https://arxiv.org/abs/2202.04200) sets right. It predicts all hidden tokens but **keeps only those
+# that it is surest of**, hides the rest again and asks once more. Now the undecided tokens see what the others have become,
+# and agree with them. How many to keep in each round is the *schedule*. How much this gains, and what it costs, you will
+# measure yourself.
 #
 # ## Three ways to fill a grid
 #
@@ -410,10 +413,11 @@ plots.comparison({"masked": masked, "filled\nat once": fill_at_once(masked, hole
 # * **Masked**: begin with everything hidden, and in each pass reveal some tokens anywhere
 #   ([MaskGIT](https://arxiv.org/abs/2202.04200)). Few at first, many later.
 #
-# The next cell runs all three. The first row and the last are *the same model*, the kit's. It has learned to predict from any set of
-# known tokens, so it can follow any order, row by row included. (A real autoregressive model learns that one order only.) The middle
-# row is a toy, on pixels: for 1,000 training cats the perfect denoiser has a formula, a weighted mean of these cats, and needs
-# no training. It knows them by heart and can draw no other cat; a trained model would draw new ones.
+# The next cell runs all three. The first row and the last are *the same model*, the kit's. It has learned to predict from
+# any set of known tokens, so it can follow any order, row by row included. (A real autoregressive model learns that one
+# order only.) The middle row is a toy, on pixels: for 1,000 training cats the perfect denoiser has a formula, a weighted
+# mean of these cats, and needs no training. It knows them by heart and can draw no other cat; a trained model would draw new
+# ones.
 #
 # **Predict.** What do the three look like half of the way through? Which parts of a cat does each settle first?
 
@@ -481,16 +485,16 @@ plots.comparison(films, "One grid, three ways, from the first pass to the last. 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Row by row, the top is finished while the rest is still open: ears come before a face. Diffusion works on the whole cat from the
-# first pass on. Under the noise many cats are still possible, then fewer, until one is left. Masked, a few scattered tokens
-# settle the colours, and all that follow have to fit in with them.
+# Row by row, the top is finished while the rest is still open: ears come before a face. Diffusion works on the whole cat
+# from the first pass on. Under the noise many cats are still possible, then fewer, until one is left. Masked, a few
+# scattered tokens settle the colours, and all that follow have to fit in with them.
 #
 # </details>
 #
-# Why the third? It trains like a text model, by predicting codes, and it works on the whole picture at once, as diffusion does. It
-# takes few passes. And a hole is just another mask: a model that has learned every order can fill any hole, in view of what is known
-# on *all* sides of it. A row-by-row model cannot look at what lies below. The price is that tokens revealed in the
-# same pass do not know of one another. You have just seen what that does, and most of this lab is about it.
+# Why the third? It trains like a text model, by predicting codes, and it works on the whole picture at once, as diffusion
+# does. It takes few passes. And a hole is just another mask: a model that has learned every order can fill any hole, in view
+# of what is known on *all* sides of it. A row-by-row model cannot look at what lies below. The price is that tokens revealed
+# in the same pass do not know of one another. You have just seen what that does, and most of this lab is about it.
 #
 # ## What goes wrong: a mask read the wrong way round
 #

@@ -45,8 +45,9 @@ lab = lab3.start("02")
 #
 # In decoding, the model first sees a picture with a large hole. Then it sees the same picture with some of its own tokens in
 # the hole, and then with more of them, until few are hidden. It meets *every* share.
-# [BERT](https://arxiv.org/abs/1810.04805), the language model that this game comes from, hides 15 % of the words, always; it would be lost in front of a large hole. So the share is drawn anew for each
-# picture, from the uniform distribution $U(0, 1)$.
+# [BERT](https://arxiv.org/abs/1810.04805), the language model that this game comes from, hides 15 % of the words, always; it
+# would be lost in front of a large hole. So the share is drawn anew for each picture, from the uniform distribution
+# $U(0, 1)$.
 #
 # Given the share $r$, there are two ways to choose:
 #
@@ -490,7 +491,8 @@ for sure in (0.5, 0.8, 0.9, 0.99, 0.9999):
 # <details><summary>What you should have seen</summary>
 #
 # The smoothed loss has its minimum near $p = 0.9$, at about 1.02, and rises again beyond it: too sure is wrong, too. So
-# losses with and without smoothing cannot be compared. [MaskGIT](https://arxiv.org/abs/2202.04200) trains with 0.1; this lab's training loop uses none.
+# losses with and without smoothing cannot be compared. [MaskGIT](https://arxiv.org/abs/2202.04200) trains with 0.1; this
+# lab's training loop uses none.
 #
 # </details>
 #
@@ -516,8 +518,8 @@ plots.loss_by_share(ratios, losses, accuracies,
 # <details><summary>What you should have seen</summary>
 #
 # Nearly flat, and then a wall. With half of the tokens hidden the model does about as well as with a twentieth hidden; with
-# nine of ten it still gets ⟦90 % hidden: (\S+) of⟧ right. Only where hardly a token is left the loss shoots up. These cats are six
-# choices each. A dozen tokens in the right places tell most of them, and photos of real cats would not be so kind.
+# nine of ten it still gets ⟦90 % hidden: (\S+) of⟧ right. Only where hardly a token is left the loss shoots up. These cats
+# are six choices each. A dozen tokens in the right places tell most of them, and photos of real cats would not be so kind.
 #
 # With *everything* hidden it is still better than guessing: place by place, it knows what cats are made of. What it loses at
 # 5 % is not for lack of tokens. It is what the model has not learned, on cats whose pairs of body and fur are new to it.
@@ -796,8 +798,8 @@ print("corners of side 6 that occur:", sum(side == 6 for side, _ in corners), "o
 
 # %% [markdown]
 # **Does it know what it knows?** (*20 minutes, medium*). A model is *calibrated* if codes to which it gives probability 0.8 are
-# right 80 % of the time. Sort predictions into bins by their probability, and compare each bin's mean probability with the share
-# that is right.
+# right 80 % of the time. Sort predictions into bins by their probability, and compare each bin's mean probability with the
+# share that is right.
 
 # %%
 def calibration(p, right, edges):

@@ -47,7 +47,8 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # %% [markdown]
 # ## The optimizer
 #
-# [AdamW](https://arxiv.org/abs/1711.05101) keeps two running means for each weight $w$ with gradient $g$ and divides one by the root of the other:
+# [AdamW](https://arxiv.org/abs/1711.05101) keeps two running means for each weight $w$ with gradient $g$ and divides one by
+# the root of the other:
 #
 # $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
 # w \leftarrow w - \eta \left( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + \lambda w \right)$$
@@ -122,9 +123,9 @@ practice(half_cosine, ((0.0,), 1.0), ((0.5,), 0.5), ((1.0,), 0.0), ((1 / 3,), 0.
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Refuse the three bad settings. Make the AdamW. Define `factor(s)`: below the warm-up, `s / warmup_steps`; from `total_steps` on,
-# `eta_min`; between, $p$ and then `half_cosine` stretched to end at `eta_min`. Return the optimizer and a LambdaLR with
-# `factor`.
+# Refuse the three bad settings. Make the AdamW. Define `factor(s)`: below the warm-up, `s / warmup_steps`; from
+# `total_steps` on, `eta_min`; between, $p$ and then `half_cosine` stretched to end at `eta_min`. Return the optimizer and a
+# LambdaLR with `factor`.
 #
 # </details>
 
@@ -363,9 +364,9 @@ practice(one_step, ((lambda: weight**2, descent), moved_to(4.0, 1.6)),
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Train mode. For each batch: to the device; a mask; clear the gradients; under autocast `masked_forward` and `mvtm_loss`; then,
-# without a scaler, backward and step, or with one, `scale(loss).backward()`, `step(optimizer)`, `update()`; the scheduler's
-# step; keep the detached loss. After the loop, a ValueError if there was no batch, else the mean as a float.
+# Train mode. For each batch: to the device; a mask; clear the gradients; under autocast `masked_forward` and `mvtm_loss`;
+# then, without a scaler, backward and step, or with one, `scale(loss).backward()`, `step(optimizer)`, `update()`; the
+# scheduler's step; keep the detached loss. After the loop, a ValueError if there was no batch, else the mean as a float.
 #
 # </details>
 
@@ -528,8 +529,8 @@ practice(put_back, ((noted,), lambda _: "" if all(one.training == mode for one, 
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Note the modes. In a `try`: eval mode, no gradients, and for each batch the mask, the forward pass under autocast and the loss,
-# as in training. In the `finally`: put the modes back. Then the ValueError, or the mean as a float.
+# Note the modes. In a `try`: eval mode, no gradients, and for each batch the mask, the forward pass under autocast and the
+# loss, as in training. In the `finally`: put the modes back. Then the ValueError, or the mean as a float.
 #
 # </details>
 
@@ -630,9 +631,10 @@ transformer = lab.train()
 # The loss starts from guessing and does most of its way in the first third of the epoch. (Without 02's answers there is no
 # training, and `transformer` is the kit's.)
 #
-# How far is it? The kit keeps copies of your model from 20 % and 50 % of the training. The kit's own model is shown beside them;
-# the first line that the cell prints says how large it is and how long it was trained. Each of them fills the holes of the first test pictures **in one pass**: every hidden
-# token gets its likeliest code, all at once. That is the crudest decoding there is, and notebook 05 replaces it.
+# How far is it? The kit keeps copies of your model from 20 % and 50 % of the training. The kit's own model is shown beside
+# them; the first line that the cell prints says how large it is and how long it was trained. Each of them fills the holes of
+# the first test pictures **in one pass**: every hidden token gets its likeliest code, all at once. That is the crudest
+# decoding there is, and notebook 05 replaces it.
 #
 # **Predict.** What does a model learn first: the colour of the fur, the outline of the cat, or its eyes?
 
@@ -744,9 +746,10 @@ if ready():
 # <details><summary>What you should have seen</summary>
 #
 # The loss stays where it was for the whole first epoch (⟦counted in epochs +loss at the start (\d+\.\d+)⟧ at its start,
-# ⟦counted in epochs .*after the first epoch (\d+\.\d+)⟧ after it): one third of this training is thrown away. Then the learning rate jumps to its full height at once, so the warm-up is missing, and it ends at half of that, so there is hardly a
-# decay: the loss at the end is higher. A public report of the original lab trains in this way, 100 epochs with 10 of warm-up.
-# Nobody notices: the loss of the first epoch is just a high number, and the next 99 look well.
+# ⟦counted in epochs .*after the first epoch (\d+\.\d+)⟧ after it): one third of this training is thrown away. Then the
+# learning rate jumps to its full height at once, so the warm-up is missing, and it ends at half of that, so there is hardly
+# a decay: the loss at the end is higher. A public report of the original lab trains in this way, 100 epochs with 10 of
+# warm-up. Nobody notices: the loss of the first epoch is just a high number, and the next 99 look well.
 #
 # </details>
 #
@@ -856,8 +859,9 @@ practice(gradient_in_parts, *(((slope, rows, squares, size), whole) for size in 
 
 # %% [markdown]
 # **A moving average of the weights** (*10 minutes, easy*). A model is often sampled with an average of its weights over the last
-# steps instead of the last weights ([Halton-MaskGIT's code](https://github.com/valeoai/Halton-MaskGIT) keeps one). After every step, each averaged weight becomes `decay` times itself plus
-# `1 - decay` times the new weight. Put it into a loop of your own and compare the two validation losses.
+# steps instead of the last weights ([Halton-MaskGIT's code](https://github.com/valeoai/Halton-MaskGIT) keeps one). After
+# every step, each averaged weight becomes `decay` times itself plus `1 - decay` times the new weight. Put it into a loop of
+# your own and compare the two validation losses.
 
 # %%
 @torch.no_grad()

@@ -42,8 +42,9 @@ lab = lab3.start("04")
 # | `"cosine"` | $\cos(\pi r / 2)$ | 1 | 0.707 | 0 |
 # | `"square"` | $1 - r^2$ | 1 | 0.75 | 0 |
 #
-# The cosine is [MaskGIT](https://arxiv.org/abs/2202.04200)'s choice. A hole of $n$ hidden tokens has $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Mind what $\gamma$ is *not*: it
-# is not the share that is known, and no mixing weight between old and new tokens. It only counts.
+# The cosine is [MaskGIT](https://arxiv.org/abs/2202.04200)'s choice. A hole of $n$ hidden tokens has
+# $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Mind what $\gamma$ is *not*: it is not the share that is
+# known, and no mixing weight between old and new tokens. It only counts.
 #
 # **Predict.** A hole hides 139 tokens, and there are 8 steps. The count is a product, rounded down. Does it matter in which
 # kind of number the product is taken? Below it is done once in Python's own floats, which have 53 binary digits, and once in

@@ -194,10 +194,10 @@ practice(hide_again,
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Refuse a bad `ratio` or `sampling`. One forward pass over the tokens with the mask token put in. `log_softmax` of the hidden
-# places' logits, without the mask token's: `(n, V)`. Choose a code for each, and put it into a copy of `z_indices`. Its `log p`,
-# by `gather`, plus scaled noise; put these into a `(B, T)` tensor that is infinite elsewhere. Count: the floor in float64, at most
-# one fewer than now, not below 0, and 0 at the end. Hide again.
+# Refuse a bad `ratio` or `sampling`. One forward pass over the tokens with the mask token put in. `log_softmax` of the
+# hidden places' logits, without the mask token's: `(n, V)`. Choose a code for each, and put it into a copy of `z_indices`.
+# Its `log p`, by `gather`, plus scaled noise; put these into a `(B, T)` tensor that is infinite elsewhere. Count: the floor
+# in float64, at most one fewer than now, not below 0, and 0 at the end. Hide again.
 #
 # </details>
 
@@ -354,8 +354,8 @@ practice(progress_of, ((4,), [0.25, 0.5, 0.75, 1.0]), ((4, 2), [0.25, 0.5]), ((1
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Refuse bad numbers of steps. Count what each row hides. For each progress: call `inpainting` with the tokens, the mask and that
-# count; what it returns is the next step's input, and an entry of `history`. Return the last tokens and `history`.
+# Refuse bad numbers of steps. Count what each row hides. For each progress: call `inpainting` with the tokens, the mask and
+# that count; what it returns is the next step's input, and an entry of `history`. Return the last tokens and `history`.
 #
 # </details>
 
@@ -597,14 +597,14 @@ print("\n".join(table))
 #
 # ## What does this sampler sample?
 #
-# Take the simplest world: two hidden tokens, independent, each with code 0 at $p = 0.9$ and code 1 at 0.1, and a perfect model of
-# it. One token is kept in each of two steps. An exact sampler gives code 0 in 90 % of all places.
+# Take the simplest world: two hidden tokens, independent, each with code 0 at $p = 0.9$ and code 1 at 0.1, and a perfect
+# model of it. One token is kept in each of two steps. An exact sampler gives code 0 in 90 % of all places.
 #
 # **Predict.** Does yours give more than 90 %, exactly 90 %, or less? What does noise on the order do to it?
 #
-# Both tokens are drawn. If the draws differ, the first step keeps code 0 with probability $q$, and the other token is drawn once
-# more. The kept token is code 0 with probability $0.9^2 + 2 \cdot 0.9 \cdot 0.1 \cdot q$, the other one with probability 0.9. By the
-# Gumbel trick $q = 1 / (1 + (0.1 / 0.9)^{1/s})$ for noise of scale $s = \tau (1 - 1/2)$.
+# Both tokens are drawn. If the draws differ, the first step keeps code 0 with probability $q$, and the other token is drawn
+# once more. The kept token is code 0 with probability $0.9^2 + 2 \cdot 0.9 \cdot 0.1 \cdot q$, the other one with
+# probability 0.9. By the Gumbel trick $q = 1 / (1 + (0.1 / 0.9)^{1/s})$ for noise of scale $s = \tau (1 - 1/2)$.
 
 # %%
 def share_of_likelier(temperature, p=0.9):
@@ -636,18 +636,19 @@ print("code 0 in the first token kept of 2, 5, 85:",
 # <details><summary>What you should have seen</summary>
 #
 # ⟦temperature 0 .*exact ([\d.]+),⟧ without noise, ⟦temperature 4.5 .*exact ([\d.]+),⟧ at $\tau = 4.5$, and
-# ⟦temperature very large .*exact ([\d.]+),⟧, as in the world itself, where the order is random. Keeping the most confident draw is a choice that
-# looks at the value: an unlikely code is hidden again and gets another chance to be likely. So confidence sampling has an
+# ⟦temperature very large .*exact ([\d.]+),⟧, as in the world itself, where the order is random. Keeping the most confident
+# draw is a choice that looks at the value: an unlikely code is hidden again and gets another chance to be likely. So
+# confidence sampling has an
 # **implicit low temperature**, here ⟦temperature 0 .*at temperature ([\d.]+)⟧ at $\tau = 0$, though every token is drawn at temperature 1. The more tokens
 # compete for a step, the stronger it is: the first token kept of 85 is practically never the unlikely one. [Hayakawa et al.
-# (2025)](https://arxiv.org/abs/2510.04525) analyse this mechanism, and give an asymptotically equivalent sampler that chooses the
-# places first and draws afterwards. A low temperature gives clean pictures and takes variety away.
+# (2025)](https://arxiv.org/abs/2510.04525) analyse this mechanism, and give an asymptotically equivalent sampler that
+# chooses the places first and draws afterwards. A low temperature gives clean pictures and takes variety away.
 #
 # </details>
 #
-# Is `"argmax"` the limit of that, the likeliest filling? **Predict.** Left is A with 0.6 or B with 0.4. Right is one of three
-# codes, 1/3 each, where left is A; it is always a fourth one where left is B. Which filling is the likeliest? Which does argmax
-# choose, the surest token first?
+# Is `"argmax"` the limit of that, the likeliest filling? **Predict.** Left is A with 0.6 or B with 0.4. Right is one of
+# three codes, 1/3 each, where left is A; it is always a fourth one where left is B. Which filling is the likeliest? Which
+# does argmax choose, the surest token first?
 
 # %% tags=["nbval-check-output"]
 joint = torch.tensor([[0.2, 0.2, 0.2, 0.0], [0.0, 0.0, 0.0, 0.4]])  # p(left, right)
@@ -660,19 +661,21 @@ print(f"likeliest filling: left = {'AB'[int(joint.amax(dim=1).argmax())]}, p = {
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Argmax takes A and ends at a filling with $p = 0.2$; B with its only partner has 0.4. Taking the surest token first is a greedy search,
-# and a greedy search can be wrong from its first step. It gives a likely filling, always the same one, and not always the likeliest.
+# Argmax takes A and ends at a filling with $p = 0.2$; B with its only partner has 0.4. Taking the surest token first is a
+# greedy search, and a greedy search can be wrong from its first step. It gives a likely filling, always the same one, and
+# not always the likeliest.
 #
 # </details>
 #
 # ### What a step computes again
 #
-# Between two steps most tokens do not change, and their keys and values change little. `lab3/decoding/cached.py` keeps those of
-# known tokens, and computes only the tokens that were hidden at the step before: a *cache*, as in text models, where it is exact.
-# Here it is not, since every token sees all others: kept keys were computed while more was hidden. Filling 32 pictures at a time then
-# takes 0.59 of the processor time of exact steps, one at a time 0.70, and the distance stays the same within the spread of seeds
-# (`docs/RESULTS.md`). The same idea makes large masked text models faster
-# ([Fast-dLLM](https://arxiv.org/abs/2505.22618)). It needs an attention that gives its keys away, so with yours every step is exact.
+# Between two steps most tokens do not change, and their keys and values change little. `lab3/decoding/cached.py` keeps those
+# of known tokens, and computes only the tokens that were hidden at the step before: a *cache*, as in text models, where it
+# is exact. Here it is not, since every token sees all others: kept keys were computed while more was hidden. Filling 32
+# pictures at a time then takes 0.59 of the processor time of exact steps, one at a time 0.70, and the distance stays the
+# same within the spread of seeds (`docs/RESULTS.md`). The same idea makes large masked text models faster
+# ([Fast-dLLM](https://arxiv.org/abs/2505.22618)). It needs an attention that gives its keys away, so with yours every step
+# is exact.
 #
 # ## All of it by hand
 #
@@ -889,8 +892,8 @@ practice(share_computed, (([85],), 1.0), (([256, 256],), 1.0), (([64, 0],), 0.62
 
 # %% [markdown]
 # **The other temperature** (*15 minutes, medium*). `iterative_decode` takes any callable for a transformer. Write one that draws
-# tokens at a temperature of your own, and your decoding needs no change. Then compare: temperature 0.7 with an order at random,
-# and temperature 1 with confidence.
+# tokens at a temperature of your own, and your decoding needs no change. Then compare: temperature 0.7 with an order at
+# random, and temperature 1 with confidence.
 
 # %%
 def at_temperature(transformer, temperature):

@@ -86,8 +86,8 @@ print("symmetric:", bool(np.allclose(product, product.T)))
 # ## First step: a symmetric root
 #
 # *About 5 minutes, medium, not graded.* With $\Sigma = V \,\mathrm{diag}(\lambda)\, V^\top$ from `np.linalg.eigh`, the matrix
-# $R = V \,\mathrm{diag}(\sqrt\lambda)\, V^\top$ is symmetric, and $R R = \Sigma$. Eigenvalues of a singular covariance can come out as
-# $-10^{-16}$.
+# $R = V \,\mathrm{diag}(\sqrt\lambda)\, V^\top$ is symmetric, and $R R = \Sigma$. Eigenvalues of a singular covariance can
+# come out as $-10^{-16}$.
 
 # %%
 from lab3.notebook.practice import practice
@@ -135,9 +135,9 @@ practice(symmetric_root, ((np.diag([4.0, 9.0, 0.0]),), np.diag([2.0, 3.0, 0.0]))
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Make float64 arrays of all four and check their shapes. $R$, the symmetric root of `sigma1`. The eigenvalues of the symmetric
-# $R \Sigma_2 R$; set negative ones to 0. The sum of their roots is the trace that you need. Squared difference of the means, plus
-# both traces, less twice that sum, as a float.
+# Make float64 arrays of all four and check their shapes. $R$, the symmetric root of `sigma1`. The eigenvalues of the
+# symmetric $R \Sigma_2 R$; set negative ones to 0. The sum of their roots is the trace that you need. Squared difference of
+# the means, plus both traces, less twice that sum, as a float.
 #
 # </details>
 
@@ -314,8 +314,8 @@ plots.comparison(
 # most of what was hidden. In the distance that is most of the way from the holes to the floor.
 #
 # **KID** is a second distance on the same features: the squared difference of two sets in the mean of a polynomial kernel
-# ([Bińkowski et al., 2018](https://arxiv.org/abs/1801.01401)). It assumes no normal distribution and, unlike the Fréchet distance, is not biased by the number of
-# pictures.
+# ([Bińkowski et al., 2018](https://arxiv.org/abs/1801.01401)). It assumes no normal distribution and, unlike the Fréchet
+# distance, is not biased by the number of pictures.
 #
 # Codes are drawn here, as `inpainting` does unless told otherwise. A draw also takes what the model hardly believes, so a
 # model that has learned little comes nearer with `sampling="argmax"`, and `make demo` fills that way.
@@ -650,8 +650,8 @@ plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels p
 # %% [markdown]
 # ## What became of it
 #
-# MaskGIT is from 2022. Its idea, predict everything, keep some, ask again, is now used for images, text and both together. Most of
-# these papers change one line of what you have written:
+# MaskGIT is from 2022. Its idea, predict everything, keep some, ask again, is now used for images, text and both together.
+# Most of these papers change one line of what you have written:
 #
 # | paper | what it does | what to change in our code |
 # |---|---|---|
@@ -707,7 +707,8 @@ practice(kernel_distance, ((np.eye(2), np.zeros((3, 2))), 0.0),
 
 # %% [markdown]
 # **What N would have given** (*15 minutes, medium*). The bias of a Fréchet distance falls about like $1 / N$. Fit the line
-# $D = a + b / N$ to distances at several $N$ by least squares: $a$ estimates the distance that infinitely many pictures would have.
+# $D = a + b / N$ to distances at several $N$ by least squares: $a$ estimates the distance that infinitely many pictures
+# would have.
 
 # %%
 def at_infinity(counts, distances):

@@ -432,8 +432,9 @@ plots.curves({"share that shows what was asked": {
 # Two tasks beyond the lab, each with a check of its own. Neither is graded.
 #
 # **Guidance that waits** (*15 minutes, medium*). In masked models strong guidance harms the first steps and helps the later ones
-# ([Rojas et al., 2025](https://arxiv.org/abs/2507.08965)). Let the scale grow in proportion to the share of tokens that are known, from 0
-# where everything is hidden. Then use it in place of a fixed scale: a subclass of `Guided` that sets `self.scale` in `forward`.
+# ([Rojas et al., 2025](https://arxiv.org/abs/2507.08965)). Let the scale grow in proportion to the share of tokens that are
+# known, from 0 where everything is hidden. Then use it in place of a fixed scale: a subclass of `Guided` that sets
+# `self.scale` in `forward`.
 
 # %%
 def scale_of(z_indices, scale, mask_token_id=MASK_TOKEN_ID):
@@ -449,8 +450,9 @@ practice(scale_of, ((half, 2), 1.0), ((half[:, 1:], 4), 2.0),
 
 # %% [markdown]
 # **Repair what is torn** (*30 minutes, hard*). A token that is kept is never looked at again, so a contradiction stays.
-# [ReMDM](https://arxiv.org/abs/2503.00307) masks known tokens again. Write its simplest form: hide the `n` tokens of each row that
-# the model itself now finds least likely, given all others. Then decode from that mask, and count the valid cats before and after.
+# [ReMDM](https://arxiv.org/abs/2503.00307) masks known tokens again. Write its simplest form: hide the `n` tokens of each
+# row that the model itself now finds least likely, given all others. Then decode from that mask, and count the valid cats
+# before and after.
 
 # %%
 @torch.no_grad()
