@@ -637,12 +637,12 @@ print("code 0 in the first token kept of 2, 5, 85:",
 #
 # ⟦temperature 0 .*exact ([\d.]+),⟧ without noise, ⟦temperature 4.5 .*exact ([\d.]+),⟧ at $\tau = 4.5$, and
 # ⟦temperature very large .*exact ([\d.]+),⟧, as in the world itself, where the order is random. Keeping the most confident
-# draw is a choice that looks at the value: an unlikely code is hidden again and gets another chance to be likely. So
-# confidence sampling has an
-# **implicit low temperature**, here ⟦temperature 0 .*at temperature ([\d.]+)⟧ at $\tau = 0$, though every token is drawn at temperature 1. The more tokens
-# compete for a step, the stronger it is: the first token kept of 85 is practically never the unlikely one. [Hayakawa et al.
-# (2025)](https://arxiv.org/abs/2510.04525) analyse this mechanism, and give an asymptotically equivalent sampler that
-# chooses the places first and draws afterwards. A low temperature gives clean pictures and takes variety away.
+# draw is a choice that looks at the value: an unlikely code is hidden again and gets another chance to be likely. So confidence
+# sampling has an *implicit low temperature*, here ⟦temperature 0 .*at temperature ([\d.]+)⟧ at $\tau = 0$, though every token
+# is drawn at temperature 1. The more tokens compete for a step, the stronger it is: the first token kept of 85 is practically
+# never the unlikely one. [Hayakawa et al. (2025)](https://arxiv.org/abs/2510.04525) analyse this mechanism, and give an
+# asymptotically equivalent sampler that chooses the places first and draws afterwards. A low temperature gives clean pictures
+# and takes variety away.
 #
 # </details>
 #
