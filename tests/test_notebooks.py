@@ -269,3 +269,28 @@ def test_starters_are_plain_json_of_the_current_format():
         assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
         assert raw["metadata"]["kernelspec"]["name"] == "python3"
         assert len({cell["id"] for cell in raw["cells"]}) == len(raw["cells"])
+
+
+@each
+def test_exercises_say_how_long_and_how_hard_and_begin_softly(source):
+    """Before each exercise an ungraded first step with its own check; minutes, difficulty, hints up to an outline."""
+    cells = build.solved(source).cells
+    for place, cell in enumerate(cells):
+        if cell.id in ALL_EXERCISES:
+            about = cells[place - 1].source
+            assert re.search(r"\*About \d+ minutes, (easy|medium|hard)\.\*", about), cell.id
+            assert re.search(r"<summary>Hint \d: an outline</summary>", about), cell.id
+            before = [one.source for one in cells[max(0, place - 4):place - 1]]
+            assert build.MARKERS[0] in before[-2] and "practice(" in before[-1], cell.id
+            assert "## First step" in before[-3] and "not graded" in before[-3], cell.id
+
+
+@each
+def test_each_notebook_goes_further_with_two_tasks(source):
+    cells = build.solved(source).cells
+    begin = next(place for place, cell in enumerate(cells) if "## Go further" in cell.source)
+    code = [cell.source for cell in cells[begin:] if cell.cell_type == "code"]
+    assert len([text for text in code if build.MARKERS[0] in text]) == 2
+    assert len([text for text in code if "practice(" in text]) == 2
+    told = "\n".join(cell.source for cell in cells[begin:] if cell.cell_type == "markdown")
+    assert len(re.findall(r"\(\*\d+ minutes, (easy|medium|hard)\*\)", told)) == 2

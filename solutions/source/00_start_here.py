@@ -2,7 +2,7 @@
 # # 00 Start here
 #
 # * **You will be able to** say how the lab works; turn a picture into tokens and back; tell what a hole hides; fill a first hole, and say what is wrong with it.
-# * **Time**: about 30 minutes for you. The machine needs less than a minute. There is nothing to write yet.
+# * **Time**: about 40 minutes for you. The machine needs less than a minute. Nothing that you write here is graded.
 # * **Needs**: nothing.
 #
 # In this lab you build MaskGIT, a model that fills holes in pictures, here in pictures of cats. Run a cell with Shift-Enter,
@@ -98,7 +98,10 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 #   can be done in any order.
 # * **Predict.** Where you read that word, take a guess before you run the next cell. What you should have seen is folded
 #   below it.
-# * **Hints** are folded, too. Open one at a time.
+# * **Hints** are folded, too. Open one at a time; the last is an outline of the answer. Each exercise says about how long it
+#   takes and how hard it is.
+# * **First steps and "Go further"** are practice: small functions before an exercise, larger ones at a notebook's end. A
+#   cell below tries yours and prints `[OK]`, `[TODO]` or `[FAIL]`. They are neither saved nor graded, and you may skip them.
 #
 # **To begin again**: *Kernel, Restart Kernel and Run All Cells*. That is safe at any time: answers are read from `work/`,
 # and a training goes on where it stopped. To do one exercise again, rewrite its cell and run it. To forget all answers,
@@ -163,9 +166,10 @@ plots.comparison({"test cat": compose(test), "same body,\nin training": compose(
 # %% [markdown]
 # ## From a picture to tokens, and back
 #
-# The model that you build never sees a pixel. A **tokenizer** (a VQGAN, given) turns a picture into a grid of **tokens** and
-# a grid of tokens into a picture. It has a **codebook** $e_0, \dots, e_{1023}$ of 1024 vectors. Its encoder makes a grid of
-# 16 x 16 vectors from the picture, and each is replaced by the number of the nearest code:
+# The model that you build never sees a pixel. A **tokenizer** (a [VQGAN](https://arxiv.org/abs/2012.09841), given) turns a
+# picture into a grid of **tokens** and a grid of tokens into a picture. It has a **codebook** $e_0, \dots, e_{1023}$ of 1024
+# vectors. Its encoder makes a grid of 16 x 16 vectors from the picture, and each is replaced by the number of the nearest
+# code:
 #
 # $$z_t = \arg\min_v \lVert \mathrm{encoder}(x)_t - e_v \rVert^2, \qquad \hat x = \mathrm{decoder}(e_{z_1}, \dots, e_{z_{256}})$$
 #
@@ -197,6 +201,9 @@ print(f"bits of a picture: {bits:,}; of its tokens: {token_bits:,.0f},",
 # A token is one of 1024, so 10 bits, and 256 of them are 2,560 bits: 38.4 times fewer than the 98,304 bits of the pixels.
 #
 # </details>
+#
+# It was trained once, to redraw pictures: on their pixels, on a network's features of them, as in
+# [LPIPS](https://arxiv.org/abs/1801.03924), and against a network that tells drawn pictures from real ones.
 #
 # Something has to be lost on the way. The peak signal-to-noise ratio (PSNR) says how much, in decibels:
 # $10 \log_{10}(255^2 / \text{mean squared error})$. Higher is better; 30 dB is an error of about 8 of 255 levels, 40 dB one
@@ -245,9 +252,10 @@ plots.change(before, swapped["mouth"], forehead,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Not just 16. The 16 pixels that the token covers change most, and some 200 around them change as well: the decoder is made
-# of convolutions, which look at neighbours, so a token has a say in a whole neighbourhood. Far away, many pixels change by a
-# level or two: the decoder's normalisation (GroupNorm) uses the mean and the variance of the whole picture.
+# Not just 16. The 16 pixels that the token covers change most, but ⟦token of the mouth .*levels: \d+ \d+ (\d+)⟧ change by
+# more than 20 levels: the decoder is made of convolutions, which look at neighbours, so a token has a say in a whole
+# neighbourhood. Far away, many pixels change by a level or two: the decoder's normalisation (GroupNorm) uses the mean and
+# the variance of the whole picture.
 #
 # And a token of the background does not paint a green square on the forehead. Among blue neighbours it changes little. What
 # a code draws depends on what is around it.
@@ -389,9 +397,104 @@ plots.comparison({"masked": masked, "filled\nat once": fill_at_once(masked, hole
 #
 # </details>
 #
-# That is what MaskGIT sets right. It predicts all hidden tokens but **keeps only those that it is surest of**, hides the
-# rest again and asks once more. Now the undecided tokens see what the others have become, and agree with them. How many to
-# keep in each round is the *schedule*. How much this gains, and what it costs, you will measure yourself.
+# That is what [MaskGIT](https://arxiv.org/abs/2202.04200) sets right. It predicts all hidden tokens but **keeps only those
+# that it is surest of**, hides the rest again and asks once more. Now the undecided tokens see what the others have become,
+# and agree with them. How many to keep in each round is the *schedule*. How much this gains, and what it costs, you will
+# measure yourself.
+#
+# ## Three ways to fill a grid
+#
+# A hole is a small case. Take the whole picture: how does one make a cat from nothing? There are three families.
+#
+# * **Autoregressive**: one token after another, row by row, each drawn in view of those before it. This is how text models
+#   write, and how [VQGAN](https://arxiv.org/abs/2012.09841) drew pictures from tokens. 256 tokens take 256 passes.
+# * **Diffusion**: begin with noise everywhere, and remove a little of it everywhere in each pass
+#   ([Ho et al., 2020](https://arxiv.org/abs/2006.11239)).
+# * **Masked**: begin with everything hidden, and in each pass reveal some tokens anywhere
+#   ([MaskGIT](https://arxiv.org/abs/2202.04200)). Few at first, many later.
+#
+# The next cell runs all three. The first row and the last are *the same model*, the kit's. It has learned to predict from
+# any set of known tokens, so it can follow any order, row by row included. (A real autoregressive model learns that one
+# order only.) The middle row is a toy, on pixels: for 1,000 training cats the perfect denoiser has a formula, a weighted
+# mean of these cats, and needs no training. It knows them by heart and can draw no other cat; a trained model would draw new
+# ones.
+#
+# **Predict.** What do the three look like half of the way through? Which parts of a cat does each settle first?
+
+# %%
+import time
+
+from lab3.decoding.cached import for_decoding
+from lab3.decoding.generate import halton_rank
+from lab3.model.transformer import MASK_TOKEN_ID
+
+small = lab.preset.name == "smoke"
+
+
+@torch.no_grad()
+def reveal(order, sizes):
+    """Reveal a hidden grid in a given order, sizes[n] tokens in pass n.
+
+    Returns a picture for each pass, (len(sizes), 3, 64, 64), grey where tokens are still hidden.
+    """
+    model, done, stages, hidden = for_decoding(transformer, exact=False), 0, [], []
+    z = torch.full((1, 256), MASK_TOKEN_ID, device=lab.device)
+    for size in sizes:
+        logits = model(z)[0, :, :MASK_TOKEN_ID].float()  # (256, 1024), for every place at once
+        drawn = torch.distributions.Categorical(logits=logits).sample()
+        now = order[done:done + size]  # all others stay as they are
+        z[0, now], done = drawn[now], done + size
+        hidden.append((z == MASK_TOKEN_ID).view(1, 16, 16))
+        stages.append(torch.where(z == MASK_TOKEN_ID, drawn, z))
+    covered = torch.stack(hidden).repeat_interleave(4, 2).repeat_interleave(4, 3).cpu()
+    return torch.where(covered, 128, lab.tokenizer.decode(torch.cat(stages)))
+
+
+def denoise(cats, passes):
+    """Draw by diffusion with the exact denoiser of cats (N, 3, 64, 64): a picture for each pass."""
+    known = cats.flatten(1) / 127.5 - 1  # (N, 12288)
+    half_norms = known.square().sum(dim=1) / 2
+    noise = torch.logspace(1.3, -1.5, passes + 1)  # its standard deviation, before each pass
+    x, stages = noise[0] * torch.randn(known.shape[1]), []
+    for before, after in zip(noise, noise[1:]):
+        # each cat's probability given x, by -|x - cat|^2 / (2 noise^2) but for what all have in common
+        likely = ((known @ x - half_norms) / before**2).softmax(dim=0)
+        mean = likely @ known
+        x = mean + after / before * (x - mean)
+        stages.append(x / (1 + after**2).sqrt())
+    return ((torch.stack(stages).view(-1, 3, 64, 64) + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+
+
+row_by_row, spread = torch.arange(256), halton_rank().argsort().long()
+few_then_many = [1, 4, 6, 8, 11, 13, 15, 17, 19, 20, 22, 23, 23, 24, 25, 25]
+ways = {
+    "autoregressive": lambda: reveal(row_by_row, [8] * 32 if small else [1] * 256),
+    "diffusion": lambda: denoise(lab.data.train[:1000], 32),
+    "masked": lambda: reveal(spread, few_then_many),
+}
+films = {}
+for name, way in ways.items():
+    torch.manual_seed(0)
+    began = time.perf_counter()
+    stages = way()
+    print(f"{name:15s} {len(stages):3d} passes, {time.perf_counter() - began:4.1f} s")
+    films[f"{name}\n{len(stages)} passes"] = stages[np.linspace(0, len(stages) - 1, 9).astype(int)]
+plots.comparison(films, "One grid, three ways, from the first pass to the last. "
+                        "Grey: not revealed yet.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Row by row, the top is finished while the rest is still open: ears come before a face. Diffusion works on the whole cat
+# from the first pass on. Under the noise many cats are still possible, then fewer, until one is left. Masked, a few
+# scattered tokens settle the colours, and all that follow have to fit in with them.
+#
+# </details>
+#
+# Why the third? It trains like a text model, by predicting codes, and it works on the whole picture at once, as diffusion
+# does. It takes few passes. And a hole is just another mask: a model that has learned every order can fill any hole, in view
+# of what is known on *all* sides of it. A row-by-row model cannot look at what lies below. The price is that tokens revealed
+# in the same pass do not know of one another. You have just seen what that does, and most of this lab is about it.
 #
 # ## What goes wrong: a mask read the wrong way round
 #
@@ -505,4 +608,45 @@ plots.comparison({"masked": own_masked, "filled\nat once": fill_at_once(own_mask
 #   would you score it?
 # * A token is hidden when one of its pixels is. What would be gained, and what lost, if it had to lose half of them?
 #
+# ## Go further
+#
+# Two tasks to warm up, each with a check of its own. Neither is graded.
+#
+# **How far apart, in decibels** (*5 minutes, easy*). Write the PSNR from its formula above. Mind the type: a difference of two
+# uint8 numbers cannot be negative.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def decibels(one, other):
+    """The PSNR of two uint8 tensors of one shape, in dB, a float."""
+    ### BEGIN SOLUTION
+    error = (one.double() - other.double()).square().mean().item()
+    return 10 * math.log10(255**2 / error)
+    ### END SOLUTION
+
+# %%
+dark, light = (torch.full((3, 8, 8), level, dtype=torch.uint8) for level in (10, 20))
+practice(decibels, ((light, dark), 20 * math.log10(25.5)), ((dark, light), 20 * math.log10(25.5)),
+         ((redrawn[:1], pictures[:1]), psnr(redrawn[:1], pictures[:1])))
+
+# %% [markdown]
+# **From pixels to tokens** (*10 minutes, medium*). Write the rule of the section on holes: a token is hidden with any of its
+# 4 x 4 pixels. Reshape the pixels so that those of one token get axes of their own.
+
+# %%
+def tokens_of(holes):
+    """Which tokens holes (N, 64, 64) bool hide, True means hidden: (N, 256) bool, row by row."""
+    ### BEGIN SOLUTION
+    return holes.view(-1, 16, 4, 16, 4).any(dim=4).any(dim=2).flatten(1)
+    ### END SOLUTION
+
+# %%
+one_pixel = torch.zeros(1, 64, 64, dtype=torch.bool)
+one_pixel[0, 9, 62] = True  # in the third row of tokens, in the last column
+practice(tokens_of, ((one_pixel,), F.one_hot(torch.tensor([2 * 16 + 15]), 256).bool()),
+         ((lab.data.holes,), hidden_tokens(lab.data.holes)))
+
+# %% [markdown]
 # Next: [01 Multi-head attention](01_multi_head_attention.ipynb), where you build the part that looks around.

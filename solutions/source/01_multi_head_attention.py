@@ -2,7 +2,7 @@
 # # 01 Multi-head attention
 #
 # * **You will be able to** write multi-head attention from four linear layers and a softmax; name every shape on the way; see what a hidden token looks at.
-# * **Time**: about 45 minutes for you. The machine needs less than a minute.
+# * **Time**: about 50 minutes for you, without "Go further". The machine needs less than a minute.
 # * **Needs**: nothing from earlier notebooks.
 
 # %%
@@ -117,6 +117,28 @@ print("view alone:          ", y.view(1, 2, 3, 2).tolist())
 #
 # </details>
 #
+# ## First step: one head
+#
+# *About 5 minutes, easy, not graded.* Write the formula of the first section as a function. `@` multiplies the last two axes
+# and leaves those before them alone, so the same lines serve one head and many.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def attend(q, k, v):
+    """softmax(q k^T / sqrt(d)) v for q, k, v (..., T, d), the softmax over keys: (..., T, d)."""
+    ### BEGIN SOLUTION
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.softmax(dim=-1) @ v
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+many = torch.randn(3, 2, 4, 5, 6, generator=torch.Generator().manual_seed(0))  # q, k, v in 4 heads
+practice(attend, ((q, k, v), torch.full((3, 2), 3.0)),  # the three equal keys above
+         (tuple(many), F.scaled_dot_product_attention(*many)))
+
+# %% [markdown]
 # ## Exercise: `multi_head_attention`
 #
 # *About 20 minutes, medium.*
@@ -143,6 +165,13 @@ print("view alone:          ", y.view(1, 2, 3, 2).tolist())
 #
 # Undo the two moves in the opposite order: first bring the heads next to their width, then join the two axes. After a transpose
 # `view` refuses, as the numbers do not lie in order; `reshape` copies them into order.
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# `__init__`: refuse a `dim` that is not a multiple; keep `num_heads`; make the four layers and the dropout. `forward`: read
+# `B, T, D` off `x`; put `query(x)`, `key(x)` and `value(x)` into heads; scores, scaled; softmax over the last axis; dropout on
+# the weights; weights times values; heads side by side again; `output`. That is `attend` with a dropout in the middle.
 #
 # </details>
 
@@ -375,6 +404,58 @@ print("every head holds every token, and the way back is the way there")
 #   ours none, although some tokens are hidden?
 # * The transformer is one page, `lab3/model/transformer.py`. What does each layer add to its input, and why add rather than replace?
 #
-# To read on: Vaswani et al. (2017), *Attention Is All You Need*; Chang et al. (2022), *MaskGIT*, which this lab rebuilds.
+# To read on: [*Attention Is All You Need*](https://arxiv.org/abs/1706.03762) (Vaswani et al., 2017);
+# [*MaskGIT*](https://arxiv.org/abs/2202.04200) (Chang et al., 2022), which this lab rebuilds.
 #
+# ## Go further
+#
+# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+#
+# **Looking back only** (*10 minutes, easy*). In a model that writes text, token $t$ may look at tokens up to $t$. Give the
+# scores of later tokens a value that the softmax turns into 0, and return the weights.
+
+# %%
+def causal_weights(scores):
+    """scores (..., T, T) -> weights (..., T, T): each row adds up to 1, later tokens get 0."""
+    ### BEGIN SOLUTION
+    T = scores.shape[-1]
+    later = torch.ones(T, T, dtype=torch.bool, device=scores.device).triu(diagonal=1)
+    return scores.masked_fill(later, -torch.inf).softmax(dim=-1)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+q, k, v = many
+causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+practice(causal_weights,
+         ((torch.zeros(3, 3),), torch.tensor([[6, 0, 0], [3, 3, 0], [2, 2, 2]]) / 6),
+         ((q @ k.transpose(-2, -1) / math.sqrt(6),),
+          lambda weights: "" if torch.allclose(weights @ v, causal, atol=1e-5)
+          else "weights @ v differs from PyTorch's attention with is_causal=True"))
+
+# %% [markdown]
+# **Without the large matrix** (*30 minutes, hard*). The `(T, T)` weights are what attention needs most memory for, and they need
+# never exist at once. Go through the keys a few at a time. Keep three things for each query: the largest score so far $m$, the
+# sum of $e^{\text{score} - m}$, and the sum of $e^{\text{score} - m}$ times the values. When a larger score comes, both sums
+# shrink by the same factor.
+
+# %%
+def attend_in_parts(q, k, v, size):
+    """What `attend` gives, with at most `size` keys at a time; q, k, v (..., T, d)."""
+    ### BEGIN SOLUTION
+    largest = torch.full_like(q[..., :1], -torch.inf)  # (..., T, 1)
+    total, mixed = torch.zeros_like(largest), torch.zeros_like(q)
+    for keys, values in zip(k.split(size, dim=-2), v.split(size, dim=-2)):
+        scores = q @ keys.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., T, size)
+        before, largest = largest, torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
+        shrink, weights = (before - largest).exp(), (scores - largest).exp()
+        total = shrink * total + weights.sum(dim=-1, keepdim=True)
+        mixed = shrink * mixed + weights @ values
+    return mixed / total
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+whole, steep = F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(99 * q, k, v)
+practice(attend_in_parts, ((q, k, v, 5), whole), ((q, k, v, 2), whole), ((99 * q, k, v, 1), steep))
+
+# %% [markdown]
 # Next: [02 Masked token modelling](02_masked_token_modelling.ipynb), where you build what the transformer learns from.

@@ -2,7 +2,7 @@
 # # 02 Masked token modelling
 #
 # * **You will be able to** write what the transformer learns from: masks of both kinds, the forward pass, the loss; say what a loss of 6.93 means, and one of 0.6; find a softmax that runs over the wrong axis.
-# * **Time**: about 75 minutes for you. The machine needs one to two minutes.
+# * **Time**: about 90 minutes for you, without "Go further". The machine needs one to two minutes.
 # * **Needs**: `multi_head_attention` from notebook 01; without it PyTorch's own attention is used.
 
 # %%
@@ -44,9 +44,10 @@ lab = lab3.start("02")
 # ## How many to hide?
 #
 # In decoding, the model first sees a picture with a large hole. Then it sees the same picture with some of its own tokens in
-# the hole, and then with more of them, until few are hidden. It meets *every* share. BERT, the language model that this game
-# comes from, hides 15 % of the words, always; it would be lost in front of a large hole. So the share is drawn anew for each
-# picture, from the uniform distribution $U(0, 1)$.
+# the hole, and then with more of them, until few are hidden. It meets *every* share.
+# [BERT](https://arxiv.org/abs/1810.04805), the language model that this game comes from, hides 15 % of the words, always; it
+# would be lost in front of a large hole. So the share is drawn anew for each picture, from the uniform distribution
+# $U(0, 1)$.
 #
 # Given the share $r$, there are two ways to choose:
 #
@@ -74,6 +75,37 @@ for ratio, tokens in ((0.54, 100), (0.5 + 1e-8, 256), (0.07, 100)):
 #
 # </details>
 #
+# ## First step: a number and a ranking
+#
+# *About 10 minutes, easy, not graded.* Two small functions, and the exercise is one comparison away. `scores.argsort(dim=1)`
+# lists the places of a row from the lowest score to the highest; the *rank* of a place is its position in that list.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def how_many(ratio, tokens):
+    """max(1, ceil(ratio * tokens)), the product in float64: ratio (batch,) -> (batch,) long."""
+    ### BEGIN SOLUTION
+    return (ratio.double() * tokens).ceil().clamp(min=1).long()
+    ### END SOLUTION
+
+
+def ranks(scores):
+    """The rank of each score in its row, 0 for the lowest: (batch, tokens) long."""
+    ### BEGIN SOLUTION
+    return scores.argsort(dim=1).argsort(dim=1)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+share = torch.tensor([0.0, 0.5, 0.54, 1.0], dtype=torch.float64)
+practice(how_many, ((share, 100), torch.tensor([1, 50, 54, 100])),
+         ((torch.tensor([0.5 + 1e-8], dtype=torch.float64), 256), torch.tensor([129])))
+practice(ranks, ((torch.tensor([[0.2, 0.9, 0.1], [0.3, 0.4, 0.5]]),),
+                 torch.tensor([[1, 2, 0], [0, 1, 2]])),
+         ((torch.tensor([[7.0, 3.0, 9.0, 5.0]]),), torch.tensor([[2, 0, 3, 1]])))
+
+# %% [markdown]
 # ## Exercise: `sample_mask`
 #
 # *About 20 minutes, medium.*
@@ -105,6 +137,13 @@ for ratio, tokens in ((0.54, 100), (0.5 + 1e-8, 256), (0.07, 100)):
 #
 # `scores.argsort(dim=1)` lists the places from the lowest score to the highest. That is a permutation, and the rank asks the
 # opposite question: at which position of this list does a place stand? Which function turns a permutation around?
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# Refuse an unknown `prob_type`. Settle the device. Without a ratio, draw one a row. Make the ratio a float64 tensor, refuse
+# values outside [0, 1], and give it the shape `(batch, 1)`. Draw a score for each token. `"bernoulli"`: which scores are below
+# the ratio? `"topk"`: which ranks are below `how_many`?
 #
 # </details>
 
@@ -215,6 +254,23 @@ plots.hidden_counts(counts,
 # answer, and the tokenizer has nothing to draw for it. If it stayed in, the model would have to spend training on learning
 # what you know already.
 #
+# ## First step: hide
+#
+# *About 2 minutes, easy, not graded.*
+
+# %%
+def hide(z_indices, mask, mask_token_id):
+    """(B, T) tokens with the mask token where hidden; z_indices stay as they are."""
+    ### BEGIN SOLUTION
+    return z_indices.masked_fill(mask, mask_token_id)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+three = torch.tensor([[12, 700, 3]])
+practice(hide, ((three, three == 700, 1024), torch.tensor([[12, 1024, 3]])),
+         ((three, three < 0, 1024), torch.tensor([[12, 700, 3]])))  # once more, nothing hidden
+
+# %% [markdown]
 # ## Exercise: `masked_forward`
 #
 # *About 5 minutes, easy.*
@@ -234,6 +290,11 @@ plots.hidden_counts(counts,
 # <details><summary>Hint 2: dropping the last</summary>
 #
 # An index of `...` stands for all axes that you do not mention.
+#
+# </details>
+# <details><summary>Hint 3: an outline</summary>
+#
+# Hide into a new tensor. Call the transformer with it. Return its logits without the last, and the tokens as they came.
 #
 # </details>
 
@@ -337,6 +398,23 @@ print("the mean over no hidden token at all:",
 #
 # $$\mathcal L_\varepsilon = (1 - \varepsilon) \, (-\log p_z) + \varepsilon \, \frac 1 V \sum_v (-\log p_v)$$
 #
+# ## First step: one token
+#
+# *About 5 minutes, easy, not graded.* The formula above, for a single hidden token. `logsumexp` stays finite where `exp` overflows.
+
+# %%
+def surprise(logits, target):
+    """-log p of the code `target` under a softmax of logits (V,), in nats: a scalar tensor."""
+    ### BEGIN SOLUTION
+    return logits.logsumexp(dim=-1) - logits[target]
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+practice(surprise, ((torch.zeros(1024), 5), math.log(1024)),
+         ((torch.tensor([0.2, 0.3, 0.5]).log(), 2), math.log(2)),
+         ((torch.tensor([1000.0, 0.0]), 1), 1000.0))
+
+# %% [markdown]
 # ## Exercise: `mvtm_loss`
 #
 # *About 15 minutes, medium.*
@@ -362,6 +440,12 @@ print("the mean over no hidden token at all:",
 #
 # A new tensor `torch.tensor(0.0)` has no connection to the logits, so there is nothing to go back to. Which operation on an
 # *empty* piece of the logits gives 0, and is connected?
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# Where there is a mask, take the logits and targets at its places. If none are left, return the sum of that empty piece.
+# Otherwise bring the logits to `(n, V)` in float32 and the targets to `(n,)`, and let `F.cross_entropy` take the mean.
 #
 # </details>
 
@@ -407,7 +491,8 @@ for sure in (0.5, 0.8, 0.9, 0.99, 0.9999):
 # <details><summary>What you should have seen</summary>
 #
 # The smoothed loss has its minimum near $p = 0.9$, at about 1.02, and rises again beyond it: too sure is wrong, too. So
-# losses with and without smoothing cannot be compared. MaskGIT trains with 0.1; this lab's training loop uses none.
+# losses with and without smoothing cannot be compared. [MaskGIT](https://arxiv.org/abs/2202.04200) trains with 0.1; this
+# lab's training loop uses none.
 #
 # </details>
 #
@@ -425,6 +510,7 @@ for ratio in ratios:
     logits, targets, mask = predict(ratio)
     losses.append(mvtm_loss(logits, targets, mask).item())
     accuracies.append(share_right(logits, targets, mask))
+print(f"90 % hidden: {accuracies[ratios.index(0.9)]:.0%} of them right")
 plots.loss_by_share(ratios, losses, accuracies,
                     "Little is lost until nearly all is hidden. Then there is a wall.")
 
@@ -432,8 +518,8 @@ plots.loss_by_share(ratios, losses, accuracies,
 # <details><summary>What you should have seen</summary>
 #
 # Nearly flat, and then a wall. With half of the tokens hidden the model does about as well as with a twentieth hidden; with
-# nine of ten it still gets three quarters right. Only where hardly a token is left the loss shoots up. These cats are six
-# choices each. A dozen tokens in the right places tell most of them, and photos of real cats would not be so kind.
+# nine of ten it still gets ⟦90 % hidden: (\S+) of⟧ right. Only where hardly a token is left the loss shoots up. These cats
+# are six choices each. A dozen tokens in the right places tell most of them, and photos of real cats would not be so kind.
 #
 # With *everything* hidden it is still better than guessing: place by place, it knows what cats are made of. What it loses at
 # 5 % is not for lack of tokens. It is what the model has not learned, on cats whose pairs of body and fur are new to it.
@@ -672,4 +758,72 @@ plots.comparison({"left": torch.where(covered[:, None], 128, pictures[2]), "pred
 # * The masks in training are scattered, the holes are in one piece. What would you expect from training on holes? What could
 #   get lost?
 #
+# ## Go further
+#
+# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+#
+# **A hole in one piece** (*15 minutes, medium*). The masks of training are scattered. Write one that is not: a square of tokens,
+# each position on the grid equally likely. To find out what it is good for, train with it in notebook 03.
+
+# %%
+def square_mask(side, generator, grid=16):
+    """One square of side x side hidden tokens, anywhere on the grid: (grid * grid,) bool."""
+    ### BEGIN SOLUTION
+    top, left = torch.randint(grid - side + 1, (2,), generator=generator).tolist()
+    mask = torch.zeros(grid, grid, dtype=torch.bool)
+    mask[top:top + side, left:left + side] = True
+    return mask.flatten()
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+corners = set()
+
+
+def not_a_square(side):
+    """A check for `practice`: what is wrong with a mask that should be one square."""
+    def look(mask):
+        if mask.shape != (256,) or mask.dtype != torch.bool:
+            return f"expected 256 bools, got {tuple(mask.shape)} of {mask.dtype}"
+        rows, columns = mask.view(16, 16).any(dim=1).sum(), mask.view(16, 16).any(dim=0).sum()
+        if mask.sum() != side**2 or rows != side or columns != side:
+            return f"{mask.sum()} hidden in {rows} rows and {columns} columns, for side {side}"
+        corners.add((side, int(mask.float().argmax())))
+        return ""
+    return look
+
+
+dice = torch.Generator().manual_seed(0)
+practice(square_mask, *(((side, dice), not_a_square(side)) for side in (1, 16, *[6] * 900)))
+print("corners of side 6 that occur:", sum(side == 6 for side, _ in corners), "of", 11 * 11)
+
+# %% [markdown]
+# **Does it know what it knows?** (*20 minutes, medium*). A model is *calibrated* if codes to which it gives probability 0.8 are
+# right 80 % of the time. Sort predictions into bins by their probability, and compare each bin's mean probability with the
+# share that is right.
+
+# %%
+def calibration(p, right, edges):
+    """For each bin edges[i] <= p < edges[i + 1]: the mean of p, and the share that is right.
+
+    p (n,) float and right (n,) bool; returns two tensors (len(edges) - 1,), NaN for empty bins.
+    """
+    ### BEGIN SOLUTION
+    bins = [(p >= low) & (p < high) for low, high in zip(edges, edges[1:])]
+    return (torch.stack([p[where].mean() for where in bins]),
+            torch.stack([right[where].float().mean() for where in bins]))
+    ### END SOLUTION
+
+# %%
+practice(calibration, ((torch.tensor([0.1, 0.3, 0.6, 0.8]), torch.tensor([False, True, True, True]),
+                        [0, 0.5, 1.01]), (torch.tensor([0.2, 0.7]), torch.tensor([0.5, 1.0]))))
+logits, targets, mask = predict(0.8)
+p, likeliest = logits.softmax(dim=-1)[mask].cpu().max(dim=-1)
+try:
+    found = calibration(p, likeliest == targets[mask].cpu(), [0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.01])
+    for mean, share in zip(*found):
+        print(f"says {mean:4.0%}, is right {share:4.0%}")
+except NotImplementedError:
+    pass
+
+# %% [markdown]
 # Next: [03 Training](03_training.ipynb), where a model of your own learns from all this.

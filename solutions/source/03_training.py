@@ -2,7 +2,7 @@
 # # 03 The training loop
 #
 # * **You will be able to** write a learning rate that warms up and decays; train for an epoch in mixed precision; measure a loss without disturbing the model.
-# * **Time**: about 60 minutes for you. The machine also trains a model, which you can leave alone; the first cell prints how long that takes here.
+# * **Time**: about 70 minutes for you, without "Go further". The machine also trains a model, which you can leave alone; the first cell prints how long that takes here.
 # * **Needs**: `sample_mask`, `masked_forward`, `mvtm_loss` of 02: without them the kit's trained model is used, and cells that train are left out. Your attention of 01, or PyTorch's.
 
 # %%
@@ -47,7 +47,8 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # %% [markdown]
 # ## The optimizer
 #
-# AdamW keeps two running means for each weight $w$ with gradient $g$ and divides one by the root of the other:
+# [AdamW](https://arxiv.org/abs/1711.05101) keeps two running means for each weight $w$ with gradient $g$ and divides one by
+# the root of the other:
 #
 # $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
 # w \leftarrow w - \eta \left( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + \lambda w \right)$$
@@ -73,6 +74,24 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # Here $p$ is how much of the way after the warm-up is done, from 0 to 1. `eta_min` is a factor like $f$ itself, not a
 # learning rate.
 #
+# ## First step: half a cosine
+#
+# *About 2 minutes, easy, not graded.* The middle line of the formula, with `eta_min` = 0.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def half_cosine(p):
+    """1 at p = 0, 0 at p = 1, and half a cosine between them; p and the result are floats."""
+    ### BEGIN SOLUTION
+    return 0.5 * (1 + math.cos(math.pi * p))
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+practice(half_cosine, ((0.0,), 1.0), ((0.5,), 0.5), ((1.0,), 0.0), ((1 / 3,), 0.75))
+
+# %% [markdown]
 # ## Exercise: `configure_optimizers`
 #
 # *About 10 minutes, easy.*
@@ -100,6 +119,13 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 #
 # $\frac12 (1 + \cos \pi p)$ goes from 1 to 0. Check your function at $p = 0$, $1/2$ and $1$ before you run the cell: 1, halfway
 # between 1 and `eta_min`, `eta_min`.
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# Refuse the three bad settings. Make the AdamW. Define `factor(s)`: below the warm-up, `s / warmup_steps`; from
+# `total_steps` on, `eta_min`; between, $p$ and then `half_cosine` stretched to end at `eta_min`. Return the optimizer and a
+# LambdaLR with `factor`.
 #
 # </details>
 
@@ -274,6 +300,38 @@ for _ in range(3):
 #
 # </details>
 #
+# ## First step: one step
+#
+# *About 5 minutes, easy, not graded.* Lines 3, 5 and 6 of the table, for any loss. The order decides whose gradient the optimizer
+# follows.
+
+# %%
+def one_step(loss_of, optimizer):
+    """One step of the optimizer down the scalar loss_of(); returns that loss, a float."""
+    ### BEGIN SOLUTION
+    optimizer.zero_grad()
+    loss = loss_of()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+weight = nn.Parameter(torch.tensor(2.0))
+weight.grad = torch.tensor(100.0)  # left from before
+descent = torch.optim.SGD([weight], lr=0.1)
+
+
+def moved_to(loss, place):
+    """A check for `practice`: the loss returned, and where the weight should be after the step."""
+    return lambda got: "" if abs(got - loss) + abs(weight.item() - place) < 1e-5 else (
+        f"expected loss {loss} and then w = {place}, got {got} and w = {weight.item():.4f}")
+
+
+practice(one_step, ((lambda: weight**2, descent), moved_to(4.0, 1.6)),
+         ((lambda: 3 * weight, descent), moved_to(4.8, 1.3)))
+
+# %% [markdown]
 # ## Exercise: `train_one_epoch`
 #
 # *About 15 minutes, medium.*
@@ -302,6 +360,13 @@ for _ in range(3):
 #
 # Collect each batch's loss without its graph (`detach`), or the memory of all batches is kept. `item()` gives a float at
 # once, but on a GPU it waits for the batch to finish each time; a list of detached tensors, averaged at the end, does not.
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# Train mode. For each batch: to the device; a mask; clear the gradients; under autocast `masked_forward` and `mvtm_loss`;
+# then, without a scaler, backward and step, or with one, `scale(loss).backward()`, `step(optimizer)`, `update()`; the
+# scheduler's step; keep the detached loss. After the loop, a ValueError if there was no batch, else the mean as a float.
 #
 # </details>
 
@@ -393,9 +458,8 @@ if ready():
 # <details><summary>What you should have seen</summary>
 #
 # The first loss is that of guessing, $\ln 1024 = 6.93$, give or take: a new model gives all codes about the same probability.
-# Where the first loss is far from it, look for the error before you train on. With the preset `cpu` it came down to 1.7 when
-# the batch had been seen 100 times. Not to 0: a row may be hidden altogether, and then nobody can tell which of the 16 cats
-# it is.
+# Where the first loss is far from it, look for the error before you train on. Here it came down to ⟦last loss (\d+\.\d)⟧. Not
+# to 0: a row may be hidden altogether, and then nobody can tell which of the 16 cats it is.
 #
 # </details>
 #
@@ -405,6 +469,36 @@ if ready():
 # to change: dropout off, no gradients, and everything as it was afterwards. That includes the **mode of each module**:
 # somebody may have put a single part into eval mode on purpose, and to call `transformer.train()` at the end would undo that.
 #
+# ## First step: note the modes, put them back
+#
+# *About 3 minutes, easy, not graded.*
+
+# %%
+def modes_of(model):
+    """A list of pairs, (submodule, whether it is in train mode), of all submodules of a model."""
+    ### BEGIN SOLUTION
+    return [(module, module.training) for module in model.modules()]
+    ### END SOLUTION
+
+
+def put_back(modes):
+    """Give each submodule its noted mode back; returns how many there are."""
+    ### BEGIN SOLUTION
+    for module, training in modes:
+        module.training = training
+    return len(modes)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+model = nn.Sequential(nn.Linear(1, 1), nn.Dropout())
+model[1].eval()  # on purpose
+noted = [(model, True), (model[0], True), (model[1], False)]
+practice(modes_of, ((model,), lambda modes: "" if list(modes) == noted else f"got {modes}"))
+model.eval()
+practice(put_back, ((noted,), lambda _: "" if all(one.training == mode for one, mode in noted)
+                    else "the modes afterwards are not the noted ones"))
+
+# %% [markdown]
 # ## Exercise: `eval_one_epoch`
 #
 # *About 10 minutes, medium.*
@@ -431,6 +525,12 @@ if ready():
 #
 # `try: ... finally: ...` runs the second part in any case. Setting a module's `training` touches this module alone;
 # `module.train()` would change all that is inside it.
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# Note the modes. In a `try`: eval mode, no gradients, and for each batch the mask, the forward pass under autocast and the
+# loss, as in training. In the `finally`: put the modes back. Then the ValueError, or the mean as a float.
 #
 # </details>
 
@@ -476,7 +576,7 @@ def eval_one_epoch(transformer, loader, *, mask_token_id, device, generator=None
 lab.check("eval_one_epoch")
 
 # %% [markdown]
-# The kit has a model that was trained for 14 epochs. **Predict.** Its validation loss is measured four times: twice with a
+# The kit has a model that was trained for much longer. **Predict.** Its validation loss is measured four times: twice with a
 # new generator of seed 0, then once more with the second of these generators, which has been used by now, then with seed 1.
 # Which of the four are the same?
 
@@ -531,18 +631,23 @@ transformer = lab.train()
 # The loss starts from guessing and does most of its way in the first third of the epoch. (Without 02's answers there is no
 # training, and `transformer` is the kit's.)
 #
-# How far is it? The kit keeps copies of your model from 20 % and 50 % of the training. Beside them stands the shipped model,
-# a larger one: six layers, 14 epochs. Each of them fills the holes of the first test pictures **in one pass**: every hidden
-# token gets its likeliest code, all at once. That is the crudest decoding there is, and notebook 05 replaces it.
+# How far is it? The kit keeps copies of your model from 20 % and 50 % of the training. The kit's own model is shown beside
+# them; the first line that the cell prints says how large it is and how long it was trained. Each of them fills the holes of
+# the first test pictures **in one pass**: every hidden token gets its likeliest code, all at once. That is the crudest
+# decoding there is, and notebook 05 replaces it.
 #
 # **Predict.** What does a model learn first: the colour of the fur, the outline of the cat, or its eyes?
 
 # %%
+from lab3.common.files import read_json
+from lab3.common.paths import SHIPPED, SUMMARY
 from lab3.data.masks import hidden_tokens
 from lab3.exercises.fallbacks import all_at_once
 
+kit = read_json(SHIPPED / SUMMARY)  # how the kit's model was made
+print(f"kit's model: {len(shipped.layers)} layers, {kit['training']['epochs']} epochs")
 trained = ready()
-models = (lab.milestones() | {"100 %": transformer} if trained else {}) | {"14 epochs": shipped}
+models = (lab.milestones() | {"100 %": transformer} if trained else {}) | {"kit's": shipped}
 n, shown = 16 if small else 64, 6
 mask = hidden_tokens(lab.data.holes[:n]).to(lab.device)  # (n, 256), True: hidden
 known = lab.tokenizer.encode(lab.data.masked[:n]).to(lab.device)  # what a model may see
@@ -564,8 +669,8 @@ plots.comparison(rows | {"original": lab.data.test[:shown]},
 #
 # The validation loss falls from row to row, and the share of tokens that are exactly right grows. In the picture the colours
 # of fur and background fit first, and outlines run on through the hole. What is small and has a shape of its own comes last:
-# eyes, and the folds of a scarf. Where nothing in the picture tells what was there, as with the mouth of the fourth cat, both models make
-# something up.
+# eyes, and the folds of a scarf. Where nothing in the picture tells what was there, every
+# model makes something up.
 #
 # </details>
 #
@@ -640,10 +745,11 @@ if ready():
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The loss stays where it was, at 6.94, for the whole first epoch: one third of this training is thrown away. Then the
-# learning rate jumps to its full height at once, so the warm-up is missing, and it ends at half of that, so there is hardly a
-# decay: the loss at the end is higher. A public report of the original lab trains in this way, 100 epochs with 10 of warm-up.
-# Nobody notices: the loss of the first epoch is just a high number, and the next 99 look well.
+# The loss stays where it was for the whole first epoch (⟦counted in epochs +loss at the start (\d+\.\d+)⟧ at its start,
+# ⟦counted in epochs .*after the first epoch (\d+\.\d+)⟧ after it): one third of this training is thrown away. Then the
+# learning rate jumps to its full height at once, so the warm-up is missing, and it ends at half of that, so there is hardly
+# a decay: the loss at the end is higher. A public report of the original lab trains in this way, 100 epochs with 10 of
+# warm-up. Nobody notices: the loss of the first epoch is just a high number, and the next 99 look well.
 #
 # </details>
 #
@@ -699,6 +805,11 @@ def steps_left_out(anew, epochs=10, batches=50, gradient=4.0):
 print("one scaler for the training:", steps_left_out(anew=False))
 print("a new one each epoch:       ", steps_left_out(anew=True))
 
+# %%
+last = kit["curve"][-1]
+print(f"kit's model after {last['epoch']:.0f} epochs: training loss {last['epoch_loss']:.2f},",
+      f"validation loss {last['val_loss']:.2f}")
+
 # %% [markdown]
 # Three of 500, or thirty: at 65,536, 32,768 and 16,384 the scaled gradient is too large, at 8,192 it fits. It could be worse:
 # where an epoch has fewer batches than it takes to come down, such a training never makes a step. This is why `scaler` is an
@@ -706,11 +817,78 @@ print("a new one each epoch:       ", steps_left_out(anew=True))
 #
 # ## To think about
 #
-# * Validation cats wear pairs of body and fur that no training cat wears. After 14 epochs the shipped model has a training
-#   loss of 0.52 and a validation loss of 0.88. What would you expect of the two curves in a training of 100 epochs? When
-#   would you stop?
+# * Validation cats wear pairs of body and fur that no training cat wears. After ⟦kit's model after (\d+) epochs⟧ epochs the
+#   kit's model has a training loss of ⟦training loss (\d+\.\d+)⟧ and a validation loss of ⟦validation loss (\d+\.\d+)$⟧. What would
+#   you expect of the two curves if you trained ten times as long? When would you stop?
 # * A batch of eight pictures is one step here. With batches of 64 there are an eighth as many steps. What would you do to the
 #   learning rate, and what to `warmup_steps`?
-# * The loss does not come near 0, even after 14 epochs. Which hidden tokens could nobody predict?
+# * The loss does not come near 0, however long you train. Which hidden tokens could nobody predict?
 #
+# ## Go further
+#
+# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+#
+# **A large batch on a small machine** (*15 minutes, medium*). A batch that does not fit into memory is cut into parts, and their
+# gradients are added up before the optimizer steps. The result has to be the gradient of the *mean* over the whole batch, also
+# where the last part is smaller.
+
+# %%
+def gradient_in_parts(weight, batch, loss_of, size):
+    """The gradient of loss_of(weight, batch), a mean over rows, from parts of at most `size` rows.
+
+    weight: a tensor that requires a gradient; batch (B, ...); returns a tensor of weight's shape.
+    """
+    ### BEGIN SOLUTION
+    weight.grad = None
+    for part in batch.split(size):
+        (loss_of(weight, part) * len(part) / len(batch)).backward()
+    return weight.grad
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+rows = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+slope = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
+
+
+def squares(weight, part):
+    return (part @ weight).square().mean()
+
+
+whole, = torch.autograd.grad(squares(slope, rows), slope)
+practice(gradient_in_parts, *(((slope, rows, squares, size), whole) for size in (10, 5, 4, 1)))
+
+# %% [markdown]
+# **A moving average of the weights** (*10 minutes, easy*). A model is often sampled with an average of its weights over the last
+# steps instead of the last weights ([Halton-MaskGIT's code](https://github.com/valeoai/Halton-MaskGIT) keeps one). After
+# every step, each averaged weight becomes `decay` times itself plus `1 - decay` times the new weight. Put it into a loop of
+# your own and compare the two validation losses.
+
+# %%
+@torch.no_grad()
+def update_average(average, model, decay):
+    """Move each parameter of `average` towards that of `model`, in place; returns `average`."""
+    ### BEGIN SOLUTION
+    for old, new in zip(average.parameters(), model.parameters()):
+        old.lerp_(new, 1 - decay)
+    return average
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+average, model = nn.Linear(2, 1), nn.Linear(2, 1)
+for module, value in ((average, 1.0), (model, 3.0)):
+    for parameter in module.parameters():
+        nn.init.constant_(parameter, value)
+
+
+def all_are(value):
+    """A check for `practice`: every parameter should have this value."""
+    return lambda module: "" if module is average and all(
+        torch.allclose(one, torch.tensor(value)) for one in module.parameters()) else (
+        f"expected all parameters {value}, got {[one.tolist() for one in module.parameters()]}")
+
+
+practice(update_average, *(((average, model, decay), all_are(value))
+                           for decay, value in ((0.9, 1.2), (0.5, 2.1), (0.0, 3.0))))
+
+# %% [markdown]
 # Next: [04 Gamma schedules](04_gamma_schedules.ipynb), which say how many tokens a step of decoding may keep.

@@ -2,7 +2,7 @@
 # # 04 Gamma schedules
 #
 # * **You will be able to** write how fast a hole closes as a function; tell what total_iter and sweet_spot do; find a schedule that runs the wrong way.
-# * **Time**: about 40 minutes for you. The machine needs less than a minute.
+# * **Time**: about 45 minutes for you, without "Go further". The machine needs less than a minute.
 # * **Needs**: nothing from earlier notebooks. One cell uses the kit's model, with your attention of 01 or PyTorch's.
 
 # %%
@@ -42,8 +42,9 @@ lab = lab3.start("04")
 # | `"cosine"` | $\cos(\pi r / 2)$ | 1 | 0.707 | 0 |
 # | `"square"` | $1 - r^2$ | 1 | 0.75 | 0 |
 #
-# A hole of $n$ hidden tokens has $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Mind what $\gamma$ is *not*: it
-# is not the share that is known, and no mixing weight between old and new tokens. It only counts.
+# The cosine is [MaskGIT](https://arxiv.org/abs/2202.04200)'s choice. A hole of $n$ hidden tokens has
+# $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Mind what $\gamma$ is *not*: it is not the share that is
+# known, and no mixing weight between old and new tokens. It only counts.
 #
 # **Predict.** A hole hides 139 tokens, and there are 8 steps. The count is a product, rounded down. Does it matter in which
 # kind of number the product is taken? Below it is done once in Python's own floats, which have 53 binary digits, and once in
@@ -64,6 +65,30 @@ print("bfloat16", [math.floor(torch.tensor(share).bfloat16() * n_hidden) for sha
 #
 # </details>
 #
+# ## First step: a function that makes functions
+#
+# *About 5 minutes, easy, not graded.* `power(3)` should be a function itself: called with $r$, it gives $1 - r^3$.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def power(n):
+    """The schedule r -> 1 - r ** n, a function of a float or an array."""
+    ### BEGIN SOLUTION
+    return lambda r: 1 - r**n
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+def is_power(n):
+    """A check for `practice`: what is wrong with something that should be r -> 1 - r ** n."""
+    return lambda gamma: "" if callable(gamma) and math.isclose(gamma(0.5), 1 - 0.5**n) else (
+        f"power({n}) should be a function, with {1 - 0.5**n} at r = 0.5")
+
+
+practice(power, *(((n,), is_power(n)) for n in (1, 2, 3)))
+
+# %% [markdown]
 # ## Exercise: `gamma_func`
 #
 # *About 10 minutes, easy.*
@@ -88,6 +113,12 @@ print("bfloat16", [math.floor(torch.tensor(share).bfloat16() * n_hidden) for sha
 # <details><summary>Hint 3: the angle</summary>
 #
 # Angles are in radians. At $r = 1$ the cosine has to be 0: a quarter of a full turn.
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# A dict from the three names to three functions of $r$, written with `-`, `**` and numpy's cosine. If `mode` is not among its
+# keys, a ValueError that names `mode`. Otherwise return the function, without calling it.
 #
 # </details>
 
@@ -407,4 +438,47 @@ print("every hole closes:", closing)
 # * A convex schedule, such as $(1 - r)^2$, reveals most at first. Type it into the explorer. When could it be a good plan?
 # * The smallest holes hide some 30 tokens. What do 50 steps do for them?
 #
+# ## Go further
+#
+# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+#
+# **Passes that keep nothing** (*10 minutes, easy*). Where a hole is small, the count stays the same from one step to the next, and
+# a pass through the transformer is wasted. Count such steps, by the counting rule alone.
+
+# %%
+def wasted_steps(gamma, total_iter, n_hidden):
+    """How many of total_iter steps leave as many tokens hidden as they found: an int."""
+    ### BEGIN SOLUTION
+    hidden = hidden_counts(gamma, total_iter, n_hidden)
+    return int((np.diff(hidden) == 0).sum())
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+practice(wasted_steps, ((lambda r: 1 - r, 8, 85), 0), ((lambda r: 1 - r, 8, 3), 5),
+         ((lambda r: 1 - r**2, 50, 30), 20))
+
+# %% [markdown]
+# **The plan behind the counts** (*15 minutes, medium*). Go the other way. Somebody tells you how many tokens each step should
+# reveal; find a schedule that does it: a $\gamma$ that passes through the right shares and is straight between them. (A
+# convex schedule, such as one that reveals 40 tokens first, is possible as well.)
+
+# %%
+def gamma_of(revealed):
+    """The schedule, r -> share still hidden, whose steps reveal these numbers of tokens.
+
+    Straight between the steps; takes a float or an array.
+    """
+    ### BEGIN SOLUTION
+    n_hidden, shares = sum(revealed), np.cumsum([0, *revealed])
+    return lambda r: np.interp(r, np.linspace(0, 1, len(revealed) + 1), 1 - shares / n_hidden)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+plans = [10, 10, 10, 10], [2, 5, 8, 25], [40, 25, 12, 8]
+practice(gamma_of, *(((plan,), lambda gamma, plan=plan: "" if np.allclose(
+    gamma(np.arange(5) / 4) * sum(plan), sum(plan) - np.cumsum([0, *plan])) else
+    f"at r = 0, 1/4, ... 1 it leaves {gamma(np.arange(5) / 4) * sum(plan)} hidden, for {plan}")
+    for plan in plans))
+
+# %% [markdown]
 # Next: [05 Iterative decoding](05_iterative_decoding.ipynb), where your schedule meets your transformer.

@@ -2,7 +2,7 @@
 # # 06 Inpainting and FID
 #
 # * **You will be able to** write the Fréchet distance so that it holds also with few pictures; fill a test set and score it; tell a difference between two settings from chance.
-# * **Time**: about 60 minutes for you. The machine decodes meanwhile; the first cell prints how long that takes here.
+# * **Time**: about 75 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints how long that takes here.
 # * **Needs**: all earlier notebooks. Without your model (03) the kit's is used, without your decoding (05) one pass that keeps everything at once.
 
 # %%
@@ -23,7 +23,8 @@ lab = lab3.start("06")
 # A filled picture need not be the original: where the hole hid the mouth, another mouth is as good. So pictures are not
 # compared one by one, but as two *sets*. A network that was trained on photographs turns each picture into a vector of
 # features, and each set, now a cloud of points, is described by its mean $\mu$ and its covariance $\Sigma$. The distance is
-# the *squared* Fréchet distance of the two normal distributions with these means and covariances (Heusel et al., 2017):
+# the *squared* Fréchet distance of the two normal distributions with these means and covariances
+# ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500), which introduced the FID):
 #
 # $$D = |\mu_1 - \mu_2|^2 + \mathrm{tr}\!\left(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\right)$$
 #
@@ -82,6 +83,30 @@ print("symmetric:", bool(np.allclose(product, product.T)))
 #
 # </details>
 #
+# ## First step: a symmetric root
+#
+# *About 5 minutes, medium, not graded.* With $\Sigma = V \,\mathrm{diag}(\lambda)\, V^\top$ from `np.linalg.eigh`, the matrix
+# $R = V \,\mathrm{diag}(\sqrt\lambda)\, V^\top$ is symmetric, and $R R = \Sigma$. Eigenvalues of a singular covariance can
+# come out as $-10^{-16}$.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def symmetric_root(sigma):
+    """The symmetric R with R @ R = sigma for a covariance (d, d), singular or not; real."""
+    ### BEGIN SOLUTION
+    values, vectors = np.linalg.eigh(sigma)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+practice(symmetric_root, ((np.diag([4.0, 9.0, 0.0]),), np.diag([2.0, 3.0, 0.0])),
+         *(((sigma,), lambda root, sigma=sigma: "" if np.isrealobj(root) and np.allclose(
+             root @ root, sigma) else "root @ root is not sigma")
+           for sigma in (np.array([[2.0, 1.0], [1.0, 2.0]]), np.cov(few, rowvar=False))))
+
+# %% [markdown]
 # ## Exercise: `frechet_distance`
 #
 # *About 15 minutes, hard.*
@@ -106,6 +131,13 @@ print("symmetric:", bool(np.allclose(product, product.T)))
 #
 # For symmetric matrices `np.linalg.eigh` and `eigvalsh` give real eigenvalues; those of a covariance that come out negative
 # are rounding. What should they have been?
+#
+# </details>
+# <details><summary>Hint 4: an outline</summary>
+#
+# Make float64 arrays of all four and check their shapes. $R$, the symmetric root of `sigma1`. The eigenvalues of the
+# symmetric $R \Sigma_2 R$; set negative ones to 0. The sum of their roots is the trace that you need. Squared difference of
+# the means, plus both traces, less twice that sum, as a float.
 #
 # </details>
 
@@ -282,8 +314,8 @@ plots.comparison(
 # most of what was hidden. In the distance that is most of the way from the holes to the floor.
 #
 # **KID** is a second distance on the same features: the squared difference of two sets in the mean of a polynomial kernel
-# (Bińkowski et al., 2018). It assumes no normal distribution and, unlike the Fréchet distance, is not biased by the number of
-# pictures.
+# ([Bińkowski et al., 2018](https://arxiv.org/abs/1801.01401)). It assumes no normal distribution and, unlike the Fréchet
+# distance, is not biased by the number of pictures.
 #
 # Codes are drawn here, as `inpainting` does unless told otherwise. A draw also takes what the model hardly believes, so a
 # model that has learned little comes nearer with `sampling="argmax"`, and `make demo` fills that way.
@@ -616,6 +648,30 @@ last = list(models)[-1]
 plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels put back.")
 
 # %% [markdown]
+# ## What became of it
+#
+# MaskGIT is from 2022. Its idea, predict everything, keep some, ask again, is now used for images, text and both together.
+# Most of these papers change one line of what you have written:
+#
+# | paper | what it does | what to change in our code |
+# |---|---|---|
+# | [Token-Critic](https://arxiv.org/abs/2209.04439) (2022) | a second model learns to tell sampled tokens from real ones, and decides which to accept and which to draw again | in `inpainting`, take the critic's score for the confidence |
+# | [aMUSEd](https://arxiv.org/abs/2401.01808) (2024) | an open, small text-to-image model after Muse, with VQGAN tokens, a cosine schedule and prompt embeddings of a CLIP text encoder | hand the transformer text embeddings where 07's takes labels |
+# | [MAR](https://arxiv.org/abs/2406.11838) (2024) | no codebook: a small diffusion network models each continuous token, given the transformer's output | in `mvtm_loss`, a diffusion loss for the cross-entropy; no codes, so no confidence: an order at random |
+# | [MDLM](https://arxiv.org/abs/2406.07524) (2024) | shows that masked diffusion of text trains on a weighted mean of masked cross-entropies, a bound on the likelihood | in `mvtm_loss`, the mean of each row, then the mean over rows (in a copy: the check asks for one mean) |
+# | [LLaDA](https://arxiv.org/abs/2502.09992) (2025) | a language model of 8 billion parameters: each token masked with probability $t$ from $U(0, 1)$; can keep the most confident tokens in decoding | `sample_mask(prob_type="bernoulli")`, and words for codes |
+# | [ReMDM](https://arxiv.org/abs/2503.00307) (2025) | lets a token that was decoded be masked again, so errors can be repaired and more steps keep helping | in `iterative_decode`, hide some known tokens again before each step |
+# | [eMIGM](https://arxiv.org/abs/2503.07197) (2025) | puts masked image models and masked diffusion into one framework, and searches its training and sampling choices | `gamma_func`, the weight of the loss, and a guidance scale that depends on progress |
+# | [Halton order](https://arxiv.org/abs/2503.17076) (2025) | reveals tokens spread evenly over the picture instead of by confidence; no retraining, no noise | `in_order(inpainting, "halton")`, in 07 |
+# | [Fast-dLLM](https://arxiv.org/abs/2505.22618) (2025) | approximate key-value caches by block for masked text models, and keeps all tokens above a threshold of confidence | in `inpainting`, a threshold for the count |
+# | [Lumina-DiMOO](https://arxiv.org/abs/2510.06308) (2025) | one masked model for text and images, for generating, editing, inpainting and understanding | one sequence of words and codes, and one `V` for both |
+# | [Moment sampler](https://arxiv.org/abs/2510.04525) (2025) | analyses MaskGIT's implicit temperature, and chooses places before it draws tokens | in `inpainting`, draw after the choice (see 05) |
+# | [Guidance in masked diffusion](https://arxiv.org/abs/2507.08965) (2025) | finds that strong guidance harms early steps and helps late ones | a scale for `guided_logits` that rises with progress |
+# | [BAR](https://arxiv.org/abs/2602.09024) (2026) | an autoregressive transformer whose head fills in the bits of each token as a masked model does; the codebook can have any size | the last layer: 10 bits, hidden and predicted, for 1,024 logits |
+# | [Infinite masks](https://arxiv.org/abs/2605.10518) (2026) | one mask token limits how well tokens that are revealed together can agree; random mask tokens loosen the limit | in `masked_forward` and `inpainting`, a mask token drawn at random for each place |
+#
+# Two of them you can try with what is in `work/`: another order (07), and another weight of the loss (02 and 03).
+#
 # ## To think about
 #
 # * The network behind FD-Lite0 was trained on photographs. What may it overlook in drawn cats, what may it punish too hard?
@@ -623,6 +679,55 @@ plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels p
 # * A model could remember its training pictures and score well where test pictures stand among them, as in the data of the
 #   original course. How would you notice?
 #
+# ## Go further
+#
+# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+#
+# **A distance without bias** (*20 minutes, medium*). Write the KID: with the kernel $k(x, y) = (x^\top y / d + 1)^3$, it is the mean of
+# $k$ within the first set plus that within the second, less twice the mean between them. Within a set leave out the pairs of a
+# picture with itself: that is what makes the estimate unbiased.
+
+# %%
+def kernel_distance(x, y):
+    """The unbiased squared maximum mean discrepancy of x (m, d) and y (n, d), a float."""
+    ### BEGIN SOLUTION
+    def kernel(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a):
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
+
+    return float(within(x) + within(y) - 2 * kernel(x, y).mean())
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+practice(kernel_distance, ((np.eye(2), np.zeros((3, 2))), 0.0),
+         ((np.array([[1.0], [3.0]]), np.array([[0.0], [2.0]])), -121.0))
+
+# %% [markdown]
+# **What N would have given** (*15 minutes, medium*). The bias of a Fréchet distance falls about like $1 / N$. Fit the line
+# $D = a + b / N$ to distances at several $N$ by least squares: $a$ estimates the distance that infinitely many pictures
+# would have.
+
+# %%
+def at_infinity(counts, distances):
+    """The a of the least-squares line distances = a + b / counts, a float."""
+    ### BEGIN SOLUTION
+    _, a = np.polyfit(1 / np.asarray(counts, dtype=float), distances, 1)
+    return float(a)
+    ### END SOLUTION
+
+# %%
+practice(at_infinity, (([10, 20, 40], [7.0, 6.0, 5.5]), 5.0), (([1, 2, 4], [3.0, 3.0, 3.0]), 3.0))
+for label, found in by_count.items():
+    try:
+        print(f"{label}: {found[-1]:.1f} with {counts[-1]} pictures,",
+              f"{at_infinity(counts[-4:], found[-4:]):.1f} with infinitely many")
+    except NotImplementedError:
+        break
+
+# %% [markdown]
 # This was the last graded notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.
 # `lab.status()` says whether all of it is right, and notebook 00 how to hand it in and how to write the report: your own
 # words go into `work/report.md`.

@@ -157,7 +157,7 @@ plots.comparison({f"temperature\n{value:g}": pictures[:8]
 # ## In which order?
 #
 # Another order is another `inpainting` in the same loop: it keeps as many tokens as yours, but not the most confident ones.
-# *Random* needs no word. *Halton* (Besnier et al., 2025) spreads the tokens of a step evenly over the picture, by a fixed
+# *Random* needs no word. *Halton* ([Besnier et al., 2025](https://arxiv.org/abs/2503.17076)) spreads the tokens of a step evenly over the picture, by a fixed
 # sequence of places. The first four, row and column:
 
 # %% tags=["nbval-check-output"]
@@ -285,7 +285,8 @@ plots.comparison({"prompt,\nfillings": torch.cat([masked, forced])},
 # * *conditional* logits $c$, from a pass with labels,
 # * *unconditional* logits $u$, from a pass with every label "any".
 #
-# Labels alone are often not enough: the model follows them about as far as it learned to. Guidance (Ho and Salimans, 2022)
+# Labels alone are often not enough: the model follows them about as far as it learned to.
+# [Guidance](https://arxiv.org/abs/2207.12598) (Ho and Salimans, 2022)
 # takes what the labels change, $c - u$, and goes further by a scale $s$:
 #
 # $$\ell = (1 + s)\, c - s\, u$$
@@ -301,12 +302,47 @@ for s in (0, 1, 4):
     print(f"s = {s}:", [round(value, 2) for value in (guided / guided.sum()).tolist()])
 
 # %% [markdown]
+# ## First step: on probabilities
+#
+# *About 3 minutes, easy, not graded.* The formula of the cell above as a function. The result has to add up to 1.
+
+# %%
+from lab3.notebook.practice import practice
+
+
+def tilt(p_c, p_u, scale):
+    """p_c * (p_c / p_u) ** scale, normalised over the last axis: (..., V) -> (..., V)."""
+    ### BEGIN SOLUTION
+    weight = p_c * (p_c / p_u) ** scale
+    return weight / weight.sum(dim=-1, keepdim=True)
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+practice(tilt, ((p_c, p_u, 0), p_c), ((p_u, p_u, 3), p_u),
+         ((p_c, p_u, 1), torch.tensor([0.32, 0.25 / 0.3, 0.05]) / (0.37 + 0.25 / 0.3)),
+         ((p_c.expand(2, 3), p_u.expand(2, 3), 0), p_c.expand(2, 3)))
+
+# %% [markdown]
 # ## Exercise (optional): `guided_logits`
+#
+# *About 5 minutes, easy.*
 #
 # * `conditional`, `unconditional`: logits `(..., V + 1)`; `scale`: a number, 0 or more.
 # * The result has their shape and dtype. The arguments stay as they are.
 #
 # This exercise is checked and saved like the others. It earns no points.
+#
+# <details><summary>Hint 1: logs</summary>
+#
+# Take the logarithm of `tilt`'s first line: products become sums, and the power becomes a factor. Normalising is left to the
+# softmax.
+#
+# </details>
+# <details><summary>Hint 2: an outline</summary>
+#
+# One line, the formula in logits. It needs neither a loop nor a softmax.
+#
+# </details>
 
 # %%
 #| exercise: guided_logits
@@ -390,3 +426,55 @@ plots.curves({"share that shows what was asked": {
 # * Guidance costs two passes a step. The same number of passes could go into twice the steps. Which would you choose?
 # * The formula weighs logits. What would it do to a code that the model holds for impossible with labels, and for nearly
 #   impossible without?
+#
+# ## Go further
+#
+# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+#
+# **Guidance that waits** (*15 minutes, medium*). In masked models strong guidance harms the first steps and helps the later ones
+# ([Rojas et al., 2025](https://arxiv.org/abs/2507.08965)). Let the scale grow in proportion to the share of tokens that are
+# known, from 0 where everything is hidden. Then use it in place of a fixed scale: a subclass of `Guided` that sets
+# `self.scale` in `forward`.
+
+# %%
+def scale_of(z_indices, scale, mask_token_id=MASK_TOKEN_ID):
+    """The scale of a pass: `scale` times the share of z_indices (B, T) that is known, a float."""
+    ### BEGIN SOLUTION
+    return scale * (z_indices != mask_token_id).double().mean().item()
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+half = torch.tensor([[MASK_TOKEN_ID, 3], [5, MASK_TOKEN_ID]])
+practice(scale_of, ((half, 2), 1.0), ((half[:, 1:], 4), 2.0),
+         ((torch.full((2, 4), MASK_TOKEN_ID), 3), 0.0))
+
+# %% [markdown]
+# **Repair what is torn** (*30 minutes, hard*). A token that is kept is never looked at again, so a contradiction stays.
+# [ReMDM](https://arxiv.org/abs/2503.00307) masks known tokens again. Write its simplest form: hide the `n` tokens of each
+# row that the model itself now finds least likely, given all others. Then decode from that mask, and count the valid cats
+# before and after.
+
+# %%
+@torch.no_grad()
+def doubtful(transformer, z_indices, n):
+    """A mask (B, T) of the n least likely tokens of each row, from one pass over z_indices (B, T).
+
+    transformer: (B, T) -> logits (B, T, V + 1). How likely: the softmax over the V codes.
+    """
+    ### BEGIN SOLUTION
+    log_p = transformer(z_indices)[..., :-1].log_softmax(dim=-1)
+    own = log_p.gather(2, z_indices[..., None])[..., 0]  # (B, T)
+    return own.argsort(dim=1).argsort(dim=1) < n
+    ### END SOLUTION
+
+# %% tags=["nbval-check-output"]
+def two_codes(z):
+    """Logits (B, T, 3): code 0 is likely, the less so the farther to the right."""
+    right = torch.arange(z.shape[1]).expand(z.shape).float()
+    return torch.stack([2 - 0.1 * right, 0 * right, 0 * right + 99], dim=-1)
+
+
+z = torch.tensor([[0, 1, 0, 0], [1, 1, 0, 1]])
+practice(doubtful,
+         ((two_codes, z, 1), torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0]]).bool()),
+         ((two_codes, z, 2), torch.tensor([[0, 1, 0, 1], [1, 1, 0, 0]]).bool()))
