@@ -1,5 +1,5 @@
 # One command each; the first one on a new machine sets up .venv.
-PACKAGE = '.[lab,grader,test]' ./grader
+PACKAGE = '.[lab,report,fid,tensorboard,farm,grader,test]' ./grader
 PRESET ?= cpu
 OUT ?= out/demo
 WORKERS ?= 2

@@ -91,8 +91,13 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
     folder = ROOT / "data" / "checkpoints"
     weights = sorted(folder.rglob("*.safetensors"))
     assert [str(path.relative_to(folder).with_suffix("")) for path in weights] == [
-        "labels/maskgit", "maskgit", "tokenizer"]
+        "labels/maskgit", "lite0/lite0", "maskgit", "tokenizer"]
     assert sum(path.stat().st_size for path in weights) <= 25e6
+    lite0 = json.loads((folder / "lite0" / "lite0.json").read_text())
+    assert lite0["sha256"] == sha256(weights[1]) and {"source", "source_sha256", "changes", "command"} <= lite0.keys()
+    licence = (folder / "lite0" / "LICENSE").read_text()
+    assert "Copyright (c) 2020, ML Illustrated" in licence and "END OF TERMS AND CONDITIONS" in licence
+    del weights[1]
     for path in weights:
         about = json.loads(path.with_suffix(".json").read_text())
         assert {"command", "seed", "data", "data_key", "steps", "train_seconds", "machine", "curve"} <= about.keys()
