@@ -30,7 +30,7 @@ FROM tools
 WORKDIR /lab3
 COPY --chown=lab . .
 # A release has no grader: pip says so of the extra and goes on
-RUN PIP_NO_CACHE_DIR=1 make install PACKAGE="'.[lab,grader]' $(find grader -name pyproject.toml -printf './%h')" \
+RUN PIP_NO_CACHE_DIR=1 make install PACKAGE="'.[lab,report,grader]' $(find grader -name pyproject.toml -printf './%h')" \
     && for folder in grader solutions tests; do if [ -d "$folder" ]; then chmod -R o-rwx "$folder"; fi; done
 EXPOSE 8888 8866
 CMD ["make", "lab", "JUPYTERLAB=--ServerApp.ip=0.0.0.0 --ServerApp.open_browser=False"]

@@ -1,11 +1,11 @@
 # One command each; the first one on a new machine sets up .venv.
-PACKAGE = '.[lab,grader,test]' ./grader
+PACKAGE = '.[lab,report,fid,tensorboard,farm,grader,test,docs]' ./grader
 PRESET ?= cpu
 OUT ?= out/demo
 WORKERS ?= 2
 GRADES ?= grades
 
-.PHONY: help install lab explore demo grade test test-nightly notebooks clean
+.PHONY: help install lab explore demo grade test test-nightly notebooks docs clean
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-nightly  the long tests"
 	@echo "make install    set up .venv alone"
 	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"
+	@echo "make docs       the documentation as a site, for offline too: out/site/index.html"
 	@echo "make clean      delete .venv and out/"
 
 demo: install
@@ -34,6 +35,9 @@ test-nightly: install
 
 notebooks: install
 	$(RUN) solutions/build.py
+
+docs: install
+	$(RUN) docs/build_site.py
 
 clean:
 	rm -rf $(VENV) out

@@ -55,7 +55,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gpu", action="store_true", help="on Linux: PyTorch with CUDA, a far larger download")
     parser.add_argument("--venv", type=Path, default=HERE / ".venv", help="default: .venv")
-    parser.add_argument("package", nargs="*", default=[".[lab]"], help="what pip installs, editable; default: .[lab]")
+    parser.add_argument("package", nargs="*", default=[".[lab,report]"],
+                        help="what pip installs, editable; default: .[lab,report]")
     options = parser.parse_args(arguments)
     if why := refusal():
         print(f"setup_lab: {why}", file=sys.stderr)
@@ -69,7 +70,7 @@ def main(arguments=None):
     packages = [part for package in options.package for part in ("-e", package)]
     for command in ([sys.executable, "-m", "venv", options.venv],
                     [python, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "on",
-                     "-c", "constraints.txt", *packages]):
+                     "--no-compile", "-c", "constraints.txt", *packages]):
         status = subprocess.run(list(map(str, command)), cwd=HERE, env=environment).returncode
         if status:
             print("setup_lab: the command above failed. Run it again when you have changed what it says.",

@@ -1,7 +1,7 @@
 """lab3: a course lab kit in which students build MaskGIT, a masked image model, and fill holes in pictures of cats."""
 
 __all__ = ["autocast", "start"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name):

@@ -17,6 +17,7 @@ import io
 import os
 import re
 import time
+import tomllib
 from pathlib import Path
 
 import jupytext
@@ -39,6 +40,9 @@ POINTS = 5  # a check, for those who grade with nbgrader; that of an optional ex
 CHECK = re.compile(r"lab\.check\(\"(\w+)\"\)")
 FROM_RUN = re.compile(r"⟦(.+?)⟧")  # in a text: a pattern whose group is a number that code above has printed
 NOT_PRINTED = "⟦not printed⟧"
+# Where the project is on GitHub, for the badges that open a notebook elsewhere; None: no badges.
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT.get("urls", {}).get("Repository")
 
 
 def sources():
@@ -81,9 +85,23 @@ def _printed(output):
     return output.get("text") or output.get("data", {}).get("text/markdown", "")
 
 
+def badges(stem, repository):
+    """Badges that open a notebook on Colab and on Binder, as Markdown; nothing where there is no repository."""
+    if not repository:
+        return ""
+    place = repository.removeprefix("https://github.com/").removesuffix(".git").strip("/")
+    path = f"notebooks/{stem}.ipynb"
+    return (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+            f"(https://colab.research.google.com/github/{place}/blob/HEAD/{path}) "
+            f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]"
+            f"(https://mybinder.org/v2/gh/{place}/HEAD?urlpath=lab/tree/{path})\n\n")
+
+
 def _notebook(source):
     """The notebook of a source, with patterns in place of numbers from a run."""
     notebook = jupytext.read(source)
+    title, rest = notebook.cells[0].source.split("\n\n", 1)
+    notebook.cells[0].source = f"{title}\n\n{badges(source.stem, REPOSITORY)}{rest}"
     notebook.cells[0].source += f"\n\n{(source.parent / 'elsewhere.md').read_text(encoding='utf-8').rstrip()}"
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

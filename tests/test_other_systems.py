@@ -318,12 +318,16 @@ def test_setting_up_makes_an_environment_and_installs_into_it(monkeypatch, tmp_p
 
 def test_what_is_not_installed_costs_one_sentence(monkeypatch, tmp_path):
     from lab3.metrics.distance import load_extractor
+    from lab3.report.report import report
     from lab3.training.runs import Metrics, read_metrics
 
-    for name in ("torch.utils.tensorboard", "torchvision", "pytorch_fid", "scipy"):
+    for name in ("torch.utils.tensorboard", "torchvision", "pytorch_fid", "scipy", "reportlab"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.warns(UserWarning, match="TensorBoard is not installed"), Metrics(tmp_path) as metrics:
+    monkeypatch.delitem(sys.modules, "lab3.report.pdf", raising=False)
+    with Metrics(tmp_path) as metrics:
         metrics.write(1, loss=2.0)
     assert read_metrics(tmp_path)[0]["loss"] == 2.0
+    with pytest.raises(InputError, match=r'reportlab: pip install "maskgit-lab\[report\]"'):
+        report(tmp_path, tmp_path / "report.html")
     with pytest.raises(InputError, match="FID needs the package torchvision: pip install"):
         load_extractor("inception")

@@ -23,7 +23,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 NEEDED = [Requirement(line) for line in PROJECT["dependencies"] + [line for extra in EXTRAS.values() for line in extra]]
 PINS = {canonicalize_name(pin.name): pin for pin in (
     Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")}
-DOCS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md",
+        *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
@@ -62,9 +63,43 @@ def test_environment_installs_what_pyproject_and_constraints_say():
     assert set(re.search(r"\[(.+)\]", install)[1].split(",")) <= set(EXTRAS)
 
 
-def test_make_installs_the_extras_that_exist():
+def test_make_and_conda_install_all_extras():
     [extras] = re.findall(r"PACKAGE = '\.\[(.+)\]' \./grader", (ROOT / "Makefile").read_text())
-    assert set(extras.split(",")) <= set(EXTRAS)
+    assert set(extras.split(",")) == set(EXTRAS) and f"-e .[{extras}]" in (ROOT / "environment.yml").read_text()
+
+
+def test_the_lock_has_the_pins_and_the_needs_of_this_version():
+    """`uv lock --upgrade-package NAME==VERSION` brings a new pin into it."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    locked = {}
+    for package in lock["package"]:
+        locked.setdefault(package["name"], set()).add(package["version"])
+        source = package["source"]
+        assert source == {"editable": "."} or source == {"registry": "https://pypi.org/simple"}, package["name"]
+    for name, pin in PINS.items():
+        assert locked[name] == {str(pin.specifier).removeprefix("==")}, name
+    [own] = [package for package in lock["package"] if package["name"] == PROJECT["name"]]
+    assert own["version"] == PROJECT["version"] and lock["requires-python"] == PROJECT["requires-python"]
+    needs = {(canonicalize_name(need.name), str(need.specifier)) for need in NEEDED}
+    assert {(need["name"], str(SpecifierSet(need["specifier"]))) for need in own["metadata"]["requires-dist"]} == needs
+
+
+def test_the_site_has_a_page_for_each_text_and_leaves_no_formula(monkeypatch, tmp_path):
+    pytest.importorskip("latex2mathml")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import build_site
+
+    monkeypatch.setattr(build_site, "PAGES", tmp_path)
+    formulas = build_site.prepare()
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.md")}
+    assert {"index.md", "CHANGELOG.md", "docs/cats.md", "notebooks/04_gamma_schedules.md"} <= names
+    assert len(names) == len(DOCS) + 1 + len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert len(formulas) > 200 and all(formula.startswith("<math") for formula in formulas)
+    assert not [formula for formula in formulas if "\\" in formula], "a command that latex2mathml does not know"
+    for page in tmp_path.rglob("*.md"):
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+            assert (page.parent / link).is_file(), f"{page.name}: {link}"
 
 
 def test_the_benchmark_of_mistakes_finds_their_places_in_the_answers():
@@ -91,8 +126,13 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
     folder = ROOT / "data" / "checkpoints"
     weights = sorted(folder.rglob("*.safetensors"))
     assert [str(path.relative_to(folder).with_suffix("")) for path in weights] == [
-        "labels/maskgit", "maskgit", "tokenizer"]
+        "labels/maskgit", "lite0/lite0", "maskgit", "tokenizer"]
     assert sum(path.stat().st_size for path in weights) <= 25e6
+    lite0 = json.loads((folder / "lite0" / "lite0.json").read_text())
+    assert lite0["sha256"] == sha256(weights[1]) and {"source", "source_sha256", "changes", "command"} <= lite0.keys()
+    licence = (folder / "lite0" / "LICENSE").read_text()
+    assert "Copyright (c) 2020, ML Illustrated" in licence and "END OF TERMS AND CONDITIONS" in licence
+    del weights[1]
     for path in weights:
         about = json.loads(path.with_suffix(".json").read_text())
         assert {"command", "seed", "data", "data_key", "steps", "train_seconds", "machine", "curve"} <= about.keys()

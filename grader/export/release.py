@@ -19,7 +19,8 @@ from lab3.common.paths import ROOT
 from lab3.exercises.table import IMPORTS, NBGRADER
 
 TAKEN = ("notebooks/*.ipynb", "lab3/**/*", "data/**/*", "constraints.txt", "lab.mk", "setup_lab.py", "LICENSE")
-MADE_BY = ("ship.py", "build_layers.py")  # how the data were made: these need what students do not get
+# how the data were made: these need what students do not get
+MADE_BY = ("ship.py", "convert_lite0.py", "build_layers.py")
 STUDENT = Path(__file__).parent / "student"
 SUMS, VERSION = "SHA256SUMS", "VERSION"  # as `update.py` reads them
 SHORTEST = 30  # characters without spaces: what is shorter may stand anywhere by chance

@@ -18,6 +18,7 @@ OWN = (Path.cwd() if INSTALLED else ROOT) / "work"  # a student's answers, where
 ANSWERS = (FAST, SOLUTIONS) if SOLUTIONS.is_dir() else (OWN,)
 SHIPPED = ROOT / "data" / "checkpoints"
 LABELLED = SHIPPED / "labels"  # the folder of the shipped transformer that knows a cat's parts
+LITE0 = SHIPPED / "lite0" / "lite0.safetensors"
 TOKENIZER = "tokenizer.safetensors"
 WEIGHTS, SUMMARY = "maskgit.safetensors", "maskgit.json"  # a trained transformer, and how it was trained
 

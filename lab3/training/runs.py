@@ -6,7 +6,6 @@ A checkpoint is one file, replaced as a whole, and holds no pickle.
 
 import json
 import time
-import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -106,7 +105,7 @@ def _part(tensors, name):
 
 
 class Metrics:
-    """One line of JSON a step, and the same numbers for TensorBoard.
+    """One line of JSON a step, and the same numbers for TensorBoard where it is installed (extra `tensorboard`).
 
     Args:
         folder: the run's folder.
@@ -124,7 +123,6 @@ class Metrics:
             self.board = SummaryWriter(str(folder), purge_step=resume_from + 1)
         except ImportError:
             self.board = None
-            warnings.warn(f"TensorBoard is not installed: {self.path} alone holds the curves.", stacklevel=2)
 
     def write(self, step, **values):
         """Note `values` (floats) for this step."""
