@@ -281,9 +281,10 @@ def run_generate(options):
     from lab3.exercises.answers import load_answers
     from lab3.exercises.table import EXERCISES, OPTIONAL
     from lab3.metrics.nearest_cat import SIZES
-    from lab3.metrics.score import score_generated
+    from lab3.metrics.score import describe_bits, model_bits, score_generated
     from lab3.metrics.truth import labels_of, require_cats
     from lab3.presets import preset
+    from lab3.training.fit import BITS_PICTURES
 
     decoding = replace(preset("cpu").decoding.drawn(), **_decoding(options))
     decoding.check()
@@ -300,6 +301,7 @@ def run_generate(options):
     if labels is not None:
         require_cats(data)
     tokenizer, transformer = _models(options, data, answers)
+    unlabelled = transformer
     if labels is not None:
         if transformer.config.labels != SIZES:
             raise InputError(f"{options.run}: its transformer knows no labels. Train one with --preset labels, or "
@@ -310,12 +312,15 @@ def run_generate(options):
     made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed)
     save_generated(made, tokenizer, options.out)
     marks = score_generated(made.decoded, data, labels)
-    write_json(options.out / "generate.json",
-               _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
-                                                 "guidance": options.guidance, "marks": marks})
     for name, value in marks.items():
         print(f"{name}: " + (f"{value:.3g}" if isinstance(value, float) else ", ".join(
             f"{part} {share:.3g}" for part, share in value.items())))
+    # one pass for each of them: with 16 steps a small part of the decoding
+    measured = model_bits(data.val[:min(BITS_PICTURES, max(16, 2 * options.n))], tokenizer, unlabelled)
+    print(f"bits: {describe_bits(measured, data)}")
+    write_json(options.out / "generate.json",
+               _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
+                                                 "guidance": options.guidance, "marks": marks | measured})
     print(f"{options.out / 'contact_sheet.png'} shows {options.n} pictures, {options.out / 'film.webp'} their steps.")
 
 

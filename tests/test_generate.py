@@ -106,10 +106,10 @@ def test_the_command(tmp_path, capsys, smoke_run):
                  "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
-    assert "validity: 0" in said and "contact_sheet.png" in said
+    assert "validity: 0" in said and "bits a picture" in said and "contact_sheet.png" in said
     about = json.loads((tmp_path / "generate.json").read_text())
     assert about["order"] == "halton" and about["n"] == 3 and about["sampling"] == "categorical"
-    assert set(about["marks"]) >= {"distance", "validity", "torn", "coverage", "novelty"}
+    assert set(about["marks"]) >= {"distance", "validity", "torn", "coverage", "novelty", "bits", "bits_error"}
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
     film = Image.open(tmp_path / "film.webp")
     assert film.n_frames == 3 and film.size == (2 * 66 * 3 - 6, 2 * 66 * 3 - 6)

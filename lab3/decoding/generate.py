@@ -38,7 +38,9 @@ def generate(n, tokenizer, transformer, answers, decoding, seed, *, progress=Tru
         raise InputError(f"n must be at least 1, not {n}.")
     nothing = torch.full((n, 3, 64, 64), GREY, dtype=torch.uint8)
     everything = torch.ones(n, 64, 64, dtype=torch.bool)
-    made = fill(nothing, everything, tokenizer, transformer, answers, decoding, seed, progress=progress)
+    hidden = torch.zeros(n, TOKENS, dtype=torch.long)  # whatever they are, nothing sees them
+    made = fill(nothing, everything, tokenizer, transformer, answers, decoding, seed, z_indices=hidden,
+                progress=progress)
     require_called(answers)
     return made
 
