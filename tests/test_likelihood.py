@@ -106,9 +106,9 @@ def test_a_step_counts_as_often_as_it_draws_tokens():
     assert torch.bincount(hidden)[[256, 236, 97]].tolist() == [20, 139, 97]
 
 
-@pytest.mark.parametrize("hidden", [(), (255,), (256, 0), (257, 256)])
+@pytest.mark.parametrize("hidden", [(), (255,), (256, -1), (257, 256)])
 def test_other_numbers_of_hidden_tokens_are_named(hidden):
-    with pytest.raises(InputError, match=r"hidden must hold numbers in 1 \.\.\. 256, 256 among them"):
+    with pytest.raises(InputError, match=r"hidden must hold numbers in 0 \.\.\. 256, 256 among them"):
         bits(None, torch.zeros(2, 256, dtype=torch.long), hidden=hidden)
 
 

@@ -62,8 +62,8 @@ def bits(transformer, z_indices, *, hidden=None, seed=0, mask_token_id=MASK_TOKE
     n_hidden = (share * T).long().clamp(max=T - 1) + 1
     if hidden is not None:
         counts = torch.as_tensor(hidden).cpu().sort().values
-        if not len(counts) or counts[0] < 1 or counts[-1] != T:
-            raise InputError(f"hidden must hold numbers in 1 ... {T}, {T} among them, not {counts.tolist()}.")
+        if not len(counts) or counts[0] < 0 or counts[-1] != T:
+            raise InputError(f"hidden must hold numbers in 0 ... {T}, {T} among them, not {counts.tolist()}.")
         n_hidden = counts[torch.searchsorted(counts, n_hidden)]
     mask = torch.rand(N, T, generator=generator).argsort(dim=1).argsort(dim=1) < n_hidden[:, None]
     surprise = torch.cat([
