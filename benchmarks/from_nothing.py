@@ -1,11 +1,13 @@
 """Cats drawn from nothing: README's first picture, and the marks for each number of steps.
 
     OMP_NUM_THREADS=1 python -m benchmarks.from_nothing [--seed 0] [--run DIR] [--picture docs/from_nothing.png]
+        [--tokens data/from_nothing.safetensors]
     OMP_NUM_THREADS=1 python -m benchmarks.from_nothing --table [--only CASE ...] [--seeds 5] [--pictures 256]
         [--run DIR] [--out out/from_nothing] [--show]
 
 All by the shipped model, or that of `--run`, at the settings of `lab3 generate`. In the picture every row uses one
-seed; the last one fills the hole of a test picture in eight steps, tokens that are still hidden half grey.
+seed; the last one fills the hole of a test picture in eight steps, tokens that are still hidden half grey. Notebook 00
+decodes it again, from the tokens that are saved too.
 
 The table has the marks of `lab3 generate`, and the bits that decodings of so many steps need for validation cats,
 tokens drawn in a random order (`lab3.model.likelihood`). `--only` takes other settings of 16 steps too. Each seed of
@@ -19,16 +21,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from benchmarks.experiments import kept, spread
 from benchmarks.timing import table
 from lab3.common import plots
-from lab3.common.files import sha256, write_json
+from lab3.common.files import save_tensors, sha256, write_json
 from lab3.common.machine import best_device
 from lab3.common.paths import FAST, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
-from lab3.decoding.generate import CONFIDENCE, ORDERS, generate, in_order, steps_of
+from lab3.decoding.generate import CONFIDENCE, ORDERS, PRECOMPUTED, first_pictures, generate, in_order
 from lab3.decoding.inpaint import fill
 from lab3.exercises.answers import load_answers
 from lab3.metrics.score import score_generated
@@ -62,13 +62,14 @@ class Drawn:
         return generate(n, self.tokenizer, self.transformer, self.answers, setting, seed, progress=False)
 
 
-def rows(seed, run):
-    """The picture's rows, a dict, label -> (9, 3, 64, 64) uint8."""
-    draw, data = Drawn(run), Cats()
-    found = {f"{steps} step{'s' * (steps > 1)}": draw.generate(N, seed, total_iter=steps).decoded for steps in STEPS}
+def save_tokens(seed, run, data, path):
+    """Save what `first_pictures` decodes."""
+    draw = Drawn(run)
+    tokens = {str(steps): draw.generate(N, seed, total_iter=steps).tokens.short() for steps in STEPS}
     filled = fill(data.masked[:1], data.holes[:1], draw.tokenizer, draw.transformer, draw.answers, DecodingConfig(),
                   seed, progress=False)
-    return found | {"a hole": torch.cat([data.masked[:1], steps_of(filled, draw.tokenizer, 1)[1:, 0]])}
+    save_tensors(path, tokens | {"predictions": filled.predictions.short(), "masks": filled.masks},
+                 {"seed": seed, "weights": sha256(run / WEIGHTS)})
 
 
 def measure(case, seed, n, run, data):
@@ -116,6 +117,7 @@ if __name__ == "__main__":
     parser.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     parser.add_argument("--seed", type=int, default=0, help="the picture's")
     parser.add_argument("--picture", type=Path, default=Path("docs/from_nothing.png"))
+    parser.add_argument("--tokens", type=Path, default=PRECOMPUTED, metavar="FILE", help="where its tokens go")
     parser.add_argument("--table", action="store_true", help="measure; no picture")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(BY_STEPS), metavar="CASE",
                         help=f"{', '.join(CASES)}; default: those of steps alone")
@@ -123,13 +125,15 @@ if __name__ == "__main__":
     parser.add_argument("--pictures", type=int, default=256, help="how many a seed")
     parser.add_argument("--out", type=Path, default=Path("out/from_nothing"))
     parser.add_argument("--show", action="store_true", help="with --table: measure nothing, show what is there")
-    options = parser.parse_args()
+    options, cats = parser.parse_args(), Cats()
     if not options.table:
-        page = plots.comparison(rows(options.seed, options.run), "One pass gives mud, a few steps give cats.")
+        save_tokens(options.seed, options.run, cats, options.tokens)
+        rows = first_pictures(load_tokenizer(SHIPPED / TOKENIZER), cats, options.tokens)
+        page = plots.comparison(rows, "One pass gives mud, a few steps give cats.")
         options.picture.write_bytes(plots.png(page))
         parser.exit()
     options.out.mkdir(parents=True, exist_ok=True)
-    results, cats = options.out / f"{options.pictures}-{sha256(options.run / WEIGHTS)[:8]}.json", Cats()
+    results = options.out / f"{options.pictures}-{sha256(options.run / WEIGHTS)[:8]}.json"
     for seed in () if options.show else range(options.seeds):
         for case in options.only:
             found = kept(results)

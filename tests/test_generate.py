@@ -7,9 +7,20 @@ import torch
 from PIL import Image
 
 from lab3 import cli
-from lab3.common.files import InputError
+from lab3.common.files import InputError, load_tensors, sha256
 from lab3.common.paths import ANSWERS, LABELLED, SHIPPED, SOLUTIONS
-from lab3.decoding.generate import HALTON, ORDERS, RANDOM, contact_sheet, generate, halton_rank, in_order, steps_of
+from lab3.decoding.generate import (
+    HALTON,
+    ORDERS,
+    PRECOMPUTED,
+    RANDOM,
+    contact_sheet,
+    first_pictures,
+    generate,
+    halton_rank,
+    in_order,
+    steps_of,
+)
 from lab3.decoding.guidance import Guided
 from lab3.exercises.answers import load_answers
 from lab3.exercises.table import ALL_EXERCISES, EXERCISES
@@ -92,6 +103,17 @@ def test_a_step_shows_hidden_tokens_half_grey(tokenizer):
     hidden = made.masks[:, 1].view(2, 1, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3).expand_as(first)
     assert torch.equal(frames[1][~hidden], first[~hidden])
     assert (frames[1][hidden].int() - 128).abs().max() <= 64
+
+
+def test_the_first_pictures_are_those_of_the_shipped_weights(tokenizer, cats):
+    _, about = load_tensors(PRECOMPUTED)
+    assert about["weights"] == sha256(SHIPPED / "maskgit.safetensors"), "run python -m benchmarks.from_nothing"
+    rows = first_pictures(tokenizer, cats)
+    assert list(rows) == ["1 step", *(f"{steps} steps" for steps in (2, 4, 8, 16, 64)), "a hole"]
+    assert all(pictures.shape == (9, 3, 64, 64) for pictures in rows.values())
+    assert torch.equal(rows["a hole"][0], cats.masked[0]) and rows["a hole"][-1].float().std() > 20
+    valid = [identify(rows[f"{steps} steps"]).valid.sum() for steps in (2, 64)]
+    assert valid[0] < valid[1], "more steps give more cats"
 
 
 def test_real_cats_get_the_best_marks(cats):
