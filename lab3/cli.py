@@ -88,7 +88,7 @@ def make_parser():
     _add_data(generate)
     _add_work(generate)
     generate.add_argument("--n", type=int, default=64, help="how many pictures; default: 64")
-    _add_decoding(generate, sampling="categorical")
+    _add_decoding(generate, sampling="categorical", steps="16")
     generate.add_argument("--order", default="confidence",
                           help="which tokens a step keeps: those of the most confidence (default), random, halton")
     generate.add_argument("--labels", metavar="TEXT", help="what cats to draw, such as \"body=blue, eyes=glasses\"")
@@ -276,7 +276,7 @@ def run_inpaint(options):
 
 def run_generate(options):
     from lab3.common.files import InputError, write_json
-    from lab3.decoding.generate import generate, in_order, save_generated
+    from lab3.decoding.generate import STEPS, generate, in_order, save_generated
     from lab3.decoding.guidance import Guided
     from lab3.exercises.answers import load_answers
     from lab3.exercises.table import EXERCISES, OPTIONAL
@@ -286,7 +286,8 @@ def run_generate(options):
     from lab3.presets import preset
     from lab3.training.fit import BITS_PICTURES
 
-    decoding = replace(preset("cpu").decoding.drawn(), **_decoding(options))
+    decoding = replace(preset("cpu").decoding.drawn(),
+                       **{"total_iter": STEPS, "sweet_spot": STEPS} | _decoding(options))
     decoding.check()
     _check_seed(options)
     labels = None if options.labels is None else labels_of(options.labels)
@@ -457,9 +458,9 @@ def _told(options, decoding, data):
             "seed": options.seed, "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name}
 
 
-def _add_decoding(parser, sampling):
+def _add_decoding(parser, sampling, steps="the preset's, 8"):
     parser.add_argument("--schedule", help="linear, cosine (default) or square")
-    parser.add_argument("--total-iter", type=int, help="how many steps the schedule has; default: the preset's, 8")
+    parser.add_argument("--total-iter", type=int, help=f"how many steps the schedule has; default: {steps}")
     parser.add_argument("--sweet-spot", type=int, help="after how many to stop; default: total-iter")
     parser.add_argument("--temperature", dest="choice_temperature", type=float, help="choice temperature; default: 4.5")
     parser.add_argument("--sampling", help=f"categorical or argmax; default: {sampling}")

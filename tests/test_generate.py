@@ -14,6 +14,7 @@ from lab3.decoding.generate import (
     ORDERS,
     PRECOMPUTED,
     RANDOM,
+    STEPS,
     contact_sheet,
     first_pictures,
     generate,
@@ -137,6 +138,12 @@ def test_the_command(tmp_path, capsys, smoke_run):
     assert film.n_frames == 3 and film.size == (2 * 66 * 3 - 6, 2 * 66 * 3 - 6)
     assert cli.main([*arguments[:-4], "--order", "spiral", "--out", str(tmp_path)]) == 2
     assert "order must be one of" in capsys.readouterr().err
+
+
+def test_help_names_the_default_number_of_steps(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["generate", "--help"])
+    assert f"how many steps the schedule has; default: {STEPS} --" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture(scope="module")

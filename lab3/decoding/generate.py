@@ -19,6 +19,7 @@ from lab3.presets import TOKENS
 
 CONFIDENCE, RANDOM, HALTON = ORDERS = ("confidence", "random", "halton")
 PRECOMPUTED = ROOT / "data" / "from_nothing.safetensors"  # made by `python -m benchmarks.from_nothing`
+STEPS = 16  # twice those of a hole: with 8 most pictures are torn (docs/RESULTS.md)
 GAP = 2  # pixels between the pictures of a contact sheet
 FRAME_MS, LAST_FRAME_MS = 250, 2000  # how long a film shows a step, and the last one
 

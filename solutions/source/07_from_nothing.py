@@ -87,9 +87,9 @@ a_cat = [bits(shipped, held_out, hidden=made[total_iter].masks[0, :-1].sum(dim=1
 for total_iter, distance, valid, needed in zip(steps, distances, validity, a_cat):
     print(f"T = {total_iter:2d}: FD-Lite0 to the training cats {distance:4.0f}, "
           f"valid {valid:4.0%}, {needed:5.0f} bits a cat")
-plots.lines({"valid pictures": {f"{n} pictures": validity},
-             "FD-Lite0": {f"{n} pictures": distances},
-             "bits a cat": {f"{n} validation cats": a_cat}}, "steps T",
+kits = "the kit's model"
+plots.lines({"valid pictures": {kits: validity}, "FD-Lite0": {kits: distances},
+             "bits a cat": {kits: a_cat}}, "steps T",
             "More steps give more valid cats, at a lower distance, for fewer bits.", x=steps)
 
 # %% [markdown]
@@ -119,8 +119,9 @@ choice = -(log_p.exp() * log_p).sum(dim=-1) / math.log(2)  # (256,)
 print(f"all tokens of one pass together: {choice.sum():.0f} bits; "
       f"a cat: {math.log2(n_cats):.1f} bits")
 likeliest = lab.tokenizer.decode(log_p.argmax(dim=-1)[None])
-plots.comparison({"likeliest\ncode": likeliest, "drawn": by_steps[1][:1]},
-                 "One pass. Both show what places hold on average, not one cat.")
+plots.comparison({"one pass": torch.cat([likeliest, by_steps[1][:7]])},
+                 "First the likeliest codes, then seven draws. "
+                 "They show what places hold on average, not one cat.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
