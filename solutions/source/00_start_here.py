@@ -50,7 +50,8 @@ from lab3.common import plots
 from lab3.decoding.generate import first_pictures
 
 plots.comparison(first_pictures(lab.tokenizer, lab.data),
-                 "Above, cats from nothing, by the number of steps. Below, a hole and its eight steps.")
+                 "Above, cats from nothing, by the number of steps. "
+                 "Below, a hole and its eight steps.")
 
 # %% [markdown]
 # These pictures come with the kit; its tokenizer has only decoded them. You draw your own in notebook 07.

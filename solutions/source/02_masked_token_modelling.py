@@ -512,7 +512,8 @@ print(f"mean of the rows' losses: {means.mean():.3f} nats, so {a_cat * means.mea
       f"{a_cat * error:.0f} bits a cat, or a perplexity of {means.mean().exp():.1f}")
 print(f"pooled mean, mvtm_loss:   {pooled:.3f} nats")
 print("the kit's estimate:       {:.0f} ± {:.0f} bits a cat".format(*bits(transformer, z_indices)))
-print(f"the cats' entropy: {true_bits('val'):.1f} bits; guessing: {256 * math.log2(1024):,.0f} bits")
+print(f"the cats' entropy: {true_bits('val'):.1f} bits; "
+      f"guessing: {256 * math.log2(1024):,.0f} bits")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
