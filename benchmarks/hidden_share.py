@@ -6,7 +6,7 @@
 A hole is a square of whole tokens at a random place; at 100 % nothing is known. The reference answers fill it, codes
 drawn, with the shipped model or that of `--run`, one setting changed at a time. Marks are those of `lab3 generate`:
 distance to 747 training cats, validity, torn parts, novelty; besides the share of fillings whose cat agrees with what
-is known. Each seed of each case is saved when it is done, so that a run goes on where it stopped.
+is known. Each seed of each case is saved when it is done, by the weights' hash, so that a run goes on where it stopped.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 from benchmarks.experiments import kept, spread
 from benchmarks.timing import table
 from lab3.common import plots
-from lab3.common.files import write_json
+from lab3.common.files import sha256, write_json
 from lab3.common.machine import best_device
 from lab3.common.paths import FAST, SHIPPED, SOLUTIONS, TOKENIZER, WEIGHTS
 from lab3.data.cats import Cats
@@ -107,7 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--show", action="store_true", help="measure nothing, show what is there")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    results = options.out / f"{options.pictures}.json"
+    results = options.out / f"{options.pictures}-{sha256(options.run / WEIGHTS)[:8]}.json"
     if not options.show:
         data, device, answers = Cats(), best_device(), load_answers([FAST, SOLUTIONS])
         tokenizer = load_tokenizer(SHIPPED / TOKENIZER).to(device)

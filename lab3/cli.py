@@ -93,7 +93,7 @@ def make_parser():
     _add_data(generate)
     _add_work(generate)
     generate.add_argument("--n", type=int, default=64, help="how many pictures; default: 64")
-    _add_decoding(generate, sampling="categorical")
+    _add_decoding(generate, sampling="categorical", steps="16")
     generate.add_argument("--order", default="confidence",
                           help="which tokens a step keeps: those of the most confidence (default), random, halton")
     generate.add_argument("--labels", metavar="TEXT", help="what cats to draw, such as \"body=blue, eyes=glasses\"")
@@ -290,16 +290,18 @@ def run_inpaint(options):
 def run_generate(options):
     from lab3.common.files import InputError, read_json, write_json
     from lab3.common.paths import SUMMARY
-    from lab3.decoding.generate import generate, in_order, save_generated
+    from lab3.decoding.generate import STEPS, generate, in_order, save_generated
     from lab3.decoding.guidance import Guided
     from lab3.exercises.answers import load_answers
     from lab3.exercises.table import EXERCISES, OPTIONAL
     from lab3.metrics.nearest_cat import SIZES
-    from lab3.metrics.score import score_generated
+    from lab3.metrics.score import describe_bits, model_bits, score_generated
     from lab3.metrics.truth import labels_of, require_cats
     from lab3.presets import preset
+    from lab3.training.fit import BITS_PICTURES
 
-    decoding = replace(preset("cpu").decoding.drawn(), **_decoding(options))
+    decoding = replace(preset("cpu").decoding.drawn(),
+                       **{"total_iter": STEPS, "sweet_spot": STEPS} | _decoding(options))
     decoding.check()
     _check_seed(options)
     labels = None if options.labels is None else labels_of(options.labels)
@@ -314,6 +316,7 @@ def run_generate(options):
     if labels is not None:
         require_cats(data)
     tokenizer, transformer = _models(options, data, answers)
+    unlabelled = transformer
     if labels is not None:
         if transformer.config.labels != SIZES:
             raise InputError(f"{options.run}: its transformer knows no labels. Train one with --preset labels, or "
@@ -324,12 +327,15 @@ def run_generate(options):
     made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed)
     save_generated(made, tokenizer, options.out)
     marks = score_generated(made.decoded, data, labels, read_json(options.run / SUMMARY)["train_pictures"])
-    write_json(options.out / "generate.json",
-               _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
-                                                 "guidance": options.guidance, "marks": marks})
     for name, value in marks.items():
         print(f"{name}: " + (f"{value:.3g}" if isinstance(value, float) else ", ".join(
             f"{part} {share:.3g}" for part, share in value.items())))
+    # one pass for each of them: with 16 steps a small part of the decoding
+    measured = model_bits(data.val[:min(BITS_PICTURES, max(16, 2 * options.n))], tokenizer, unlabelled)
+    print(f"bits: {describe_bits(measured, data)}")
+    write_json(options.out / "generate.json",
+               _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
+                                                 "guidance": options.guidance, "marks": marks | measured})
     print(f"{options.out / 'contact_sheet.png'} shows {options.n} pictures, {options.out / 'film.webp'} their steps.")
 
 
@@ -466,9 +472,9 @@ def _told(options, decoding, data):
             "seed": options.seed, "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name}
 
 
-def _add_decoding(parser, sampling):
+def _add_decoding(parser, sampling, steps="the preset's, 8"):
     parser.add_argument("--schedule", help="linear, cosine (default) or square")
-    parser.add_argument("--total-iter", type=int, help="how many steps the schedule has; default: the preset's, 8")
+    parser.add_argument("--total-iter", type=int, help=f"how many steps the schedule has; default: {steps}")
     parser.add_argument("--sweet-spot", type=int, help="after how many to stop; default: total-iter")
     parser.add_argument("--temperature", dest="choice_temperature", type=float, help="choice temperature; default: 4.5")
     parser.add_argument("--sampling", help=f"categorical or argmax; default: {sampling}")

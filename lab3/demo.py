@@ -18,13 +18,13 @@ from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill, save_pictures
 from lab3.exercises.answers import load_answers
 from lab3.metrics.distance import NAMES, load_extractor
-from lab3.metrics.score import reference, score_header, score_row, score_seeds, spread
+from lab3.metrics.score import describe_bits, reference, score_header, score_row, score_seeds, spread
 from lab3.model.tokens import tokenizer_key, training_tokens
 from lab3.model.transformer import load_transformer
 from lab3.presets import SCHEDULES
 from lab3.report.pages import Heading, Table, Text, Title, figure, html
 from lab3.training.expected_time import as_words, training_seconds
-from lab3.training.fit import fit
+from lab3.training.fit import BITS_PICTURES, fit
 from lab3.training.runs import keep_tokenizer, read_metrics, tokenizer_of
 from lab3.training.tokenizer_training import train_tokenizer
 
@@ -116,7 +116,8 @@ def demo(preset, data, out, progress=True):
             weights = (SHIPPED if name == "shipped" else run) / WEIGHTS
             results[name], filled[name] = _fill_and_score(
                 out, name, _score_key(weights, decoding, about, anchors), anchors,
-                (masked, holes, tokenizer, model, answers, decoding), progress)
+                (masked, holes, tokenizer, model, answers, decoding), data.val[:min(BITS_PICTURES, len(test))],
+                progress)
             left -= len(decoding.seeds)
 
     with stages.stage("figures", "Drawing the figures."):
@@ -127,7 +128,7 @@ def demo(preset, data, out, progress=True):
     blocks = _blocks(summary, figures, preset, data)
     write_text(out / "report.html", html(blocks, "lab3: filled holes and their distance"))
     write_json(out / "summary.json", summary)
-    _tell(summary, out)
+    _tell(summary, data, out)
     return summary
 
 
@@ -146,9 +147,9 @@ def _first_look(test, holes, masked, tokenizer, shipped, answers, decoding, out)
     _save(plots.comparison({"masked": masked, "shipped\nmodel": look.pasted, "original": test}, ""), out / "first.png")
 
 
-def _fill_and_score(out, name, key, anchors, filling, progress):
+def _fill_and_score(out, name, key, anchors, filling, held_out, progress):
     """Fill and score with every seed, and keep the first seed's pictures; what `out` has for this key is used again."""
-    result, first = score_seeds(out / f"scores-{name}.json", key, *filling, lambda: anchors, progress)
+    result, first = score_seeds(out / f"scores-{name}.json", key, *filling, lambda: anchors, progress, held_out)
     filled = first or fill(*filling, filling[-1].seeds[0], progress=progress)
     save_pictures(filled.decoded, out / name / "decoded")
     save_pictures(filled.pasted, out / name / "pasted")
@@ -172,22 +173,30 @@ def _summary(preset, anchors, results, run, stages):
         "inpaint_seconds": results["trained"]["seconds"], "seconds": round(stages.total(), 1),
         "stage_seconds": stages.seconds, "peak_memory_gb": peak_memory(),
         "preset": preset.name, "seeds": list(preset.decoding.seeds), "sd": trained["sd"],
-        **({"shipped": shipped["mean"] | {"sd": shipped["sd"]}} if shipped else {}),
+        **_bits(results["trained"]),
+        **({"shipped": shipped["mean"] | {"sd": shipped["sd"]} | _bits(results["shipped"])} if shipped else {}),
     }
 
 
-def _tell(summary, out):
-    """Print the distances, and where the rest is."""
+def _bits(result):
+    return {name: result[name] for name in ("bits", "bits_error", "bits_pictures")}
+
+
+def _tell(summary, data, out):
+    """Print the distances and bits, and where the rest is."""
     n, seeds = summary["n"], len(summary["seeds"])
     spent = ", ".join(f"{name} {as_words(seconds)}" for name, seconds in summary["stage_seconds"].items())
     peak = f" Peak memory: {summary['peak_memory_gb']:.1f} GB." if summary["peak_memory_gb"] else ""
     print(f"Time: {as_words(summary['seconds'])} ({spent}).{peak}")
     print(f"{NAMES[FEATURES]} of {n} pictures, whole decoded pictures, mean of {seeds} seeds:")
-    models = [(f"{name} model", row["distance"])
-              for name, row in (("shipped", summary.get("shipped")), ("trained", summary)) if row]
-    for label, value in [("tokenizer alone (floor)", summary["distance_floor"]), *models,
+    models = [(f"{name} model", row) for name, row in (
+        ("shipped", summary.get("shipped")), ("trained", summary)) if row]
+    for label, value in [("tokenizer alone (floor)", summary["distance_floor"]),
+                         *((label, row["distance"]) for label, row in models),
                          ("holes unfilled", summary["distance_holes"])]:
         print(f"  {label:26s}{value:8.2f}")
+    for label, row in models:
+        print(f"{label}: {describe_bits(row, data)}.")
     print(f"Look at {out / 'report.html'}; the numbers are in {out / 'summary.json'}.", flush=True)
 
 
@@ -247,6 +256,8 @@ def _blocks(summary, figures, preset, data):
         Table(score_header(NAMES[FEATURES]), tuple(rows), numbers=True),
         Text(f"{NAMES[FEATURES]} compares the filled pictures with the originals through the features of a network; "
              "lower is better. It is not an FID and not on its scale."),
+        *(Text(f"{label}: {describe_bits(row, data)}.") for label, row in (
+            ("Shipped model", summary.get("shipped")), ("Model trained here", summary)) if row),
         *(block for _, title, page, caption in figures for block in (Heading(title), figure(page, caption))),
         Heading("Settings"), Table((), tuple((name, str(value)) for name, value in settings)),
         *([Text("Cats drawn by David Revoy, CC BY 4.0.")] if "shipped" in summary else []),

@@ -9,7 +9,8 @@ from PIL import Image
 
 FIELDS = {
     "features", "protocol", "n", "distance", "distance_pasted", "distance_floor", "distance_holes", "kid", "psnr_known",
-    "psnr_hole", "train_seconds", "inpaint_seconds", "seconds", "stage_seconds", "peak_memory_gb", "preset", "seeds"}
+    "psnr_hole", "bits", "bits_error", "train_seconds", "inpaint_seconds", "seconds", "stage_seconds", "peak_memory_gb",
+    "preset", "seeds"}
 OF_THIS_RUN = {"seconds": 0, "stage_seconds": {}, "peak_memory_gb": 0}
 
 
@@ -23,6 +24,7 @@ def test_the_demo_writes_its_summary_and_page_and_reuses_them(tmp_path):
     shipped = summary["shipped"]["distance"]
     assert summary["distance_floor"] < shipped < summary["distance"]
     assert shipped < summary["distance_holes"]
+    assert summary["shipped"]["bits"] < summary["bits"] < 2700 and "bits a picture" in done.stdout
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 6 and "http" not in page
     assert len(list((tmp_path / "shipped" / "pasted").glob("*.png"))) == 32

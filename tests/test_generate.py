@@ -7,9 +7,21 @@ import torch
 from PIL import Image
 
 from lab3 import cli
-from lab3.common.files import InputError
+from lab3.common.files import InputError, load_tensors, sha256
 from lab3.common.paths import ANSWERS, LABELLED, SHIPPED, SOLUTIONS
-from lab3.decoding.generate import HALTON, ORDERS, RANDOM, contact_sheet, generate, halton_rank, in_order, steps_of
+from lab3.decoding.generate import (
+    HALTON,
+    ORDERS,
+    PRECOMPUTED,
+    RANDOM,
+    STEPS,
+    contact_sheet,
+    first_pictures,
+    generate,
+    halton_rank,
+    in_order,
+    steps_of,
+)
 from lab3.decoding.guidance import Guided
 from lab3.exercises.answers import load_answers
 from lab3.exercises.table import ALL_EXERCISES, EXERCISES
@@ -94,6 +106,17 @@ def test_a_step_shows_hidden_tokens_half_grey(tokenizer):
     assert (frames[1][hidden].int() - 128).abs().max() <= 64
 
 
+def test_the_first_pictures_are_those_of_the_shipped_weights(tokenizer, cats):
+    _, about = load_tensors(PRECOMPUTED)
+    assert about["weights"] == sha256(SHIPPED / "maskgit.safetensors"), "run python -m benchmarks.from_nothing"
+    rows = first_pictures(tokenizer, cats)
+    assert list(rows) == ["1 step", *(f"{steps} steps" for steps in (2, 4, 8, 16, 64)), "a hole"]
+    assert all(pictures.shape == (9, 3, 64, 64) for pictures in rows.values())
+    assert torch.equal(rows["a hole"][0], cats.masked[0]) and rows["a hole"][-1].float().std() > 20
+    valid = [identify(rows[f"{steps} steps"]).valid.sum() for steps in (2, 64)]
+    assert valid[0] < valid[1], "more steps give more cats"
+
+
 def test_real_cats_get_the_best_marks(cats):
     some, noise = cats.train[-40:], torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8)
     real, wrong = score_generated(some, cats), score_generated(noise, cats)
@@ -106,15 +129,21 @@ def test_the_command(tmp_path, capsys, smoke_run):
                  "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
-    assert "validity: 0" in said and "contact_sheet.png" in said
+    assert "validity: 0" in said and "bits a picture" in said and "contact_sheet.png" in said
     about = json.loads((tmp_path / "generate.json").read_text())
     assert about["order"] == "halton" and about["n"] == 3 and about["sampling"] == "categorical"
-    assert set(about["marks"]) >= {"distance", "validity", "torn", "coverage", "novelty"}
+    assert set(about["marks"]) >= {"distance", "validity", "torn", "coverage", "novelty", "bits", "bits_error"}
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
     film = Image.open(tmp_path / "film.webp")
     assert film.n_frames == 3 and film.size == (2 * 66 * 3 - 6, 2 * 66 * 3 - 6)
     assert cli.main([*arguments[:-4], "--order", "spiral", "--out", str(tmp_path)]) == 2
     assert "order must be one of" in capsys.readouterr().err
+
+
+def test_help_names_the_default_number_of_steps(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["generate", "--help"])
+    assert f"how many steps the schedule has; default: {STEPS} --" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,34 @@ def test_a_seed_fixes_the_masks():
     assert ((edges[:-1] < hidden) & (hidden <= edges[1:] + 1)).all(), "one row for each sixth of 1 ... 256"
 
 
+def test_tokens_of_one_step_do_not_see_one_another():
+    table = torch.tensor([[0.30, 0.02, 0.03], [0.01, 0.25, 0.04], [0.05, 0.10, 0.20]])
+    z, independent = drawn(table, 20_000), table.sum(1)[:, None] * table.sum(0)
+    found, error = bits(model_of(table), z, hidden=(2,), mask_token_id=V)
+    assert found == pytest.approx(-(table * independent.log2()).sum().item(), abs=4 * error), "both in one step"
+    one_by_one = bits(model_of(table), z, mask_token_id=V)
+    assert bits(model_of(table), z, hidden=torch.tensor([2, 1]), mask_token_id=V) == one_by_one
+    assert found > one_by_one[0] + 0.2
+
+
+def test_a_step_counts_as_often_as_it_draws_tokens():
+    seen = []
+
+    def transformer(z_indices):
+        seen.append(z_indices)
+        return torch.zeros(*z_indices.shape, 1025)
+
+    bits(transformer, torch.zeros(256, 256, dtype=torch.long), hidden=(256, 236, 97))
+    hidden = (torch.cat(seen) == 1024).sum(1)
+    assert torch.bincount(hidden)[[256, 236, 97]].tolist() == [20, 139, 97]
+
+
+@pytest.mark.parametrize("hidden", [(), (255,), (256, -1), (257, 256)])
+def test_other_numbers_of_hidden_tokens_are_named(hidden):
+    with pytest.raises(InputError, match=r"hidden must hold numbers in 0 \.\.\. 256, 256 among them"):
+        bits(None, torch.zeros(2, 256, dtype=torch.long), hidden=hidden)
+
+
 def test_a_model_that_guesses_needs_ten_bits_a_token():
     z = torch.zeros(1, 256, dtype=torch.long)
     found, error = bits(lambda z_indices: torch.zeros(*z_indices.shape, 1025), z)

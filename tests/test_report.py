@@ -77,6 +77,7 @@ def test_the_report_of_the_solved_lab_has_all_parts(solved):
         assert f">{name}</h4>" in text
     for word in ("def", "iterative_decode"):
         assert f">{word}</span>" in text, "code is highlighted"
+    assert "bits a picture, mean and standard error of 8 validation pictures" in text
     assert "the kit stands in" not in text and "The kit's stands in" not in text
     figures = re.findall(r"<b>(Figure \d+)\.</b> (\w+)", text)
     assert [number for number, _ in figures] == [f"Figure {number}" for number in range(1, 10)]

@@ -1,7 +1,8 @@
 """Turn a run's folder into the weights that ship: half precision, and beside each a JSON that says how it was made.
 
 In: a folder that `train-tokenizer` and `train` filled. Out: tokenizer and maskgit, .safetensors and .json, and the
-cats' tokens, beside this file. A transformer that knows labels goes into the folder `labels`.
+cats' tokens, beside this file. A transformer that knows labels goes into the folder `labels`. The first pictures of
+README and notebook 00 are drawn by `python -m benchmarks.from_nothing`, after the transformer has changed.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped   # leave out to keep the tokenizer
     python -m lab3 train --preset cpu --epochs 2 --train-pictures 60000 --out runs/shipped

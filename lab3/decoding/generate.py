@@ -5,17 +5,21 @@ In: how many, a tokenizer, a transformer, answers. Out: pictures, a contact shee
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lab3.common.files import InputError, atomic_path
+from lab3.common.files import InputError, atomic_path, load_tensors
+from lab3.common.paths import ROOT
 from lab3.data.masks import GREY
 from lab3.decoding.inpaint import fill, save_pictures
 from lab3.presets import TOKENS
 
 CONFIDENCE, RANDOM, HALTON = ORDERS = ("confidence", "random", "halton")
+PRECOMPUTED = ROOT / "data" / "from_nothing.safetensors"  # made by `python -m benchmarks.from_nothing`
+STEPS = 16  # twice those of a hole: with 8 most pictures are torn (docs/RESULTS.md)
 GAP = 2  # pixels between the pictures of a contact sheet
 FRAME_MS, LAST_FRAME_MS = 250, 2000  # how long a film shows a step, and the last one
 
@@ -38,7 +42,9 @@ def generate(n, tokenizer, transformer, answers, decoding, seed, *, progress=Tru
         raise InputError(f"n must be at least 1, not {n}.")
     nothing = torch.full((n, 3, 64, 64), GREY, dtype=torch.uint8)
     everything = torch.ones(n, 64, 64, dtype=torch.bool)
-    made = fill(nothing, everything, tokenizer, transformer, answers, decoding, seed, progress=progress)
+    hidden = torch.zeros(n, TOKENS, dtype=torch.long)  # whatever they are, nothing sees them
+    made = fill(nothing, everything, tokenizer, transformer, answers, decoding, seed, z_indices=hidden,
+                progress=progress)
     require_called(answers)
     return made
 
@@ -133,6 +139,20 @@ def steps_of(filled, tokenizer, n):
         hidden = filled.masks[:n, step + 1].view(n, 1, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3)
         frames.append(torch.where(hidden, (shown.int() + GREY).div(2, rounding_mode="floor").to(torch.uint8), shown))
     return torch.stack(frames)
+
+
+def first_pictures(tokenizer, data, path=PRECOMPUTED):
+    """Cats that the shipped model has drawn from nothing, and a hole that it has filled, decoded from stored tokens.
+
+    Returns:
+        A dict, label -> (9, 3, 64, 64) uint8: nine cats for each number of steps; the first masked test picture and
+        its eight steps.
+    """
+    stored, _ = load_tensors(path)
+    hole = SimpleNamespace(predictions=stored.pop("predictions").long(), masks=stored.pop("masks"))
+    rows = {f"{steps} step{'s' * (steps != '1')}": tokenizer.decode(stored[steps].long())
+            for steps in sorted(stored, key=int)}
+    return rows | {"a hole": torch.cat([data.masked[:1], steps_of(hole, tokenizer, 1)[1:, 0]])}
 
 
 def save_generated(made, tokenizer, folder):

@@ -4,6 +4,7 @@ In: filled pictures, their originals; or what fills them, with several seeds. Ou
 numbers.
 """
 
+import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -14,7 +15,9 @@ from lab3.common.paths import cache_folder
 from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill
 from lab3.metrics.distance import cached_features, distance, features, kid, load_extractor, psnr
-from lab3.metrics.truth import identify, obedience, summary
+from lab3.metrics.truth import identify, obedience, summary, true_bits
+from lab3.model.likelihood import bits
+from lab3.presets import CODES, TOKENS
 
 # FD-Lite0 of 747 whole decoded pictures, the kit's model, settings as `DecodingConfig` has them by default: a right
 # decoding stays below.
@@ -71,7 +74,8 @@ def score(filled, reference):
         psnr_hole=psnr(filled.decoded, reference.originals, reference.holes))
 
 
-def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decoding, compare, progress=True):
+def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decoding, compare, progress=True,
+                held_out=None):
     """Fill and mark with every seed of a `DecodingConfig`; what a file has for this key is read from there.
 
     Saves the file after each seed.
@@ -81,10 +85,11 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
         key: changes with all that the scores depend on; a file with another key is made anew.
         masked, holes, tokenizer, transformer, answers, decoding, progress: as `fill` takes them.
         compare: gives the `Reference` when it is called, which is only where something is to be marked.
+        held_out: pictures for `model_bits`; None: the bits are not wanted.
 
     Returns:
-        A pair: a dict with `scores` (a `Score` a seed), `seconds` of one filling, `distance_floor`, `distance_holes`
-        and `n`; and the `Filled` of the first seed, None where nothing had to be filled.
+        A pair: a dict with `scores` (a `Score` a seed), `seconds` of one filling, `distance_floor`, `distance_holes`,
+        `n`, and what `model_bits` gives; and the `Filled` of the first seed, None where nothing had to be filled.
     """
     try:
         kept = read_json(path)
@@ -107,6 +112,9 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
         reference = compare()
         kept["scores"][str(seed)] = asdict(score(filled, reference))
         kept |= {"distance_floor": reference.distance_floor, "distance_holes": reference.distance_holes}
+        write_json(path, kept)
+    if held_out is not None and "bits" not in kept:
+        kept |= model_bits(held_out, tokenizer, transformer)
         write_json(path, kept)
     return kept | {"scores": [Score(**kept["scores"][str(seed)]) for seed in decoding.seeds]}, first
 
@@ -133,6 +141,27 @@ def score_generated(pictures, data, labels=None, n_train=None):
         named = identify(pictures)
         marks |= summary(named, n_train=n_train) | ({} if labels is None else {"obedience": obedience(named, labels)})
     return marks
+
+
+def model_bits(pictures, tokenizer, transformer):
+    """How many bits a transformer needs for held-out pictures' tokens, an upper bound (`lab3.model.likelihood`).
+
+    Args:
+        pictures: (N, 3, 64, 64) uint8, that no training has used. The error is NaN for a single one.
+
+    Returns:
+        A dict: `bits` a picture, their standard error `bits_error`, and `bits_pictures`, how many pictures there are.
+    """
+    device = next(transformer.parameters()).device
+    found, error = bits(transformer, tokenizer.encode(pictures).to(device))
+    return {"bits": found, "bits_error": error, "bits_pictures": len(pictures)}
+
+
+def describe_bits(marks, data):
+    """What `model_bits` gives, in words."""
+    least = f"; the cats' entropy is {true_bits('val'):.1f}" if isinstance(data, Cats) else ""
+    return (f"{marks['bits']:.0f} ± {marks['bits_error']:.0f} bits a picture, mean and standard error of "
+            f"{marks['bits_pictures']} validation pictures{least}; guessing takes {TOKENS * math.log2(CODES):,.0f}")
 
 
 def spread(scores):

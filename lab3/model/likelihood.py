@@ -11,6 +11,9 @@ mean of the logarithms (Jensen), and with n tokens hidden each of them is as lik
 
 n uniform on 1 ... T, M a random set of n hidden places (Uria et al., 2014, "A Deep and Tractable Density Estimator";
 Hoogeboom et al., 2022, "Autoregressive Diffusion Models").
+
+A decoding in fewer steps draws several tokens at once, each without seeing the others. Its bound is the same, with n
+the number of tokens that are hidden when the step begins in which a token is drawn.
 """
 
 import math
@@ -25,7 +28,7 @@ BATCH = 32  # rows a forward pass
 
 
 @torch.no_grad()
-def bits(transformer, z_indices, *, seed=0, mask_token_id=MASK_TOKEN_ID):
+def bits(transformer, z_indices, *, hidden=None, seed=0, mask_token_id=MASK_TOKEN_ID):
     """An estimate of the any-order bound on -log2 p(z), with one mask a row.
 
     The numbers of hidden tokens are stratified: 1 ... T is cut into N equal parts, and each row draws from its own. The
@@ -35,6 +38,8 @@ def bits(transformer, z_indices, *, seed=0, mask_token_id=MASK_TOKEN_ID):
     Args:
         transformer: a callable, (B, T) long -> (B, T, V + 1) logits, in eval mode.
         z_indices: (N, T) integer tokens, each in 0 ... V - 1, on its device.
+        hidden: how many tokens each step of a decoding finds hidden, T among them, such as (256, 236, 181, 97); tokens
+            are drawn in a random order. None: one token a step.
         seed: an int, for the masks.
         mask_token_id: what the transformer sees where a token is hidden; equals V.
 
@@ -43,7 +48,7 @@ def bits(transformer, z_indices, *, seed=0, mask_token_id=MASK_TOKEN_ID):
         differences of rows that hide nearly as many tokens, and is NaN for a single row.
 
     Raises:
-        InputError: tokens of another shape, type or range.
+        InputError: tokens of another shape, type or range; or numbers of hidden tokens that cannot be.
     """
     if z_indices.dim() != 2 or not z_indices.numel() or z_indices.is_floating_point():
         raise InputError(f"tokens must be integers of shape (N, T), at least one row, not {z_indices.dtype} of shape "
@@ -55,6 +60,11 @@ def bits(transformer, z_indices, *, seed=0, mask_token_id=MASK_TOKEN_ID):
     part = torch.randperm(N, generator=generator)
     share = (part + torch.rand(N, generator=generator, dtype=torch.float64)) / N
     n_hidden = (share * T).long().clamp(max=T - 1) + 1
+    if hidden is not None:
+        counts = torch.as_tensor(hidden).cpu().sort().values
+        if not len(counts) or counts[0] < 0 or counts[-1] != T:
+            raise InputError(f"hidden must hold numbers in 0 ... {T}, {T} among them, not {counts.tolist()}.")
+        n_hidden = counts[torch.searchsorted(counts, n_hidden)]
     mask = torch.rand(N, T, generator=generator).argsort(dim=1).argsort(dim=1) < n_hidden[:, None]
     surprise = torch.cat([
         _surprise(transformer, rows.long(), hidden, mask_token_id)

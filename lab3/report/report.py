@@ -28,11 +28,12 @@ from lab3.exercises.examine import examine, training_key
 from lab3.exercises.fallbacks import FALLBACKS
 from lab3.exercises.table import EXERCISES
 from lab3.metrics.distance import NAMES, load_extractor
-from lab3.metrics.score import reference, score_header, score_row, score_seeds, spread
+from lab3.metrics.score import describe_bits, reference, score_header, score_row, score_seeds, spread
 from lab3.metrics.sweep import PRECOMPUTED, Grid, describe, draw, kept, subject, sweep, sweep_key
 from lab3.model.transformer import load_transformer
 from lab3.presets import SCHEDULES, preset
 from lab3.report.pages import Code, Gap, Heading, Table, Text, Title, Verdict, figure, html
+from lab3.training.fit import BITS_PICTURES
 from lab3.training.runs import METRICS, WRITTEN_WITH, milestone_file, read_metrics, tokenizer_of
 
 TEXTS = "report.md"  # in the folder of answers: what the student writes
@@ -123,7 +124,8 @@ class Material:
         key = content_key(str(part).encode() for part in (about.key, asdict(decoding), n, self.extractor.key))
         found, _ = score_seeds(
             self.work / "report" / f"{name}.json", key, self.data.masked[:n], self.data.holes[:n], self.tokenizer,
-            transformer, self.answers, decoding, partial(self.reference, n))
+            transformer, self.answers, decoding, partial(self.reference, n),
+            held_out=self.data.val[:min(BITS_PICTURES, n)])
         return found
 
 
@@ -408,6 +410,7 @@ def best(material):
             found["distance_floor"], found["distance_holes"], name, ""),
             "The distance between its anchors. Bars: means; dots: seeds. The floor belongs to whole pictures; pasted "
             "ones can come below it, as their known pixels never went through the tokenizer."),
+        Text(f"Bits: {describe_bits(found, material.data)}."),
         Text(f"{name} is the Fréchet distance on the features of EfficientNet-Lite0. It is not an FID and not on its "
              "scale.")]
 

@@ -38,14 +38,31 @@ lab = lab3.start("00")
 # | `smoke` | a quick look whether all runs; its pictures are poor | 2 layers, width 64 | `lab3.start("00", "smoke")` |
 # | `report` | the size of the original course, on a GPU | 15 layers, width 768 | `lab3.start("00", "report")` |
 #
+# ## From mud to cats
+#
+# Before anything is explained, this is what you will have built. Nothing is given in the upper rows: all of each picture is
+# drawn by a trained model and the decoding of notebook 05, in 1, 2, 4, 8, 16 and 64 steps. In one step every part is drawn
+# without the others, which gives mud. With more steps the parts agree. In the last row a hole is filled in eight steps: each
+# keeps the model's most confident predictions, and what is still open is half grey.
+
+# %%
+from lab3.common import plots
+from lab3.decoding.generate import first_pictures
+
+plots.comparison(first_pictures(lab.tokenizer, lab.data),
+                 "Above, cats from nothing, by the number of steps. "
+                 "Below, a hole and its eight steps.")
+
+# %% [markdown]
+# These pictures come with the kit; its tokenizer has only decoded them. You draw your own in notebook 07.
+#
 # ## A hole, filled
 #
-# Before anything is explained: five cats with holes, and a trained model that fills them.
+# Five cats with holes, and the trained model that fills them, here in a single step.
 
 # %%
 from types import SimpleNamespace
 
-from lab3.common import plots
 from lab3.decoding.inpaint import fill
 from lab3.exercises import fallbacks
 

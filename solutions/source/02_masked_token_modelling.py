@@ -387,8 +387,8 @@ print("the mean over no hidden token at all:",
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# ln 1024 = 6.93: remember it, a training begins there. In general $e^{\text{loss}}$ is among how many codes the model
-# hesitates: 1024, or 2. The third line is 0 / 0, not a number. One row in a batch of `"bernoulli"` masks may hide nothing;
+# ln 1024 = 6.93: remember it, a training begins there. $e^{\text{loss}}$, the *perplexity*, is how many codes the model is
+# choosing between: 1024, or 2. The third line is 0 / 0, not a number. One row in a batch of `"bernoulli"` masks may hide nothing;
 # when that happens to a whole batch, one NaN in the gradient would make every weight NaN.
 #
 # </details>
@@ -562,6 +562,70 @@ plots.shares_by_batch({"a ratio for each row": each, "one for the batch": one},
 # training is only noisier. It is a common slip, as `ratio = torch.rand(1)` is the shorter line.
 #
 # </details>
+#
+# ## What the loss means: bits a cat
+#
+# The loss of a row, averaged over rows, says how likely the model finds a whole picture, in three lines:
+#
+# 1. Reveal the tokens one by one in an order $s$. By the chain rule,
+#    $-\log p(z \mid s) = \sum_{i=1}^{T} -\log p(z_{s(i)} \mid z_{s(1)}, \dots, z_{s(i-1)})$.
+# 2. Draw $s$ at random. Then $p(z)$ is the mean of $p(z \mid s)$, and the logarithm of a mean is at least the mean of the
+#    logarithms: $-\log p(z) \le \mathbb E_s [-\log p(z \mid s)]$.
+# 3. With $n$ tokens hidden, each of them is equally likely to come next, so the next token costs on average the mean loss of
+#    a row that hides $n$ random tokens. There is one such token for each $n = 1, \dots, T$.
+#
+# So $T$ times the mean loss of a row, with $n$ uniform on $1, \dots, T$, is an upper bound on $-\log p(z)$ in nats, and divided
+# by $\ln 2$ it is in bits: **bits a cat = mean loss of a row $\times$ 256 / ln 2**. Your `sample_mask` without a ratio draws
+# exactly this $n$.
+#
+# **Predict.** These cats are six choices each, about 19 bits for the 64 of this notebook. How many bits does the model need?
+# And which is higher: the mean of the rows' losses, or the pooled mean that `mvtm_loss` gives?
+
+# %%
+from lab3.metrics.truth import true_bits
+from lab3.model.likelihood import bits
+
+means, pooled = [], []
+for seed in range(2 if smoke else 4):
+    logits, targets, mask = predict(None, seed)
+    nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, T)
+    means.append((nats * mask).sum(dim=1) / mask.sum(dim=1))  # (B,)
+    pooled.append(mvtm_loss(logits, targets, mask))
+means, pooled = torch.cat(means), torch.stack(pooled).mean()
+error = means.std() / math.sqrt(len(means))
+a_cat = 256 / math.log(2)
+print(f"mean of the rows' losses: {means.mean():.3f} nats, so {a_cat * means.mean():.0f} ± "
+      f"{a_cat * error:.0f} bits a cat, or a perplexity of {means.mean().exp():.1f}")
+print(f"pooled mean, mvtm_loss:   {pooled:.3f} nats")
+print("the kit's estimate:       {:.0f} ± {:.0f} bits a cat".format(*bits(transformer, z_indices)))
+print(f"the cats' entropy: {true_bits('val'):.1f} bits; "
+      f"guessing: {256 * math.log2(1024):,.0f} bits")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# Well above the entropy, which no model can beat on average, and well below guessing. The kit's estimate, in
+# `lab3/model/likelihood.py`, is the same with one mask for each cat. You find it again in the training curve of notebook 03
+# and beside the distance in your report: the distance judges what is drawn, the bits judge the model alone.
+#
+# The pooled mean is higher: a row that hides 250 tokens counts 125 times as much as one that hides 2, and it is the harder
+# one. Both are sound losses to train with. Only the mean of the rows' losses bounds the likelihood.
+#
+# </details>
+#
+# Pooling is one way to give more weight to rows that hide much; drawing their ratio otherwise is another. A common choice
+# is $r = \cos(\pi u / 2)$ with $u$ uniform, the cosine of notebook 04. **Predict.** What share of the masks hides more than
+# 90 % of the tokens, for each?
+
+# %% tags=["nbval-check-output"]
+u = (torch.arange(100_000) + 0.5) / 100_000  # evenly spread over (0, 1)
+for name, ratio in {"uniform": u, "cosine": torch.cos(math.pi / 2 * u)}.items():
+    print(f"{name}: {(ratio > 0.9).double().mean():.0%} of the masks hide more than 90 %,",
+          f"{ratio.mean():.0%} of the tokens are hidden on average")
+
+# %% [markdown]
+# Decoding a whole picture from nothing begins in this region: it is where the loss is highest and where the first tokens
+# decide what the cat will be.
 #
 # ## What goes wrong: a softmax over places
 #

@@ -54,41 +54,53 @@ from lab3.metrics.truth import entropy, identify, novel, shares, summary, words
 from lab3.presets import DecodingConfig
 
 small = lab.preset.name == "smoke"
-n = 8 if small else 64
+n = 8 if small else 32
+steps = (1, 2, 4) if small else (1, 2, 4, 8, 16, 64)
+usual = steps[-2]  # 16 steps, of which every comparison below changes one thing
 shipped = lab.shipped()
 
 
-def draw(transformer=shipped, answers=None, seed=0, **changes):
-    """n pictures from nothing, by your decoding: eight steps but for `changes`."""
-    setting = replace(DecodingConfig(), **changes)
-    setting = replace(setting, sweet_spot=setting.total_iter)
+def draw(transformer=shipped, answers=None, n=n, total_iter=usual, **changes):
+    """n pictures from nothing, by your decoding: a `Filled`."""
+    setting = replace(DecodingConfig(), total_iter=total_iter, sweet_spot=total_iter, **changes)
     return generate(n, lab.tokenizer, transformer, answers or lab.answers,
-                    setting, seed, progress=False)
+                    setting, seed=0, progress=False)
 
 
 if "iterative_decode" in lab.missing:
     print("Without your iterative_decode (notebook 05) every picture below comes from one pass.")
-steps = (1, 2, 4) if small else (1, 2, 4, 8, 16, 64)
-by_steps = {total_iter: draw(total_iter=total_iter).decoded
-            for total_iter in progress_bar(steps, desc="decodings")}
+made = {total_iter: draw(total_iter=total_iter)
+        for total_iter in progress_bar(steps, desc="decodings")}
+by_steps = {total_iter: one.decoded for total_iter, one in made.items()}
 plots.comparison({f"T = {total_iter}": pictures[:8] for total_iter, pictures in by_steps.items()},
                  "Cats from nothing. One pass gives mud; every further step makes the parts agree.")
 
 # %%
+from lab3.model.likelihood import bits
+
+held_out = lab.tokenizer.encode(lab.data.val[:n]).to(lab.device)
 named = {total_iter: identify(pictures) for total_iter, pictures in by_steps.items()}
 distances = [score_generated(by_steps[total_iter], lab.data)["distance"] for total_iter in steps]
 validity = [named[total_iter].valid.float().mean().item() for total_iter in steps]
-for total_iter, distance, valid in zip(steps, distances, validity):
-    print(f"T = {total_iter:2d}: FD-Lite0 to the training cats {distance:4.0f}, valid {valid:4.0%}")
-plots.lines({"valid pictures": {f"{n} pictures": validity},
-             "FD-Lite0": {f"{n} pictures": distances}}, "steps T",
-            "More steps give more valid cats, at a lower distance.", x=steps)
+a_cat = [bits(shipped, held_out, hidden=made[total_iter].masks[0, :-1].sum(dim=1))[0]
+         for total_iter in steps]
+for total_iter, distance, valid, needed in zip(steps, distances, validity, a_cat):
+    print(f"T = {total_iter:2d}: FD-Lite0 to the training cats {distance:4.0f}, "
+          f"valid {valid:4.0%}, {needed:5.0f} bits a cat")
+kits = "the kit's model"
+plots.lines({"valid pictures": {kits: validity}, "FD-Lite0": {kits: distances},
+             "bits a cat": {kits: a_cat}}, "steps T",
+            "More steps give more valid cats, at a lower distance, for fewer bits.", x=steps)
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
 # With holes, one step and eight were hard to tell apart. From nothing, steps decide: mud at $T = 1$, parts of several cats at
-# 2 and 4, most pictures a cat from 8 or 16 on.
+# 2 and 4, whole cats from 8 or 16 on.
+#
+# The third panel holds the bits of notebook 02, as they are when the tokens of one step do not see one another: what a
+# decoding in $T$ steps and a random order needs for cats that it has never seen. At $T = 256$ it would be the number of
+# notebook 02.
 #
 # </details>
 #
@@ -103,19 +115,20 @@ from lab3.model.transformer import MASK_TOKEN_ID
 with torch.no_grad():
     nothing = torch.full((1, 256), MASK_TOKEN_ID, device=lab.device)
     log_p = shipped(nothing)[0, :, :MASK_TOKEN_ID].float().log_softmax(dim=-1)  # (256, V)
-bits = -(log_p.exp() * log_p).sum(dim=-1) / math.log(2)  # (256,)
-print(f"all tokens of one pass together: {bits.sum():.0f} bits; "
+choice = -(log_p.exp() * log_p).sum(dim=-1) / math.log(2)  # (256,)
+print(f"all tokens of one pass together: {choice.sum():.0f} bits; "
       f"a cat: {math.log2(n_cats):.1f} bits")
 likeliest = lab.tokenizer.decode(log_p.argmax(dim=-1)[None])
-plots.comparison({"likeliest\ncode": likeliest, "drawn": by_steps[1][:1]},
-                 "One pass. Both show what places hold on average, not one cat.")
+plots.comparison({"one pass": torch.cat([likeliest, by_steps[1][:7]])},
+                 "First the likeliest codes, then seven draws. "
+                 "They show what places hold on average, not one cat.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# About 1,500 bits against 21.5. The margins are right, place by place: some cats are blue here, some are pink there. Their
-# product, though, spreads over about $2^{1500}$ pictures, of which $2^{21.5}$ are cats. The first tokens that a
-# step keeps choose the colour, and all later ones agree with it: this is what the other steps are for.
+# About ⟦together: (\d+) bits⟧ bits against 21.5. The margins are right, place by place: some cats are blue here, some are pink
+# there. Their product, though, spreads over about $2^{⟦together: (\d+) bits⟧}$ pictures, of which $2^{21.5}$ are cats. The
+# first tokens that a step keeps choose the colour, and all later ones agree with it: this is what the other steps are for.
 #
 # </details>
 #
@@ -126,7 +139,8 @@ plots.comparison({"likeliest\ncode": likeliest, "drawn": by_steps[1][:1]},
 
 # %%
 temperatures = (0.0, 4.5) if small else (0.0, 1.0, 4.5, 15.0)
-by_temperature = {value: draw(choice_temperature=value).decoded
+by_temperature = {value: by_steps[usual] if value == 4.5  # the default, drawn above
+                  else draw(choice_temperature=value).decoded
                   for value in progress_bar(temperatures, desc="decodings")}
 panels = {"valid pictures": [], "bits of variety, body": [], "bits of variety, background": []}
 for value, pictures in by_temperature.items():
@@ -143,7 +157,7 @@ plots.lines({label: {f"{n} pictures": values} for label, values in panels.items(
 # %%
 plots.comparison({f"temperature\n{value:g}": pictures[:8]
                   for value, pictures in by_temperature.items()},
-                 "Eight cats at each choice temperature, eight steps, the same seed.")
+                 f"Eight cats at each choice temperature, {usual} steps, the same seed.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -183,22 +197,25 @@ by_order = {}
 if set(DECODING) & set(lab.missing):
     print("Orders need your gamma_func (04), inpainting and iterative_decode (05).")
 else:
-    by_order = {order: draw(answers=answers_in(order)).decoded
+    by_order = {order: by_steps[usual] if order == "confidence"
+                else draw(answers=answers_in(order)).decoded
                 for order in progress_bar(ORDERS, desc="decodings")}
     for order, pictures in by_order.items():
         found = summary(identify(pictures))
         torn = ", ".join(f"{part} {share:.0%}" for part, share in found["torn"].items())
         print(f"{order:10s} valid {found['validity']:4.0%}; torn: {torn}")
+    print(f"{n} pictures each: differences below "
+          f"{200 * math.sqrt(0.5 / n):.0f} points may be chance")
 plots.comparison({order: pictures[:8] for order, pictures in by_order.items()}
                  or {"one pass": by_steps[1][:8]},
-                 "Eight steps in three orders.")
+                 f"{usual} steps in three orders.")
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# All three keep the same number of tokens in every step; only the places differ. Compare the shares of valid pictures: with 64
-# pictures in each row, a difference below about 18 points may be chance. The background is the easiest part to agree on, the
-# face the hardest, and confidence leaves the hardest places to the end.
+# All three keep the same number of tokens in every step; only the places differ. Compare the shares of valid pictures, and
+# mind the last line. The background is the easiest part to agree on, the face the hardest, and confidence leaves the hardest
+# places to the end.
 #
 # </details>
 #
@@ -207,8 +224,8 @@ plots.comparison({order: pictures[:8] for order, pictures in by_order.items()}
 # **Predict.** Which part is torn most often? Think of its size, and of how many values it has.
 
 # %%
-wrong = (~named[steps[-2]].valid).nonzero()[:8, 0]
-told = words(named[steps[-2]])
+wrong = (~named[usual].valid).nonzero()[:8, 0]
+told = words(named[usual])
 for place in wrong.tolist():
     print(f"{place:2d}: {told[place]}")
 plots.curves({"share of pictures torn": {
@@ -217,8 +234,8 @@ plots.curves({"share of pictures torn": {
     "steps T", "The parts of a cat that are torn, by the number of steps.")
 
 # %%
-plots.comparison({"not a cat": by_steps[steps[-2]][wrong] if len(wrong)
-                  else by_steps[1][:1]}, f"Pictures of T = {steps[-2]} that no layers compose.")
+plots.comparison({"not a cat": by_steps[usual][wrong] if len(wrong)
+                  else by_steps[1][:1]}, f"Pictures of T = {usual} that no layers compose.")
 
 # %% [markdown]
 # ## Does it remember?
@@ -230,8 +247,8 @@ plots.comparison({"not a cat": by_steps[steps[-2]][wrong] if len(wrong)
 # picture? What if it only remembers?
 
 # %%
-drawn = torch.cat([identify(pictures).choices[identify(pictures).valid]
-                   for pictures in (*by_steps.values(), *by_temperature.values())])
+drawn = torch.cat([found.choices[found.valid]
+                   for found in map(identify, (*by_steps.values(), *by_temperature.values()))])
 chance = 1 - 12_000 / (n_cats / len(VALUES["background"]))
 print(f"{len(drawn)} valid cats, {novel(drawn).float().mean():.0%} of them in no training picture; "
       f"by chance {chance:.0%}")
@@ -378,12 +395,13 @@ from lab3.metrics.truth import labels_of, obedience
 
 wish = "body=blue, eyes=glasses"
 labels, knows = labels_of(wish), lab.labelled()
-scales = (0, 2) if small else (0, 1, 2, 3, 4)
+scales = (0, 2) if small else (0, 1, 2, 4)
 by_scale = {}
 for scale in progress_bar(scales, desc="decodings"):
     model = Guided(knows, labels.to(lab.device), scale, guided_logits)
     by_scale[scale] = draw(model).decoded
-plots.comparison({"no labels": draw(knows).decoded[:8]}
+no_labels = draw(knows, n=8).decoded
+plots.comparison({"no labels": no_labels}
                  | {f"scale {scale}": pictures[:8] for scale, pictures in by_scale.items()},
                  f"{wish}, the rest as the model likes.")
 
@@ -396,9 +414,9 @@ for pictures in by_scale.values():
     for part, share in obedience(found, labels).items():
         obeyed[part].append(share)
     valid.append(found.valid.float().mean().item())
-    bits = entropy(shares(found.values), n)
+    spread = entropy(shares(found.values), n)
     for part in free:
-        variety[part].append(bits[PARTS.index(part)].item())
+        variety[part].append(spread[PARTS.index(part)].item())
 for scale, share, good in zip(scales, obeyed["together"], valid):
     print(f"scale {scale}: {share:4.0%} blue with glasses, {good:4.0%} valid")
 plots.curves({"share that shows what was asked": {
