@@ -5,7 +5,7 @@ OUT ?= out/demo
 WORKERS ?= 2
 GRADES ?= grades
 
-.PHONY: help install lab explore demo grade test test-nightly notebooks clean
+.PHONY: help install lab explore demo grade test test-nightly notebooks slides clean
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-nightly  the long tests"
 	@echo "make install    set up .venv alone"
 	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"
+	@echo "make slides     slides for lectures, from the solved notebooks: out/slides/"
 	@echo "make clean      delete .venv and out/"
 
 demo: install
@@ -34,6 +35,9 @@ test-nightly: install
 
 notebooks: install
 	$(RUN) solutions/build.py
+
+slides: install
+	$(RUN) solutions/slides.py $(SLIDES)
 
 clean:
 	rm -rf $(VENV) out
