@@ -5,7 +5,7 @@ OUT ?= out/demo
 WORKERS ?= 2
 GRADES ?= grades
 
-.PHONY: help install lab explore demo grade test test-nightly notebooks docs clean
+.PHONY: help install lab explore demo grade test test-nightly notebooks docs slides clean
 
 help:
 	@echo "make lab        the notebooks, in JupyterLab"
@@ -18,6 +18,7 @@ help:
 	@echo "make install    set up .venv alone"
 	@echo "make notebooks  build starters, solved notebooks and answers from solutions/source"
 	@echo "make docs       the documentation as a site, for offline too: out/site/index.html"
+	@echo "make slides     slides for lectures, from the solved notebooks: out/slides/"
 	@echo "make clean      delete .venv and out/"
 
 demo: install
@@ -38,6 +39,9 @@ notebooks: install
 
 docs: install
 	$(RUN) docs/build_site.py
+
+slides: install
+	$(RUN) solutions/slides.py $(SLIDES)
 
 clean:
 	rm -rf $(VENV) out

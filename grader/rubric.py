@@ -19,8 +19,12 @@ from lab3.exercises.table import EXERCISES
 
 RUBRIC = Path(__file__).parent / "rubric.yml"
 NAME = "rubric.yml"  # of the one in a folder of results
-PARTS = ("points", "thresholds", "late", "limits")
+PARTS = ("points", "thresholds", "by_hand", "late", "limits")
 DISTANCES = ("fid_decoding", "fid_model")
+COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # the name of a column that people mark
+# Columns of manual.csv and of the overview of marks that are something else.
+TAKEN = ("submission", "exercise", "points", "comment", "student", "score", "manual", "late_percent", "final",
+         "max_score", "counts")
 DAY = 86400
 # What each field says, by its place; `grader rubric` writes it above the field.
 SENTENCES = {
@@ -28,6 +32,7 @@ SENTENCES = {
     "thresholds": "Of the two distances: lower is better, and the first tier reached gives the share of the points.",
     "fid_decoding": "Of what the student's decoding fills on the kit's model; below `at_least` it earns nothing.",
     "fid_model": "Of what the reference decoding fills with the student's model.",
+    "by_hand": "The points of each column that people mark, in manual.csv; 0 leaves a column out, other names add one.",
     "late": "What handing in late costs.",
     "deadline": "Until when a submission is on time, such as 2026-12-01 23:59; empty: nothing is late.",
     "zone": "The time zone of the deadline, and of times that name none, such as Europe/Zurich.",
@@ -72,16 +77,20 @@ class Late:
 
 @dataclass(frozen=True)
 class Rubric:
-    """Points by column, thresholds of the two distances, limits of a kernel, what lateness costs."""
+    """Points by column, thresholds of the two distances, limits of a kernel, what lateness costs.
+
+    `by_hand`: the points of the columns that people mark alone, those of 0 points too.
+    """
 
     points: dict
     thresholds: dict
     limits: Limits = field(default_factory=Limits)
     late: Late = field(default_factory=Late)
+    by_hand: dict = field(default_factory=dict)
 
     @property
     def marking(self):
-        """What the grader's points depend on: all but lateness, which is taken off later."""
+        """What the grader's points depend on: all but lateness and marks by hand, which count later."""
         return self.points, self.thresholds, self.limits
 
 
@@ -101,7 +110,8 @@ def read_rubric(path=None):
         {name: _number(own["points"][name], f"{own_place}: points: {name}") for name in (*EXERCISES, *DISTANCES)},
         {name: _threshold(own["thresholds"][name], f"{own_place}: thresholds: {name}") for name in DISTANCES},
         Limits(**{name: _whole(value, f"{own_place}: limits: {name}") for name, value in own["limits"].items()}),
-        _late(own["late"], own_place))
+        _late(own["late"], own_place),
+        {name: _number(points, f"{own_place}: by_hand: {name}") for name, points in own["by_hand"].items()})
 
 
 def rubric_of(folder, given=None):
@@ -123,8 +133,9 @@ def _parts(path):
              "limits": tuple(one.name for one in fields(Limits))}
     data = {} if data is None else data
     _known(data, PARTS, f"{path}: a rubric")
-    for name in PARTS:
+    for name in known:
         _known(data.get(name) or {}, known[name], f"{path}: {name}")
+    _by_hand(data.get("by_hand") or {}, f"{path}: by_hand", (*known["points"], *TAKEN))
     return {name: data.get(name) or {} for name in PARTS}
 
 
@@ -133,6 +144,14 @@ def _known(value, names, where):
         raise InputError(f"{where} must hold fields, each a line `name: value`, not {value!r}.")
     if unknown := next((name for name in value if name not in names), None):
         raise InputError(f"{where} has no field {unknown!r}. It may hold {', '.join(names)}.")
+
+
+def _by_hand(columns, where, taken):
+    _known(columns, columns, where)
+    for name in columns:
+        if not COLUMN.fullmatch(str(name)) or name in taken:
+            raise InputError(f"{where}: {name!r} cannot name a column. Use letters, digits and _, and none of "
+                             f"{', '.join(taken)}.")
 
 
 def _number(value, where, most=math.inf):
@@ -205,13 +224,13 @@ def rubric_text(rubric):
     """A rubric as a file that `read_rubric` takes, with a sentence above each field."""
     late = asdict(rubric.late) | {"deadline": rubric.late.deadline and rubric.late.deadline.isoformat()}
     lines = []
-    for part, values in (("points", rubric.points), ("thresholds", rubric.thresholds), ("late", late),
-                         ("limits", asdict(rubric.limits))):
+    for part, values in (("points", rubric.points), ("thresholds", rubric.thresholds),
+                         ("by_hand", rubric.by_hand), ("late", late), ("limits", asdict(rubric.limits))):
         lines += [f"# {SENTENCES[part]}", f"{part}:"]
         for name, value in values.items():
             if part == "thresholds":
                 value = {key: one for key, one in value.items() if key != "measured"}
-            lines += [] if part == "points" else [f"  # {SENTENCES[name]}"]
+            lines += [] if part in ("points", "by_hand") else [f"  # {SENTENCES[name]}"]
             shown = "" if value is None else yaml.safe_dump({name: value}, default_flow_style=True, width=math.inf)
             lines += [f"  {shown.strip()[1:-1] or f'{name}:'}"]
     return "\n".join(lines) + "\n"

@@ -186,7 +186,7 @@ def test_the_rubric_prints_as_a_file_that_gives_it_again(tmp_path, capsys):
     text, kit = capsys.readouterr().out, read_rubric()
     (tmp_path / "all.yml").write_text(text)
     again = read_rubric(tmp_path / "all.yml")
-    assert (again.points, again.limits, again.late) == (kit.points, kit.limits, kit.late)
+    assert (again.points, again.limits, again.late, again.by_hand) == (kit.points, kit.limits, kit.late, kit.by_hand)
     assert all(f"# {sentence}" in text for sentence in SENTENCES.values())
     (tmp_path / "own.yml").write_text("points: {gamma_func: 0, inpainting: 17}\nlate: {deadline: 2026-12-01 23:59}\n")
     own = read_rubric(tmp_path / "own.yml")

@@ -1,6 +1,7 @@
 """The marks that count, and the files for Canvas and Moodle: lateness, what people add, whose is which."""
 
 import csv
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from grader.cli import main
 from grader.results import marks, roster
 from grader.results.files import write_grades
+from grader.results.pages import feedback_page
 from grader.results.result import ExerciseResult, Result
 from grader.rubric import Late, read_rubric, read_time
 from grader.run.keys import column_keys
@@ -115,6 +117,8 @@ def test_another_policy_grades_nobody_again_and_other_points_one_exercise(tmp_pa
     keys, path = column_keys(1, read_rubric()), tmp_path / "rubric.yml"
     path.write_text("late: {percent_per_day: 20}\n")
     assert read_rubric(path).late.percent_per_day == 20 and column_keys(1, read_rubric(path)) == keys
+    path.write_text("by_hand: {oral: 5}\n")
+    assert read_rubric(path).marking == read_rubric().marking
     path.write_text("points: {gamma_func: 5}\n")
     found = column_keys(1, read_rubric(path))
     assert [name for name in keys if found[name] != keys[name]] == ["gamma_func"]
@@ -153,6 +157,74 @@ def test_lateness_comes_off_what_was_reached(grades):
 
 
 MANUAL = ["submission", "exercise", "points", "comment"]
+REPORT = {"report_decoding": 5, "oral": 3, "questions_05": 0}
+
+
+def by_hand(grades, **columns):
+    """Give a folder of results a rubric with columns that people mark."""
+    (grades / "rubric.yml").write_text(yaml.safe_dump({"by_hand": columns or REPORT}))
+    return grades
+
+
+def test_columns_that_people_mark_count_and_are_exported(grades, tmp_path, capsys):
+    table(by_hand(grades) / "manual.csv", [*MANUAL, "report_decoding"], ["ada_lovelace", "oral", "2", "clear", ""],
+          ["ada_lovelace", "", "", "well argued", "4.5"], ["bob", "mvtm_loss", "9", "", "0"], ["cy", "", "", "", "5"])
+    found = marks.read_marks(grades, POLICY)
+    ada, bob, cy = found["ada_lovelace"], found["bob"], found["cy"]
+    assert (ada.automatic, ada.manual, ada.final, ada.most) == (14, 6.5, 20.5, 28)
+    assert ada.points == {"gamma_func": 8, "mvtm_loss": 6, "oral": 2, "report_decoding": 4.5}
+    assert ada.comment == "oral: clear\nwell argued"
+    assert (bob.manual, bob.final, bob.points["report_decoding"]) == (-1, 19, 0) and "oral" not in bob.points
+    assert cy.final is None, "no mark where the grader broke down"
+
+    path = canvas(tmp_path, ["Lovelace, Ada", "11", "ada", "A", "9", ""], ["Bo, Bob", "12", "bob", "A", "8", "3"],
+                  possible="28")
+    assert main(["export", "canvas", "--grades", str(grades), "--roster", str(path)]) == 1
+    assert "oral not marked yet, so 0 points: bob, cy. Put the points into manual.csv." in capsys.readouterr().err
+    assert [row["lab3 (77)"] for row in read(grades / "canvas.csv")] == ["28", "20.5", "19"]
+    overview = {row["submission"]: row for row in read(grades / "marks.csv")}
+    assert (overview["ada_lovelace"]["report_decoding"], overview["bob"]["oral"]) == ("4.5", "")
+    assert "questions_05" not in overview["bob"], "a column of 0 points is left out"
+
+
+def test_a_page_shows_what_people_marked(grades):
+    table(by_hand(grades) / "manual.csv", [*MANUAL, "oral"], ["bob", "", "", "", "2.5"])
+    page = feedback_page(result("bob", gamma_func=10.0, mvtm_loss=10.0), marks.read_marks(grades, POLICY)["bob"])
+    said = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert "22.5 of 28 points" in said and "oral 2.5 / 3" in said and "report decoding not marked yet; 0 / 5" in said
+
+
+def test_without_points_in_the_rubric_people_mark_nothing(grades):
+    assert not any(read_rubric().by_hand.values()) and len(read_rubric().by_hand) == 12
+    assert marks.read_marks(grades, POLICY)["bob"].most == 20
+    page = feedback_page(result("bob", gamma_func=10.0), marks.read_marks(grades, POLICY)["bob"])
+    assert "Marked by hand" not in page
+
+
+def test_marks_by_hand_change_after_they_were_handed_back(grades):
+    by_hand(grades)
+    for points in ("1", "3"):
+        table(grades / "manual.csv", MANUAL, ["bob", "oral", points, ""])
+        marks.hand_back(grades, marks.read_marks(grades, POLICY), {})
+    assert "oral: 1 before, 3 now" in marks.changes(marks.read_handed_back(grades)["marks"]["bob"])
+
+
+@pytest.mark.parametrize(("rows", "said"), [
+    ([MANUAL, ["bob", "oral", "4", ""]], r"oral has 3 points at most by the rubric \(by_hand\), not 4"),
+    ([MANUAL, ["bob", "questions_05", "1", ""]], "questions_05 has 0 points at most"),
+    ([MANUAL, ["bob", "oral", "-1", ""]], "not negative"),
+    ([[*MANUAL, "oral"], ["bob", "oral", "1", "", "1"]], "already"),
+    ([MANUAL, ["bob", "orall", "1", ""]], "'orall' was not graded. Name one of .*, oral,")])
+def test_points_that_a_column_by_hand_cannot_have_are_named(grades, rows, said):
+    table(by_hand(grades) / "manual.csv", *rows)
+    with pytest.raises(InputError, match=said):
+        marks.read_marks(grades, POLICY)
+
+
+@pytest.mark.parametrize("name", ["gamma_func", "final", "an oral", "=cmd"])
+def test_a_column_by_hand_needs_a_name_of_its_own(grades, name):
+    with pytest.raises(InputError, match=r"rubric\.yml: by_hand: .* cannot name a column"):
+        read_rubric(by_hand(grades, **{name: 3}) / "rubric.yml")
 
 
 @pytest.mark.parametrize(("name", "rows", "said"), [

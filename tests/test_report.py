@@ -18,7 +18,7 @@ from lab3.exercises.table import EXERCISES, IMPORTS
 from lab3.metrics import score
 from lab3.presets import DecodingConfig, preset
 from lab3.report import report as module
-from lab3.report.pages import Code, Figure, Gap, Heading, Table, Text, Title, Verdict, html, numbered
+from lab3.report.pages import Code, Figure, Gap, Heading, Table, Text, Title, Verdict, formula, html, numbered
 from lab3.report.pdf import pdf
 from lab3.report.report import WANTED, gather, read_texts, report
 
@@ -269,6 +269,13 @@ $\unknown{x}$.
 print("code")
 ```
 """
+
+
+@pytest.mark.parametrize("latex", [
+    r"\sqrt d", r"\tfrac12 \hat x", r"\mathcal L \le 1", r"\underbrace{\frac{a}{\sqrt{b}}}_{\text{weights}} v",
+    r"\begin{cases} a & b < 1 \\[2pt] c & d \end{cases}"])
+def test_formulas_as_latex_spells_them_are_drawn(latex):
+    assert formula(latex) is not None
 
 
 def test_a_text_shows_formulas_tables_and_pictures_of_its_folder(tmp_path):

@@ -31,6 +31,7 @@ class Mark:
         timed: whether the time of handing in is known.
         points: column -> the points that count, by hand or the grader's.
         by_hand: the columns of these that people gave points for.
+        hand_columns: column that people alone mark -> its points; without points in `points` it is not marked yet.
     """
 
     submission: str
@@ -43,6 +44,7 @@ class Mark:
     timed: bool
     points: dict = field(default_factory=dict)
     by_hand: tuple = ()
+    hand_columns: dict = field(default_factory=dict)
 
 
 def read_table(path, needed=()):
@@ -88,7 +90,7 @@ def read_grades(path):
     return {row["submission"]: row for row in rows}
 
 
-def read_marks(grades, late=None, submitted=None):
+def read_marks(grades, late=None, submitted=None, hand_columns=None):
     """The marks of a class.
 
     Args:
@@ -96,6 +98,8 @@ def read_marks(grades, late=None, submitted=None):
         late: a `Late`; None: that of the rubric that counts for the folder.
         submitted: submission -> when it was handed in, as text, where `submitted.csv` does not say; None: what was
             known when marks were handed back.
+        hand_columns: column that people alone mark -> its points; None: those of the rubric that counts for the
+            folder. Columns of 0 points are left out.
 
     Returns:
         A dict, submission -> `Mark`.
@@ -105,7 +109,9 @@ def read_marks(grades, late=None, submitted=None):
     """
     rows, folder = read_grades(grades), folder_of(grades)
     late = late or read_rubric(rubric_of(folder)).late
-    added, comments, by_hand = _manual(folder / MANUAL, rows)
+    hand_columns = read_rubric(rubric_of(folder)).by_hand if hand_columns is None else hand_columns
+    added, comments, by_hand = _manual(folder / MANUAL, rows, hand_columns)
+    hand_columns = {column: points for column, points in hand_columns.items() if points}
     submitted = read_handed_back(folder)["submitted"] if submitted is None else submitted
     times = {name: (text, "the roster") for name, text in submitted.items() if name in rows}
     times |= {name: (text, folder / SUBMITTED) for name, text in _column(folder / SUBMITTED, "submitted", rows).items()}
@@ -118,9 +124,10 @@ def read_marks(grades, late=None, submitted=None):
         percent, manual = late.percent(time, until), added.get(name, 0.0)
         final = max(0.0, row["score"] + manual) * (1 - percent / 100)
         points = {one: row[one] for one in COLUMNS if row.get(one, "") != ""} | by_hand.get(name, {})
-        marks[name] = Mark(name, row["score"], row["max_score"], manual, percent,
+        most = row["max_score"] + sum(hand_columns.values())
+        marks[name] = Mark(name, row["score"], most, manual, percent,
                            None if row["status"] == "error" else round(final, 2), comments.get(name, ""),
-                           time is not None, points, tuple(by_hand.get(name, ())))
+                           time is not None, points, tuple(by_hand.get(name, ())), hand_columns)
     return marks
 
 
@@ -166,18 +173,20 @@ def changes(versions):
     if len(versions) < 2:
         return []
     was, now = versions[-2:]
-    parts = [(name, was["points"].get(name), now["points"].get(name)) for name in COLUMNS]
+    columns = [*COLUMNS, *(name for name in was["points"] | now["points"] if name not in COLUMNS)]
+    parts = [(name, was["points"].get(name), now["points"].get(name)) for name in columns]
     parts += [("points by hand", was["manual"], now["manual"]), ("late, per cent taken off", was["late"], now["late"])]
     return [f"Your mark was {number(was['final'])} on {was['date']} and is {number(now['final'])} now.",
             *(f"{name}: {_shown(before)} before, {_shown(after)} now" for name, before, after in parts
               if before != after)]
 
 
-def _manual(path, rows):
-    """What `manual.csv` adds: (submission -> points, submission -> comment).
+def _manual(path, rows, hand_columns):
+    """What `manual.csv` adds: (submission -> points added, submission -> comment, submission -> column -> points).
 
     Points for an exercise take the place of the grader's, whatever those are after a regrade; points without an
-    exercise are added.
+    exercise are added. A column that people alone mark stands in `exercise` like an exercise, or is a column of the
+    file, whose cells are its points.
     """
     added, comments, by_hand = {}, {}, {}
     if not path.is_file():
@@ -186,24 +195,41 @@ def _manual(path, rows):
     for place, line in enumerate(lines, 2):
         name, exercise, where = line["submission"], line["exercise"], f"{path}, row {place}"
         _known(name, rows, where)
-        if exercise and line["points"]:
-            if exercise not in COLUMNS or rows[name].get(exercise, "") == "":
-                raise InputError(f"{where}: {exercise!r} was not graded. Name one of {', '.join(COLUMNS)}, or leave it "
-                                 "empty to add to the whole.")
-            if exercise in by_hand.setdefault(name, {}):
-                raise InputError(f"{where}: {exercise} of {name} has points already. Keep one of the two rows.")
-            points = _points(line["points"], where)
-            if points < 0:
-                raise InputError(f"{where}: points of an exercise are not negative. Leave the exercise empty to take "
-                                 "points off the whole.")
-            by_hand[name][exercise] = points
-            added[name] = added.get(name, 0.0) + points - rows[name][exercise]
-        elif line["points"]:
-            added[name] = added.get(name, 0.0) + _points(line["points"], where)
+        for column, text in [(exercise, line["points"]), *((one, line.get(one, "")) for one in hand_columns)]:
+            if not text:
+                continue
+            points, given = _points(text, where), by_hand.setdefault(name, {})
+            if column:
+                before = _before(column, points, rows[name], hand_columns, where)
+                if column in given:
+                    raise InputError(f"{where}: {column} of {name} has points already. Keep one of the two.")
+                given[column] = points
+                points -= before
+            added[name] = added.get(name, 0.0) + points
         if line["comment"]:
             said = f"{exercise}: {line['comment']}" if exercise else line["comment"]
             comments[name] = f"{comments[name]}\n{said}" if name in comments else said
     return added, comments, by_hand
+
+
+def _before(column, points, row, hand_columns, where):
+    """The grader's points, whose place a column's points by hand take; 0 in a column that people alone mark.
+
+    Raises:
+        InputError: the column cannot have these points.
+    """
+    if points < 0:
+        raise InputError(f"{where}: points of {column} are not negative. Leave the exercise empty to take points off "
+                         "the whole.")
+    if column not in hand_columns:
+        if column not in COLUMNS or row.get(column, "") == "":
+            raise InputError(f"{where}: {column!r} was not graded. Name one of "
+                             f"{', '.join((*COLUMNS, *hand_columns))}, or leave it empty to add to the whole.")
+        return row[column]
+    if points > hand_columns[column]:
+        raise InputError(f"{where}: {column} has {number(hand_columns[column])} points at most by the rubric "
+                         f"(by_hand), not {number(points)}. More goes into a row without an exercise.")
+    return 0.0
 
 
 def _column(path, name, rows):

@@ -72,6 +72,7 @@ def feedback_page(result, mark=None, changed=()):
     mark = mark or Mark(result.submission, result.score, result.max_score, 0.0, 0.0, result.score, "", False)
     return PAGES.get_template(FEEDBACK).render(
         result=result, mark=mark, final=mark.automatic if mark.final is None else mark.final, changed=changed or (),
+        hand_columns=[(name.replace("_", " "), mark.points.get(name), of) for name, of in mark.hand_columns.items()],
         exercises=[_exercise(one, mark) for one in result.exercises if result.status != "unreadable"],
         titles=TITLES, sandbox=in_force(result.sandbox), decisive=DECISIVE, share=_share)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.results.files import RUN, number, short
-from grader.results.marks import SUBMITTED, folder_of, hand_back, read_grades, read_marks, read_table
+from grader.results.marks import MANUAL, SUBMITTED, folder_of, hand_back, read_grades, read_marks, read_table
 from grader.rubric import read_rubric, read_time, rubric_of
 from grader.submission.submission import downloaded, safe_name
 from lab3.common.files import InputError, read_json, write_text
@@ -93,8 +93,8 @@ def read_class(system, grades, roster=None, choose=None, rubric=None):
             times = {name: row[column] for name, row in owners.items()}
     elif choose:
         raise InputError(f"--{choose}: only a roster tells which submissions are one student's. Add --roster.")
-    late = read_rubric(rubric_of(folder, rubric)).late
-    marks = read_marks(grades, late, times)
+    rules = read_rubric(rubric_of(folder, rubric))
+    late, marks = rules.late, read_marks(grades, rules.late, times, rules.by_hand)
     note = read_json(folder / RUN) if (folder / RUN).is_file() else {}
     files = note.get("submissions", {})
     counting = _counting(marks, owners, choose, files, folder, late.zone, known, roster)
@@ -102,6 +102,10 @@ def read_class(system, grades, roster=None, choose=None, rubric=None):
                f"{Path(roster).name} says whose they are."] if strangers else []
     broken = [name for name, one in counting.items() if one.final is None]
     remarks += [f"without a mark, because the grader broke down: {', '.join(map(short, broken))}"] * bool(broken)
+    for column in (name for name, points in rules.by_hand.items() if points):
+        unmarked = [name for name, one in counting.items() if column not in one.points]
+        remarks += [f"{column} not marked yet, so 0 points: {', '.join(map(short, unmarked))}. Put the points into "
+                    f"{MANUAL}."] * bool(unmarked)
     untimed = [name for name, one in counting.items() if not one.timed] if late.deadline else []
     remarks += [f"no time of handing in, so not late: {', '.join(map(short, untimed))}"] * bool(untimed)
     flagged = [name for name in untimed if any(told.late for told in map(downloaded, files.get(name, ())) if told)]
@@ -167,11 +171,13 @@ def hand_over(system, grades, roster, out=None, assignment="lab3", choose=None, 
     table = write(found.header, found.rows, known, of, assignment, {one.most for one in marks.values()}, roster)
     out = Path(out) if out else found.folder / f"{system}.csv"
     _write_table(table, out)
+    columns = list(next(iter(marks.values())).hand_columns) if marks else []
     _write_table([["submission", "student", "score", "manual", "late_percent", "final", "max_score", "counts",
-                   "comment"]] + [
+                   "comment", *columns]] + [
         [name, owners[name][known[0]] if name in owners else "", number(one.automatic), number(one.manual),
          number(one.late), "" if one.final is None else number(one.final), number(one.most),
-         "yes" if name in found.counting else "no", one.comment]
+         "yes" if name in found.counting else "no", one.comment,
+         *(number(one.points[column]) if column in one.points else "" for column in columns)]
         for name, one in sorted(marks.items())], found.folder / OVERVIEW)
     found.hand_back()
     return Handover(out, sum(one.final is not None for one in of.values()), found.remarks)

@@ -139,6 +139,17 @@ class Drawn:
     depth: float = 0.0
 
 
+# Spellings of LaTeX that matplotlib does not know, and those that it knows. A brace may hold braces, four deep.
+_BRACED = r"\{(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*\}"
+_SPELLINGS = [(re.compile(pattern, re.DOTALL), known) for pattern, known in (
+    (r"\\[td]frac", r"\\frac"), (r"\\[lr]Vert", r"\\Vert"), (r"\\([lg])e(?![A-Za-z])", r"\\\1eq"),
+    (r"\\(sqrt|bar|hat|tilde|math(?:rm|bf|it|cal|bb|tt))\s*([A-Za-z0-9])", r"\\\1{\2}"),
+    (r"\\frac\s*([A-Za-z0-9])\s*([A-Za-z0-9])", r"\\frac{\1}{\2}"),
+    (rf"\\underbrace\s*({_BRACED})\s*_\s*({_BRACED})", r"\\underset\2\1"),
+    (r"\\begin\{cases\}(.*?)\\end\{cases\}", r"\\left\\{ \\substack{\1} \\right."),
+    (r"&", r"\\quad "), (r"\\\\\s*\[.*?\]", r"\\\\"))]
+
+
 @cache
 def formula(latex):
     """A formula as matplotlib sets it, a subset of LaTeX; None where it is not in that subset."""
@@ -147,6 +158,8 @@ def formula(latex):
     from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import MathTextParser
 
+    for pattern, spelling in _SPELLINGS:
+        latex = pattern.sub(spelling, latex)
     text = f"${' '.join(latex.split())}$"
     look = FontProperties(size=SIZE, math_fontfamily="stix")
     try:
@@ -207,7 +220,7 @@ def _markdown_html(block):
         return _tag(picture(token.attrs["src"], block.folder), token.content) or escape(not_shown(token, block.folder))
 
     def inline(_, tokens, place, options, environment):
-        found = _tag(formula(tokens[place].content), tokens[place].content, "formula")
+        found = formula_tag(tokens[place].content)
         return found or f"<code>{escape(not_shown(tokens[place], None))}</code>"
 
     def display(*arguments):
@@ -217,6 +230,11 @@ def _markdown_html(block):
                        ("math_block", display)):
         reader.add_render_rule(kind, rule)
     return Markup(reader.render(block.text))
+
+
+def formula_tag(latex):
+    """A formula as an <img> in HTML; None where it cannot be drawn."""
+    return _tag(formula(latex), latex, "formula")
 
 
 def _tag(drawn, alt, kind="picture"):

@@ -396,6 +396,23 @@ assert torch.equal(join_heads(split_heads(y, 3)), y), "join_heads does not undo 
 print("every head holds every token, and the way back is the way there")
 
 # %% [markdown]
+# ## Explain
+#
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. A classmate divides the scores by the root of `dim` and has 16 heads. By which factor are the scores too small, and what does
+#    that do to the weights?
+# 2. Dropout acts on the weights, after the softmax. What would a token receive from a key whose *score* is set to 0 before it?
+# 3. Name a test that finds scrambled heads in a new, untrained attention. What does it compare?
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+# 3. …
+
+# %% [markdown]
 # ## To think about
 #
 # * The weights are `(T, T)` for each head. What does attention cost in time and memory when a picture has four times as many tokens?

@@ -813,6 +813,23 @@ plots.comparison({"left": torch.where(covered[:, None], 128, pictures[2]), "pred
                  "Twelve tokens still make a cat; none make all cats at once.")
 
 # %% [markdown]
+# ## Explain
+#
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. A new model gives every code the same logit. What is `mvtm_loss` with `label_smoothing=0.1`, and why?
+# 2. One row hides 10 tokens, with a mean loss of 3; another hides 190, with a mean loss of 1. What does `mvtm_loss` give for the
+#    two, and what would the mean of the rows' means be? Which row decides the gradient?
+# 3. Suppose the mask token's logit stays in. Can you see it in the loss of the first step? What may go wrong when pictures are drawn?
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+# 3. …
+
+# %% [markdown]
 # ## To think about
 #
 # * At decoding time the first step sees a hole of some 85 tokens, the last one of a few. Is $U(0, 1)$ the best distribution

@@ -814,7 +814,25 @@ print(f"kit's model after {last['epoch']:.0f} epochs: training loss {last['epoch
 # Three of 500, or thirty: at 65,536, 32,768 and 16,384 the scaled gradient is too large, at 8,192 it fits. It could be worse:
 # where an epoch has fewer batches than it takes to come down, such a training never makes a step. This is why `scaler` is an
 # argument of your function.
+
+# %% [markdown]
+# ## Explain
 #
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. `total_steps=100`, `warmup_steps=10`, `eta_min=0.1`: what is the factor at steps 0, 5, 10, 55 and 100?
+# 2. The gradients are never cleared. Along which gradient does the third step go? Why does AdamW hide part of this mistake?
+# 3. Batches hold eight rows, the last one four. Is the mean of the batch losses the mean over all hidden tokens? Why does
+#    it not matter when two models are compared?
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+# 3. …
+
+# %% [markdown]
 # ## To think about
 #
 # * Validation cats wear pairs of body and fur that no training cat wears. After ⟦kit's model after (\d+) epochs⟧ epochs the

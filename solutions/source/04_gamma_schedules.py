@@ -430,6 +430,22 @@ assert counts_that_close(gamma_func("cosine"), 1, 85) == [0], (
 print("every hole closes:", closing)
 
 # %% [markdown]
+# ## Explain
+#
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. A hole of 100 tokens, four steps: how many stay hidden after each step, for each of the three schedules?
+# 2. 100 tokens, linear. How many tokens come from the last pass with `total_iter=8, sweet_spot=4`, and how many with `total_iter=4`?
+# 3. Cosine and square reveal little at first. Why does that suit this model? Describe a hole for which it does not matter.
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+# 3. …
+
+# %% [markdown]
 # ## To think about
 #
 # * One student of the original course decoded the test set five times for each schedule and reported FIDs of 31.61 ± 0.47 for

@@ -862,6 +862,24 @@ plots.comparison({"masked": lab.data.masked[ten], "filled": decode(ten).pasted,
                  "Where the hole left enough to see, it finds the original; elsewhere it invents.")
 
 # %% [markdown]
+# ## Explain
+#
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. A perfect model: both halves of a mouth are open with probability 0.7, both shut with 0.3. How many mouths come out torn
+#    if both halves are drawn at once, and how many if one follows the other?
+# 2. `n_hidden` is counted again from the current mask at each step. 100 tokens, linear, four steps: how many stay hidden after
+#    each step, and what is wrong with that?
+# 3. Why does a decoding that draws each token from the model's own distribution still favour likely codes?
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+# 3. …
+
+# %% [markdown]
 # ## To think about
 #
 # * The draw of the tokens has a temperature as well, here always 1. What would you expect of a lower one? How does

@@ -648,6 +648,22 @@ last = list(models)[-1]
 plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels put back.")
 
 # %% [markdown]
+# ## Explain
+#
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. One feature. Set A has mean 1 and standard deviation 2, set B mean 4 and standard deviation 1. What is the distance? What
+#    becomes of it when the feature is given in another unit, twice as large a number?
+# 2. Five seeds each: 37.4 ± 0.5 and 38.1 ± 0.5. Does your `compare` show a difference? What would ten seeds each with the same
+#    means and spreads say?
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+
+# %% [markdown]
 # ## What became of it
 #
 # MaskGIT is from 2022. Its idea, predict everything, keep some, ask again, is now used for images, text and both together.

@@ -437,7 +437,23 @@ plots.curves({"share that shows what was asked": {
 # Change `wish` and run the three cells again: `VALUES` above lists what you can ask for. From the command line:
 #
 # `python -m lab3 generate --labels "body=blue, eyes=glasses" --guidance 2 --out out/blue`
+
+# %% [markdown]
+# ## Explain
 #
+# Answer in two or three sentences each, in the cell below. No code. Your course may mark these.
+#
+# 1. Two codes have probabilities 0.5 and 0.5 with labels, and 0.2 and 0.8 without. What are they under guidance with $s = 1$
+#    and $s = 3$?
+# 2. In one pass, a small hole often looks fine and a whole cat is mud. The model is the same. What is different?
+
+# %% [markdown]
+# *Your answers:*
+#
+# 1. …
+# 2. …
+
+# %% [markdown]
 # ## To think about
 #
 # * Ask for a body together with a fur that no training cat of this body wears. Does the model obey? What does guidance do?
