@@ -366,6 +366,7 @@ lab.check("train_one_epoch")
 from lab3.presets import TransformerConfig
 from lab3.model.transformer import BidirectionalTransformer
 
+lab.predict("first_loss", ...)  # your guess: a number, in nats
 
 def tiny_model():
     """A transformer of two narrow layers, the same each time, with your attention."""
@@ -385,6 +386,7 @@ if ready():
             mask_token_id=MASK_TOKEN_ID, device=lab.device, generator=generator))
     print(f"first loss {losses[0]:.3f}, guessing among 1,024 codes",
           f"ln 1024 = {math.log(1024):.3f}, last loss {losses[-1]:.3f}")
+    lab.observe("first_loss", losses[0])
     display(plots.curves(
         {"loss (nats)": {"16 pictures": (range(1, steps + 1), losses)}}, "times seen",
         "The same 16 pictures again and again, hidden differently each time."))

@@ -53,6 +53,7 @@ from lab3.metrics.score import score_generated
 from lab3.metrics.truth import entropy, identify, novel, shares, summary, words
 from lab3.presets import DecodingConfig
 
+lab.predict("one_pass", ...)  # your guess: what share of T = 1 is a valid cat, in %
 small = lab.preset.name == "smoke"
 n = 8 if small else 64
 shipped = lab.shipped()
@@ -80,6 +81,7 @@ distances = [score_generated(by_steps[total_iter], lab.data)["distance"] for tot
 validity = [named[total_iter].valid.float().mean().item() for total_iter in steps]
 for total_iter, distance, valid in zip(steps, distances, validity):
     print(f"T = {total_iter:2d}: FD-Lite0 to the training cats {distance:4.0f}, valid {valid:4.0%}")
+lab.observe("one_pass", 100 * validity[0])
 plots.lines({"valid pictures": {f"{n} pictures": validity},
              "FD-Lite0": {f"{n} pictures": distances}}, "steps T",
             "More steps give more valid cats, at a lower distance.", x=steps)
@@ -207,13 +209,16 @@ plots.comparison({order: pictures[:8] for order, pictures in by_order.items()}
 # **Predict.** Which part is torn most often? Think of its size, and of how many values it has.
 
 # %%
+lab.predict("torn_part", ...)  # your guess: "body", "fur", "eyes", "mouth", "accessory"
 wrong = (~named[steps[-2]].valid).nonzero()[:8, 0]
 told = words(named[steps[-2]])
 for place in wrong.tolist():
     print(f"{place:2d}: {told[place]}")
+torn = torch.stack([named[total_iter].torn.float().mean(dim=0) for total_iter in steps])  # (S, 6)
+parts = PARTS[:5]  # without the background
+lab.observe("torn_part", parts[torn[:, :5].mean(dim=0).argmax()])
 plots.curves({"share of pictures torn": {
-    part: (steps, [named[total_iter].torn[:, column].float().mean().item() for total_iter in steps])
-    for column, part in enumerate(PARTS) if part != "background"}},
+    part: (steps, torn[:, column].tolist()) for column, part in enumerate(parts)}},
     "steps T", "The parts of a cat that are torn, by the number of steps.")
 
 # %%
