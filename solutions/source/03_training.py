@@ -190,7 +190,7 @@ plots.curves({"factor of the learning rate": lines}, "batch",
 # Nearly all of the time goes into matrix products, and many machines multiply faster in numbers with fewer digits. All three
 # kinds below are made of a sign, an exponent and digits:
 #
-# | | bits | binary digits | range of the exponent |
+# | kind | bits | binary digits | range of the exponent |
 # |---|---|---|---|
 # | float32 | 32 | 24 | large |
 # | bfloat16 | 16 | 8 | as large as that of float32 |
@@ -245,7 +245,7 @@ print("weight", layer.weight.dtype, "| product", y.dtype,
 #
 # For each batch of tokens `z_indices`:
 #
-# | | what | shape or kind |
+# | name | what | shape or kind |
 # |---|---|---|
 # | 1 | the tokens, on the device | `(B, T)` long |
 # | 2 | a mask, from *your* `sample_mask` | `(B, T)` bool |
