@@ -85,7 +85,7 @@ class Lab:
             filled = fill(self.masked, self.holes, self.tokenizer, transformer, answers, setting, self.seed,
                           progress=False)
             marks = score_generated(made.decoded, self.data)
-            return Measured(made.decoded[:WHOLE], filled.pasted[self.shown], marks["distance"], marks["valid"],
+            return Measured(made.decoded[:WHOLE], filled.pasted[self.shown], marks["distance"], marks["validity"],
                             bits(self.right, made.tokens.to(self.device))[0], score(filled, self.compare).distance)
         except InputError as error:
             print(f"{mistake.name}: {error}", flush=True)

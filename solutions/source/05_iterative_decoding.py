@@ -554,6 +554,8 @@ print("\n".join(table))
 # * Play the steps of `total_iter` 21. Where is the model sure at first, where at last?
 # * Paint a hole over both eyes, and another over nothing but background. In which does the schedule matter?
 # * Choose the hole *everything*: the same functions draw a cat from nothing. Set B to linear, or to another order. What tears?
+# * The menu *mistake* makes ten common mistakes in your decoding, one at a time. Give one to B, with the hole *everything*. Which of
+#   them would you notice in a filled hole?
 # * Tick *be the sampler* and choose yourself which predictions each step keeps. Can you beat MaskGIT on the same hole and seed?
 
 # %%

@@ -591,7 +591,7 @@ own = lab.preset.training
 kit = read_json(SHIPPED / "maskgit.json")["training"]
 whole = {label: f"{one.distance:.2f}" for label, one in scores.items()}
 table = [
-    ("", "your model, preset", "kit's model, preset", "kit's model, best of the study"),
+    ("setting", "your model, preset", "kit's model, preset", "kit's model, best of the study"),
     ("learning rate", own.lr, kit["lr"], kit["lr"]),
     ("batch size", own.batch_size, kit["batch_size"], kit["batch_size"]),
     ("epochs", own.epochs, kit["epochs"], kit["epochs"]),

@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 07 From nothing
 #
-# | | |
-# |---|---|
-# | **You will be able to** | draw whole cats with the decoding you wrote; say why steps matter, what order and temperature do, and whether the model remembers; ask for the cat you want |
-# | **Time** | about 45 minutes for you; a few minutes for the machine, on two CPU cores. Not graded |
-# | **Needs** | your schedules (04) and your decoding (05). Without your decoding, every picture below comes from one pass. The models are the kit's |
+# * **You will be able to** draw whole cats with the decoding you wrote; say why steps matter, what order and temperature do, and whether the model remembers; ask for the cat you want.
+# * **Time**: about 45 minutes for you; a few minutes for the machine, on two CPU cores. Not graded.
+# * **Needs**: your schedules (04) and your decoding (05). Without your decoding, every picture below comes from one pass. The models are the kit's.
 
 # %%
 import math
