@@ -41,7 +41,7 @@ LINES = {name: CASES[name][1] for name in MISTAKES if name in CASES} | {
 RIGHT = "right"
 WHOLE, FILLED = 6, 2  # pictures shown of each
 CAPTION = "One mistake a row: cats from nothing and two filled holes. First row: training cats, the holes."
-HEADER = ("", "line of code", "FD-Lite0 from nothing", "valid", "bits a cat", "FD-Lite0 of filled holes")
+HEADER = ("mistake", "line of code", "FD-Lite0 from nothing", "valid", "bits a cat", "FD-Lite0 of filled holes")
 
 
 @dataclass(frozen=True)

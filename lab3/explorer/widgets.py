@@ -233,7 +233,8 @@ class _Explorer:
             settings[name] = setting
             curves.append({"name": f"{name}: {_schedule(setting)}", **LOOKS[name], **steps})
             notes += [f"{name}: {text}" for text in found]
-            notes += [f"{name}: {setting.mistake}. {MISTAKES[setting.mistake].says}"] * (setting.mistake in MISTAKES)
+            if setting.mistake != NO_MISTAKE:
+                notes.append(f"{name}: {setting.mistake}. {MISTAKES[setting.mistake].says}")
         self.chart.editable = any(panel.schedule.value == DRAWN for panel in self._panels().values())
         self.noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *self.choices.notes]))}</div>"
         self._mark_old(settings)
