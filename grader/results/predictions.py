@@ -7,7 +7,11 @@ import json
 import statistics
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from grader.results.pages import PAGES
 from grader.submission.archive import Unusable, unpacked
@@ -17,7 +21,7 @@ from lab3.common.files import InputError, write_text
 from lab3.exercises.predictions import FOLDER, QUESTIONS, checked
 
 MOST = 20_000  # bytes of a file
-BARS = 8  # rows of a number's chart
+BARS = 8  # rows of a number's chart, at most
 
 
 @dataclass(frozen=True)
@@ -100,19 +104,15 @@ def _words(question, guesses):
 
 
 def _numbers(question, guesses, result):
-    """Rows (label, count) of equal width from the least to the most, and whether the result is in each."""
+    """Rows (label, count) of one width, between round numbers, and whether the result is in each."""
     if not guesses:
         return [], []
     seen = guesses if result is None else [*guesses, result]
     low, high = min(seen), max(seen)
     if low == high:
         return [(question.shown(low), len(guesses))], [result is not None]
-    edges = [low + (high - low) * step / BARS for step in range(BARS + 1)]
-
-    def place(value):
-        return min(BARS - 1, int((value - low) / (high - low) * BARS))
-
-    counts = Counter(map(place, guesses))
-    rows = [(f"{question.shown(a).removesuffix(question.unit).strip()} to {question.shown(b)}", counts[step])
-            for step, (a, b) in enumerate(zip(edges, edges[1:]))]
-    return rows, [result is not None and place(result) == step for step in range(BARS)]
+    edges = MaxNLocator(BARS, steps=[1, 2, 5, 10]).tick_values(low, high)
+    counts, held = (np.histogram(values, edges)[0].tolist() for values in (guesses, [] if result is None else [result]))
+    rows = [(f"{question.shown(a).removesuffix(question.unit).strip()} to {question.shown(b)}", count)
+            for (a, b), count in zip(pairwise(edges), counts, strict=True)]
+    return rows, [bool(one) for one in held]

@@ -193,10 +193,10 @@ class _Explorer:
                               self.by_hand])
         left = widgets.VBox([self.a.box, self.b.box, scene],
                             layout={"flex": "0 1 22em", "min_width": "min(100%, 20em)"})
-        self.outcome.layout.flex = "4 1 20em"
-        player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged],
-                              layout={"flex": "1 1 12em"})
-        pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        self.staged.layout.flex = "1 1 12em"
+        player = widgets.Box([widgets.VBox([self.play, self.step], layout={"flex": "1 1 16em"}), self.staged],
+                             layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        pictures = widgets.VBox([self.outcome, player])  # the four of one setting fit into one row
         self.charted = widgets.VBox([self.chart])
         right = widgets.VBox([self.old, self.charted, self.noted, self.said, pictures],
                              layout={"flex": "1 1 36em", "min_width": "min(100%, 20em)"})
