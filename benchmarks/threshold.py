@@ -66,13 +66,19 @@ CASES = {
 }
 
 
-def answers_with(changes, tokenizer):
-    """The reference answers with some words changed; every change must find its place in exactly one of them."""
+def texts_with(changes):
+    """The texts of the reference answers with some words changed, a dict; each change has its place in one of them."""
     texts = {name: (SOLUTIONS / f"{name}.py").read_text(encoding="utf-8") for name in EXERCISES}
     for old, new in changes:
         places = [name for name, text in texts.items() if text.count(old) == 1]
         assert len(places) == 1, f"{old!r} stands in {places}"
         texts[places[0]] = texts[places[0]].replace(old, new)
+    return texts
+
+
+def answers_with(changes, tokenizer):
+    """The reference answers with some words changed, as `texts_with` changes them."""
+    texts = texts_with(changes)
     namespaces = {name: run_answer(name, text, SOLUTIONS / f"{name}.py") for name, text in texts.items()}
     namespaces["iterative_decode"]["re_encode"] = lambda z: tokenizer.encode(tokenizer.decode(z)).to(z.device)
     namespaces["inpainting"]["halton"] = halton_rank()

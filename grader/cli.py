@@ -36,6 +36,7 @@ EXAMPLES = {
                  "grader export feedback folder feedback.zip --grades grades"],
     "diff": ["grader diff grades/earlier/grades-until-20261201-120000.csv grades"],
     "similar": ["grader similar class --out grades"],
+    "predictions": ["grader predictions class --out predictions.html"],
     "release": ["grader release out"],
     "rubric": ["grader rubric > section-a.yml", "grader rubric section-a.yml"],
 }
@@ -115,6 +116,9 @@ def make_parser():
     similar = add(commands, "similar", "whose answers are alike: pages for staff")
     similar.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION", help="as in grade")
     similar.add_argument("--out", type=Path, required=True, metavar="DIR", help="where table and pages go")
+    guesses = add(commands, "predictions", "what the class predicted, as a page that names nobody")
+    guesses.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION", help="as in grade")
+    guesses.add_argument("--out", type=Path, required=True, metavar="OUT.html")
     give = add(commands, "release", "what students get, as a zip: no answers, no probes")
     give.add_argument("out", type=Path, metavar="OUT", help="the folder for lab3-VERSION.zip and its checksum")
     rules = add(commands, "rubric", "print the rubric in use, with a sentence for each field")
@@ -134,7 +138,7 @@ def main(arguments=None):
     options = make_parser().parse_args(arguments)
     options.say = (lambda *_, **__: None) if options.quiet or options.json else print
     try:
-        reads = options.command in ("grade", "similar") or getattr(options, "system", None) == "gradescope"
+        reads = options.command in ("grade", "similar", "predictions") or getattr(options, "system", "") == "gradescope"
         if sys.platform == "win32" and reads:
             raise InputError("needs Linux: use WSL on Windows. release, diff and export canvas or moodle run here.")
         status, told = COMMANDS[options.command](options)
@@ -217,6 +221,17 @@ def run_similar(options):
     return 0, {"compared": len(found.handed), "pairs": len(reported), "page": str(options.out / INDEX)}
 
 
+def run_predictions(options):
+    from grader.results.predictions import read_class, write_page
+
+    found = read_class(options.submissions)
+    write_page(found, options.out)
+    for name in found.unreadable:
+        print(f"{name}: a file of predictions is not what the notebooks write, and is left out", file=sys.stderr)
+    options.say(f"{found.with_predictions} of {found.submissions} submissions hold predictions: {options.out}")
+    return 0, {"submissions": found.submissions, "with_predictions": found.with_predictions, "page": str(options.out)}
+
+
 def run_release(options):
     from grader.export.release import release
 
@@ -269,4 +284,4 @@ def run_rubric(options):
 
 
 COMMANDS = {"grade": run_grade, "export": run_export, "diff": run_diff, "similar": run_similar,
-            "release": run_release, "rubric": run_rubric}
+            "predictions": run_predictions, "release": run_release, "rubric": run_rubric}

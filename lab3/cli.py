@@ -135,6 +135,8 @@ def make_parser():
         epilog="example:\n  python -m lab3 handin lab3-handin.zip\n\nThe zip is written whatever is missing; lines "
                "say what. exit status: 0 written, 2 unusable input.")
     handin.add_argument("out", type=Path, metavar="OUT.zip")
+    handin.add_argument("--predictions", action="store_true",
+                        help="pack your predictions too, for a page of the class's predictions that names nobody")
     _add_work(handin, "work", _own_work)
 
     fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
@@ -400,7 +402,7 @@ def run_handin(options):
     from lab3.common.files import clean
     from lab3.exercises.handin import pack_handin
 
-    packed = pack_handin(options.out, options.work)
+    packed = pack_handin(options.out, options.work, options.predictions)
     for place, size in packed.files.items():
         print(f"  {place}: {size / 1e3:,.0f} kB")
     for line in packed.checks.values():

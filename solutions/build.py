@@ -8,6 +8,7 @@ In: jupytext sources with nbgrader's solution markers, and what the first cell o
     python solutions/build.py 05 06     # run these again in any case
     python solutions/build.py --all     # run all again
     python solutions/build.py --no-run  # what can be built without running a notebook
+    python solutions/build.py --html DIR  # the solved notebooks as pages that screen readers can read; builds nothing
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 from PIL import Image
@@ -218,6 +220,12 @@ def build(again=(), may_run=True):
             print(f"{source.relative_to(ROOT)}: a text takes a number that nothing above it has printed", flush=True)
 
 
+def page(notebook, title):
+    """A notebook as an HTML page: figures have alternative texts, and text a contrast of 4.5 to 1 or more."""
+    exporter = HTMLExporter(template_name="accessible", extra_template_basedirs=[str(SOLUTIONS)])
+    return exporter.from_notebook_node(notebook, {"metadata": {"name": title}})[0]
+
+
 def _take_outputs(notebook, path):
     """Take over the outputs of an earlier run; False where its code was another."""
     earlier = nbformat.read(path, as_version=4)
@@ -235,5 +243,10 @@ if __name__ == "__main__":
     parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks to run again in any case")
     parser.add_argument("--all", action="store_true", help="run all again")
     parser.add_argument("--no-run", action="store_true", help="build only what needs no run")
+    parser.add_argument("--html", type=Path, metavar="DIR", help="write the solved notebooks as pages; build nothing")
     options = parser.parse_args()
+    if options.html:
+        for path in sorted(SOLUTIONS.glob("[0-9]*.ipynb")):
+            write_text(options.html / f"{path.stem}.html", page(nbformat.read(path, as_version=4), path.stem))
+        raise SystemExit
     build([source.stem[:2] for source in sources()] if options.all else options.numbers, not options.no_run)

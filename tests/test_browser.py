@@ -6,12 +6,18 @@ folder for pictures of what the browser showed.
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from browsing import MARKS, open_notebook, run_all, settings
 from conftest import ROOT
 from playwright.sync_api import expect
+
+sys.path.insert(0, str(ROOT / "solutions"))
+import build  # noqa: E402
 
 pytestmark = MARKS
 
@@ -77,6 +83,27 @@ def test_a_student_answers_01_and_finds_the_answer_in_02(jupyter, page, theme):
     run_all(page)
     expect(outputs.filter(has_text="[OK]   multi_head_attention (notebook 01): yours")).to_be_visible()
     assert not [error for error in page.errors if "favicon" not in error], page.errors
+
+
+def axe():
+    """The code of axe-core, which finds what hinders screen readers and weak eyes; skips without it."""
+    root = shutil.which("npm") and subprocess.run(["npm", "root", "-g"], capture_output=True, text=True).stdout.strip()
+    path = Path(os.environ.get("LAB3_AXE") or Path(root or "", "axe-core")) / "axe.min.js"
+    if not path.is_file():
+        pytest.skip("needs axe-core: npm install -g axe-core")
+    return path.read_text()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("path", sorted((ROOT / "solutions").glob("*.ipynb")), ids=lambda path: path.stem[:2])
+def test_a_page_of_a_notebook_hinders_nobody(page, path, tmp_path):
+    code, file = axe(), tmp_path / "page.html"
+    file.write_text(build.page(nbformat.read(path, as_version=4), path.stem))
+    page.route("**/*", lambda route: route.continue_() if route.request.url.startswith("file:") else route.abort())
+    page.goto(file.as_uri(), wait_until="domcontentloaded")
+    page.evaluate(code)
+    found = page.evaluate("async () => (await axe.run()).violations")
+    assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
 
 
 @pytest.mark.parametrize("name", [

@@ -229,6 +229,33 @@ def test_an_order_that_a_decoding_does_not_follow_is_said(choices, cats, tmp_pat
         trace(wrong, replace(GIVEN, order="random"), cats.test[CAT], cats.holes[CAT])
 
 
+@pytest.mark.parametrize("mistake", ["no scaling", "mask inverted", "linear for cosine", "temperature grows"])
+def test_a_mistake_changes_the_decoding_and_the_next_one_is_right(decoded, choices, cats, mistake):
+    wrong = trace(choices, replace(GIVEN, mistake=mistake), cats.test[CAT], cats.holes[CAT])
+    assert not torch.equal(wrong.tokens, decoded.tokens) and torch.equal(wrong.masks[0], decoded.masks[0])
+    if mistake == "mask inverted":
+        assert torch.equal(wrong.tokens[-1][decoded.masks[0]], choices.tokenizer.encode(wrong.masked[None])[0][
+            decoded.masks[0]]), "the hole stays"
+    if mistake == "linear for cosine":
+        assert wrong.masks.sum(1).tolist() == hidden_after(linear, 4, 4, int(wrong.masks[0].sum()))
+    if mistake == "no scaling":
+        assert torch.equal(trace(choices, GIVEN, cats.test[CAT], cats.holes[CAT]).tokens, decoded.tokens)
+
+
+def test_a_mistake_over_the_batch_is_made_beside_other_pictures(decoded, choices, cats):
+    setting = replace(GIVEN, mistake="top-k over the batch")
+    wrong = trace(choices, setting, cats.test[CAT], cats.holes[CAT])
+    assert wrong.tokens.shape == decoded.tokens.shape and torch.equal(wrong.masks[0], decoded.masks[0])
+    assert "by the counting rule" in unlike_the_rule(wrong, choices.gamma(setting), setting)
+
+
+def test_a_mistake_is_explained_beside_its_result(driver):
+    driver["mistake"].value = "nothing is kept"
+    assert "A: nothing is kept. Finished tokens are hidden again" in driver.text
+    driver["mistake"].value = "none"
+    assert "Finished tokens" not in driver.text
+
+
 def test_tokens_chosen_by_hand_are_kept_in_the_same_loop(decoded, choices, cats):
     own = tuple(decoded.masks[:-2] & ~decoded.masks[1:-1])
     again = trace(choices, GIVEN, cats.test[CAT], cats.holes[CAT], kept=own)

@@ -109,10 +109,31 @@ def test_solved_notebooks_are_small_and_were_run_without_a_word_of_error(source)
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", output.text
                 assert "[FAIL]" not in output.get("text", "") and "[TODO]" not in output.get("text", "")
-                pictures += "image/png" in output.get("data", {})
+                if "image/png" in output.get("data", {}):
+                    pictures += 1
+                    assert output.metadata["image/png"]["alt"], "a figure without a caption, so without a text for it"
     assert pictures >= 2
     assert notebook.metadata.lab3.preset == "cpu"
     assert str(ROOT) not in path.read_text()
+
+
+@each
+def test_headings_are_in_order_and_columns_have_names(source):
+    texts = [cell.source for cell in build.solved(source).cells if cell.cell_type == "markdown"]
+    levels = [len(found) for text in texts for found in re.findall(r"^(#+) ", text, re.MULTILINE)]
+    assert levels[0] == 1 and levels.count(1) == 1, "one title"
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:])), levels
+    heads = re.findall(r"^(\|.*)\n\|[-| ]+\|$", "\n".join(texts), re.MULTILINE)
+    assert not [head for head in heads if not all(cell.strip() for cell in head.strip("|").split("|"))]
+
+
+def test_a_page_of_a_notebook_has_the_texts_of_its_figures():
+    notebook = kept(SOURCES[4], build.SOLUTIONS)
+    texts = [output.metadata["image/png"]["alt"] for cell in notebook.cells for output in cell.get("outputs", [])
+             if "image/png" in output.get("data", {})]
+    shown = re.findall(r'<img [^>]*alt="([^"]+)"', build.page(notebook, "a title"))
+    assert len(texts) > 3 and shown == texts
+    assert "<title>a title</title>" in build.page(notebook, "a title")
 
 
 def test_together_they_take_less_than_half_an_hour():

@@ -16,7 +16,8 @@ from lab3.model.transformer import MASK_TOKEN_ID, ROWS
 def can_cache(transformer):
     """Whether a transformer can be wrapped: its attention must be PyTorch's, since a student's keeps no keys."""
     layers = getattr(transformer, "layers", ())
-    return len(layers) > 0 and all(isinstance(layer.attention, TorchAttention) for layer in layers)
+    return len(layers) > 0 and all(isinstance(layer.attention, TorchAttention)
+                                   and type(layer.attention).mix is TorchAttention.mix for layer in layers)
 
 
 def for_decoding(transformer, exact):

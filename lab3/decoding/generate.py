@@ -52,7 +52,7 @@ def generate(n, tokenizer, transformer, answers, decoding, seed, *, progress=Tru
 def require_called(answers):
     """Raise `InputError` if a changed `inpainting` was never called: its order then had no effect."""
     if getattr(getattr(answers, "inpainting", None), "calls", None) == 0:
-        raise InputError("the order has no effect: this iterative_decode does not call inpainting.")
+        raise InputError("the order or mistake has no effect: this iterative_decode does not call inpainting.")
 
 
 def radical_inverse(index, base):

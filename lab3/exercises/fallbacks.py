@@ -21,11 +21,15 @@ class TorchAttention(nn.Module):
     def forward(self, x):
         heads = [part(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, dim of a head)
                  for part in (self.query, self.key, self.value)]
-        mixed = F.scaled_dot_product_attention(*heads, dropout_p=self.attn_drop.p if self.training else 0.0)
+        mixed = self.mix(*heads, self.attn_drop.p if self.training else 0.0)
         if self.attn_drop._forward_hooks:  # somebody looks at the weights: with unit vectors as values, they come out
-            self.attn_drop(F.scaled_dot_product_attention(*heads[:2], torch.eye(x.shape[1], device=x.device).to(x)
-                                                          .expand(*heads[0].shape[:3], -1)))
+            self.attn_drop(self.mix(*heads[:2], torch.eye(x.shape[1], device=x.device).to(x)
+                                    .expand(*heads[0].shape[:3], -1)))
         return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def mix(self, q, k, v, dropout=0.0):
+        """Attention of each head, (B, H, T, d) each -> (B, H, T, d)."""
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
 
 
 def straight_line(mode="cosine"):

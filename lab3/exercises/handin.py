@@ -14,6 +14,7 @@ from lab3.common.files import InputError, atomic_path, load_tensors
 from lab3.common.paths import WEIGHTS
 from lab3.exercises.answers import answer_file, exercise_of
 from lab3.exercises.examine import examine
+from lab3.exercises.predictions import FOLDER
 from lab3.exercises.table import EXERCISES
 
 LIST = "handin.json"
@@ -41,12 +42,13 @@ class HandIn:
     missing: tuple
 
 
-def pack_handin(out, work):
+def pack_handin(out, work, predictions=False):
     """Check the answers and pack them with the notebooks, the model and its training record.
 
     Args:
         out: the zip.
         work: the folder of answers; the notebooks lie in `notebooks` beside it, else beside it.
+        predictions: whether to pack the student's predictions too.
 
     Returns:
         A `HandIn`.
@@ -71,8 +73,12 @@ def pack_handin(out, work):
     missing += model
     if about is not None:
         others.append(work / WEIGHTS)
+    if predictions:
+        others += sorted((work / FOLDER).glob("*.json"))
     for path in [*notebooks, *filter(Path.is_file, others)]:
-        place = path.relative_to(root).as_posix() if path.parent != work else f"work/{path.name}"
+        place = path.relative_to(root).as_posix()
+        if path.is_relative_to(work):
+            place = f"work/{path.relative_to(work).as_posix()}"
         found[place] = path.read_bytes()
     checks = {name: report.message.splitlines()[0] for name, report in reports.items()}
     listed = {"files": {place: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}

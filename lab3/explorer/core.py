@@ -22,6 +22,7 @@ from lab3.data.cats import Cats
 from lab3.data.masks import hidden_tokens, paint, paste
 from lab3.decoding.cached import for_decoding
 from lab3.decoding.generate import CONFIDENCE, in_order, require_called
+from lab3.decoding.mistakes import ATTENTION, GAMMA, LOOP, MISTAKES, STEP
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.exercises.table import DECODING
@@ -36,6 +37,8 @@ IN_A_ROW = 11  # masks in one row of the figure
 STEPWISE = ("inpainting", "iterative_decode")  # the answers that decode with a schedule given
 TYPED, DRAWN = "typed formula", "drawn curve"
 KITS, YOURS = "the kit's", "yours"
+NO_MISTAKE = "none"
+OTHERS = 3  # pictures decoded beside the one shown, where a mistake concerns a whole batch
 
 
 def hidden_after(gamma, total_iter, sweet_spot, n_hidden):
@@ -146,6 +149,7 @@ class Setting:
     formula: str = ""
     heights: tuple = ()
     exact: bool = False  # every token computed in every step (see `lab3.decoding.cached`)
+    mistake: str = NO_MISTAKE  # a name of `MISTAKES`
 
 
 @dataclass(frozen=True)
@@ -171,21 +175,37 @@ class Choices:
     folders: dict = field(default_factory=dict)
 
     def answers(self, setting, kept=()):
-        """The answers that decode: those chosen, their `inpainting` changed where an order or a choice asks for it.
+        """The answers that decode: those chosen, changed where an order, a choice or a mistake asks for it.
 
         Raises:
             InputError: the answers' files cannot be run.
         """
-        if setting.order == CONFIDENCE and not kept:
+        step, loop = (self._mistaken(setting, part) for part in (STEP, LOOP))
+        if setting.order == CONFIDENCE and not kept and not step and not loop:
             return self.decodings[setting.decoding]
-        return load_answers(self.folders[setting.decoding], STEPWISE, {
-            "inpainting": lambda answer: choosing(in_order(answer, setting.order), kept)})
+        changed = {LOOP: loop} if loop else {}
+        if setting.order != CONFIDENCE or kept or step:
+            changed[STEP] = lambda answer: choosing(in_order(step(answer) if step else answer, setting.order), kept)
+        return load_answers(self.folders[setting.decoding], STEPWISE, changed)
 
     def gamma(self, setting):
         """The schedule of a setting. Raises `InputError` for a formula or a curve that is none."""
         if setting.schedule == TYPED:
-            return parse(setting.formula)
-        return drawn(setting.heights) if setting.schedule == DRAWN else self.schedules[setting.schedule]
+            gamma = parse(setting.formula)
+        else:
+            gamma = drawn(setting.heights) if setting.schedule == DRAWN else self.schedules[setting.schedule]
+        wrong = self._mistaken(setting, GAMMA)
+        return wrong(gamma) if wrong else gamma
+
+    def model(self, setting):
+        """The transformer of a setting."""
+        load, wrong = self.models[setting.model], self._mistaken(setting, ATTENTION)
+        return load(wrong(TorchAttention)) if wrong else load()
+
+    def _mistaken(self, setting, part):
+        """What makes a part of the decoding wrong; None where the setting's mistake concerns another."""
+        mistake = MISTAKES.get(setting.mistake)
+        return partial(mistake.change, tokenizer=self.tokenizer) if mistake and mistake.part == part else None
 
 
 @dataclass(frozen=True)
@@ -287,8 +307,11 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False, kept=()):
         hidden = hidden_after(gamma, setting.total_iter, setting.sweet_spot, int(mask.sum()))
         return Trace(picture, masked[0], masks_after(mask[0], hidden, setting.seed))
     device = choices.tokenizer.codebook.device
-    watched = _Watched(for_decoding(choices.models[setting.model](), setting.exact), unwanted, [])
-    z_indices = choices.tokenizer.encode(masked).to(device)  # in float32, as `fill` encodes
+    watched, rows = _Watched(for_decoding(choices.model(setting), setting.exact), unwanted, []), masked
+    if setting.mistake in MISTAKES and MISTAKES[setting.mistake].over_rows:
+        rows = torch.cat([masked, choices.data.masked[:OTHERS]])
+        mask = torch.cat([mask, mask.expand(OTHERS, -1) if mask.all() else hidden_tokens(choices.data.holes[:OTHERS])])
+    z_indices = choices.tokenizer.encode(rows).to(device)  # in float32, as `fill` encodes
     answers = choices.answers(setting, kept)
     with torch.no_grad(), autocast(device):
         z_final, history = answers.iterative_decode(
@@ -298,8 +321,9 @@ def trace(choices, setting, picture, hole, unwanted=lambda: False, kept=()):
             generator=torch.Generator(device).manual_seed(setting.seed))
     require_called(answers)
     _check(z_final, history, setting.sweet_spot, mask.shape)
-    masks = torch.cat([mask] + [next_mask.cpu() for _, next_mask in history])
-    tokens = torch.cat([z_predict.cpu() for z_predict, _ in history[:-1]] + [z_final.cpu()])
+    mask = mask[:1]  # of the picture that is shown
+    masks = torch.cat([mask] + [next_mask[:1].cpu() for _, next_mask in history])
+    tokens = torch.cat([z_predict[:1].cpu() for z_predict, _ in history[:-1]] + [z_final[:1].cpu()])
     if unwanted():
         raise Dropped
     pictures = choices.tokenizer.decode(tokens)
@@ -394,9 +418,9 @@ def choices_of(lab, others=None):
                    {KITS: SOLUTIONS, YOURS: lab.work})
 
 
-def load_model(path, device):
-    """A transformer with PyTorch's attention."""
-    return load_transformer(path, TorchAttention).to(device)
+def load_model(path, device, attention=TorchAttention):
+    """A transformer, with PyTorch's attention or another."""
+    return load_transformer(path, attention).to(device)
 
 
 def _schedules(gamma_func, prefix, notes):

@@ -18,11 +18,13 @@ from lab3.common.files import InputError
 from lab3.common.plots import COLOURS
 from lab3.data.masks import hidden_tokens, random_holes
 from lab3.decoding.generate import ORDERS
+from lab3.decoding.mistakes import MISTAKES
 from lab3.explorer import filmstrip
 from lab3.explorer.core import (
     DRAWN,
     KITS,
     MOST_STEPS,
+    NO_MISTAKE,
     TOTAL_ITER,
     TYPED,
     YOURS,
@@ -47,7 +49,7 @@ WORKING = "<span class='l3' role='status'><span style='display: inline-block; an
           "</span> decoding<style>@keyframes l3 { to { transform: rotate(360deg) } }</style></span>"
 LABELS = {"schedule": "schedule", "formula": "formula", "total_iter": "total_iter", "sweet_spot": "sweet_spot",
           "choice_temperature": "temperature", "sampling": "sampling", "order": "order", "seed": "seed",
-          "decoding": "decoding", "model": "model", "exact": "exact"}
+          "decoding": "decoding", "model": "model", "exact": "exact", "mistake": "mistake"}
 
 
 class Newest:
@@ -191,10 +193,10 @@ class _Explorer:
                               self.by_hand])
         left = widgets.VBox([self.a.box, self.b.box, scene],
                             layout={"flex": "0 1 22em", "min_width": "min(100%, 20em)"})
-        self.outcome.layout.flex = "4 1 20em"
-        player = widgets.VBox([widgets.Box([self.play, self.step], layout={"flex_flow": "row wrap"}), self.staged],
-                              layout={"flex": "1 1 12em"})
-        pictures = widgets.Box([self.outcome, player], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        self.staged.layout.flex = "1 1 12em"
+        player = widgets.Box([widgets.VBox([self.play, self.step], layout={"flex": "1 1 16em"}), self.staged],
+                             layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        pictures = widgets.VBox([self.outcome, player])  # the four of one setting fit into one row
         self.charted = widgets.VBox([self.chart])
         right = widgets.VBox([self.old, self.charted, self.noted, self.said, pictures],
                              layout={"flex": "1 1 36em", "min_width": "min(100%, 20em)"})
@@ -231,6 +233,8 @@ class _Explorer:
             settings[name] = setting
             curves.append({"name": f"{name}: {_schedule(setting)}", **LOOKS[name], **steps})
             notes += [f"{name}: {text}" for text in found]
+            if setting.mistake != NO_MISTAKE:
+                notes.append(f"{name}: {setting.mistake}. {MISTAKES[setting.mistake].says}")
         self.chart.editable = any(panel.schedule.value == DRAWN for panel in self._panels().values())
         self.noted.value = f"<div class='l3'>{'<br>'.join(map(html.escape, [*notes, *self.choices.notes]))}</div>"
         self._mark_old(settings)
@@ -365,6 +369,8 @@ def _panel(name, choices, first):
     decoding = widgets.Dropdown(description="decoding", options=list(choices.decodings) or [KITS], **_WIDE)
     model = widgets.Dropdown(description="model", options=list(choices.models), **_WIDE)
     exact = widgets.Checkbox(description="exact: every token in each step", indent=False, **_WIDE)
+    mistake = widgets.Dropdown(description="mistake", options=[NO_MISTAKE, *MISTAKES], **_WIDE)
+    mistake.layout.display = "" if choices.decodings else "none"
     note = widgets.HTML()
     for control, options in ((decoding, choices.decodings), (model, choices.models)):
         control.layout.display = "" if len(options) > 1 else "none"
@@ -375,7 +381,7 @@ def _panel(name, choices, first):
         return Setting(
             schedule.value, total_iter.value, min(sweet_spot.value, total_iter.value), temperature.value,
             sampling.value, order.value, seed.value, decoding.value, model.value, formula.value if typed else "",
-            tuple(heights) if dragged else (), exact.value)
+            tuple(heights) if dragged else (), exact.value, mistake.value)
 
     def wrong(error):
         """Say beside the field what is wrong with the schedule, or nothing."""
@@ -401,7 +407,8 @@ def _panel(name, choices, first):
     schedule.observe(choose, "value")
     total_iter.observe(follow, "value")
     choose()
-    controls = [schedule, formula, total_iter, sweet_spot, temperature, sampling, order, seed, decoding, model, exact]
+    controls = [schedule, formula, total_iter, sweet_spot, temperature, sampling, order, seed, decoding, model, exact,
+                mistake]
     box = widgets.VBox([widgets.HTML(f"<b>Setting {name}</b>"), schedule, formula, note, *controls[2:]])
     return SimpleNamespace(name=name, box=box, controls=controls, setting=setting, wrong=wrong, schedule=schedule)
 

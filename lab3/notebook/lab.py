@@ -21,6 +21,7 @@ from lab3.common.files import InputError, SaveError, load_tensors, read_json, wr
 from lab3.common.machine import best_device
 from lab3.common.paths import LABELLED, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS, work_folder
 from lab3.data.cats import Cats
+from lab3.exercises import predictions
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
 from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
@@ -138,6 +139,35 @@ class Lab:
         for report in reports:
             say(report.message.splitlines()[0])
         print(_progress(reports))
+
+    def predict(self, question, guess=predictions.UNKNOWN):
+        """Keep your guess of what a cell shows, before it shows it, in `work/predictions/`.
+
+        Args:
+            question: its id.
+            guess: a number or a word, as the cell's comment says; `...` for no guess.
+
+        Raises:
+            InputError: a guess that the question does not take; the message says which it takes.
+        """
+        self._tell(predictions.predict, question, guess)
+
+    def observe(self, question, result):
+        """Print the result beside your guess, and keep it; prints nothing without a guess.
+
+        Args:
+            question: as `predict` takes it.
+            result: what came out.
+        """
+        self._tell(predictions.observe, question, result)
+
+    def _tell(self, keep, *arguments):
+        try:
+            said = keep(self.work, *arguments)
+        except SaveError as error:  # a full disk stops no cell
+            said = str(error)
+        if said:
+            print(said)
 
     def label(self, name, yours):
         """What to call an exercise's answer in a figure: `yours`, or the fallback's name where that is used.

@@ -114,7 +114,8 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 #   attention, a straight line for a schedule, a decoding in one pass, the trained model that comes with the lab. Notebooks
 #   can be done in any order.
 # * **Predict.** Where you read that word, take a guess before you run the next cell. What you should have seen is folded
-#   below it.
+#   below it. Where the cell begins with `lab.predict`, put your guess in place of `...`: the cell keeps it before it
+#   computes anything and shows it beside the result. Guesses stay in `work/predictions/`; they never count.
 # * **Hints** are folded, too. Open one at a time; the last is an outline of the answer. Each exercise says about how long it
 #   takes and how hard it is.
 # * **First steps and "Go further"** are practice: small functions before an exercise, larger ones at a notebook's end. A
@@ -124,8 +125,8 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 # and a training goes on where it stopped. To do one exercise again, rewrite its cell and run it. To forget all answers,
 # and the model that you trained, delete the folder `work/`; you find it in the file browser, one level above `notebooks/`.
 #
-# **To hand in**: `make check` runs all checks on `work/`, and `python -m lab3 handin OUT.zip` packs what is handed in. If
-# your course asks for a **report**, `make report` writes it, with your code, curves and scores; your own words go into
+# **To hand in**: `make check` runs all checks on `work/`, and `python -m lab3 handin OUT.zip` packs what is handed in. With `--predictions` it adds your
+# guesses, for a page of the class's guesses that names nobody. If your course asks for a **report**, `make report` writes it, with your code, curves and scores; your own words go into
 # `work/report.md`, which it makes the first time. Both run in a terminal, in the lab's folder (*File, New, Terminal*).
 #
 # **To get help**: read the `likely` line; open a hint; print the shapes on the line before the one that fails; `help(lab)`
@@ -330,6 +331,7 @@ print(f"tokens that the 100 most common codes make up: {counts[:100].sum() / cou
 # %% tags=["nbval-check-output"]
 from lab3.data.masks import hidden_tokens
 
+lab.predict("hidden_tokens", ...)  # your guess in place of ...: a number, in %
 corner = torch.zeros(1, 8, 8, dtype=torch.bool)
 corner[0, 3:5, 3:5] = True  # four hidden pixels, in the middle of 8 x 8 pixels: 2 x 2 tokens
 print("2 x 2 tokens, 4 of 64 pixels hidden: hidden tokens",
@@ -343,6 +345,7 @@ print(f"hidden pixels: {lab.data.holes.float().mean():.1%};",
       f"hidden tokens: {mask.float().mean():.1%}")
 print(f"hidden tokens of 256: {hidden.min()} to {hidden.max()},",
       f"{hidden.float().mean():.1f} on average")
+lab.observe("hidden_tokens", 100 * mask.float().mean().item())
 
 # %%
 plots.hole_shares(lab.data.holes, mask,
@@ -360,6 +363,7 @@ plots.hole_shares(lab.data.holes, mask,
 # pixels are there. Are they the same as the original picture's tokens at these places?
 
 # %%
+lab.predict("known_tokens", ...)  # your guess: what share is the same, in %
 seen = lab.tokenizer.encode(lab.data.masked[:few])  # tokens of the pictures with holes, (64, 256)
 known = ~mask[:few]
 grown = mask[:few].view(-1, 1, 16, 16).float()
@@ -371,6 +375,7 @@ for steps in (1, 2):
     ring = (grown > before).flatten(1)
     print(f"known tokens {steps} step{'s' * (steps > 1)} from the hole: {same[ring].mean():.0%}")
 print(f"known tokens farther away: {same[(grown == 0).flatten(1)].mean():.0%}")
+lab.observe("known_tokens", 100 * same[known].mean().item())
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>

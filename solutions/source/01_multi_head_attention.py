@@ -333,6 +333,9 @@ for depth, weights in enumerate(kept):
 # **Predict.** How many hidden tokens will the model still get right?
 
 # %%
+lab.predict("scrambled_heads", ...)  # your guess: what share stays right, in %
+
+
 class Scrambled(nn.Module):
     """A linear layer followed by what `view(B, H, T, d)` does instead of view and transpose."""
 
@@ -354,6 +357,7 @@ for layer in broken.layers:
 whose = lab.label("multi_head_attention", "your attention")
 print(f"right with {whose}: {share_right(transformer):.0%}")
 print(f"right with scrambled heads: {share_right(broken):.0%}")
+lab.observe("scrambled_heads", 100 * share_right(broken))
 
 pasted = {}
 for label, model in {"scrambled\nheads": broken, whose.replace(" ", "\n"): transformer}.items():

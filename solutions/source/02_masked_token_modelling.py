@@ -355,7 +355,9 @@ print(f"half of the tokens hidden: {share_right(logits, targets, mask):.0%} of t
 # **Predict.** At the other places the model *sees* the token that it is asked for. How many of those will it get right?
 
 # %%
+lab.predict("seen_tokens", ...)  # your guess: what share is right, in %
 print(f"known tokens right: {share_right(logits, targets, ~mask):.0%}")
+lab.observe("seen_tokens", 100 * share_right(logits, targets, ~mask))
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>

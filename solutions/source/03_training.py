@@ -216,7 +216,7 @@ plots.curves({"factor of the learning rate": lines}, "batch",
 # Nearly all of the time goes into matrix products, and many machines multiply faster in numbers with fewer digits. All three
 # kinds below are made of a sign, an exponent and digits:
 #
-# | | bits | binary digits | range of the exponent |
+# | kind | bits | binary digits | range of the exponent |
 # |---|---|---|---|
 # | float32 | 32 | 24 | large |
 # | bfloat16 | 16 | 8 | as large as that of float32 |
@@ -271,7 +271,7 @@ print("weight", layer.weight.dtype, "| product", y.dtype,
 #
 # For each batch of tokens `z_indices`:
 #
-# | | what | shape or kind |
+# | name | what | shape or kind |
 # |---|---|---|
 # | 1 | the tokens, on the device | `(B, T)` long |
 # | 2 | a mask, from *your* `sample_mask` | `(B, T)` bool |
@@ -431,6 +431,7 @@ lab.check("train_one_epoch")
 from lab3.presets import TransformerConfig
 from lab3.model.transformer import BidirectionalTransformer
 
+lab.predict("first_loss", ...)  # your guess: a number, in nats
 
 def tiny_model():
     """A transformer of two narrow layers, the same each time, with your attention."""
@@ -450,6 +451,7 @@ if ready():
             mask_token_id=MASK_TOKEN_ID, device=lab.device, generator=generator))
     print(f"first loss {losses[0]:.3f}, guessing among 1,024 codes",
           f"ln 1024 = {math.log(1024):.3f}, last loss {losses[-1]:.3f}")
+    lab.observe("first_loss", losses[0])
     display(plots.curves(
         {"loss (nats)": {"16 pictures": (range(1, steps + 1), losses)}}, "times seen",
         "The same 16 pictures again and again, hidden differently each time."))

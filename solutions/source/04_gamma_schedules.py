@@ -174,6 +174,9 @@ plots.schedule_curves(schedules, total_iter,
 # many? Which in its last?
 
 # %% tags=["nbval-check-output"]
+lab.predict("first_step", ...)  # your guess: "linear", "cosine" or "square" first?
+
+
 def hidden_counts(gamma, total_iter, n_hidden):
     """How many tokens are hidden before the first step and after each.
 
@@ -188,6 +191,7 @@ for name, gamma in schedules.items():
     hidden = hidden_counts(gamma, total_iter, 85)
     revealed[name] = -np.diff(hidden)
     print(f"{name:8s} hidden {hidden.tolist()}, revealed {revealed[name].tolist()}")
+lab.observe("first_step", max(revealed, key=lambda name: revealed[name][0]))
 
 # %%
 plots.step_bars(revealed,
@@ -213,11 +217,13 @@ plots.step_bars(revealed,
 # which $s$ does the schedule make no difference to the picture at all?
 
 # %% tags=["nbval-check-output"]
+lab.predict("taken_at_once", ...)  # your guess: how many for s = 4, cosine?
 print("tokens that are taken all at once")
 print("sweet_spot  " + "".join(f"{name:>8s}" for name in schedules))
 for sweet_spot in range(1, total_iter + 1):
     left = [hidden_counts(gamma, total_iter, 85)[sweet_spot] for gamma in schedules.values()]
     print(f"{sweet_spot:10d}  " + "".join(f"{count:8d}" for count in left))
+lab.observe("taken_at_once", int(hidden_counts(schedules["cosine"], total_iter, 85)[4]))
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>

@@ -38,6 +38,7 @@ lab = lab3.start("05")
 # half is drawn first, and the model is asked again before the right half is drawn?
 
 # %% tags=["nbval-check-output"]
+lab.predict("torn_mouths", ...)  # your guess: what share is torn at once, in %
 joint = torch.tensor([[0.5, 0.0], [0.0, 0.5]])  # p(left, right): open, shut
 left, right = joint.sum(dim=1), joint.sum(dim=0)  # all that one pass tells: (1/2, 1/2) each
 right_given_left = joint / left[:, None]  # what a second pass tells, when left is known
@@ -46,6 +47,7 @@ at_once = left[:, None] * right[None, :]
 in_turn = left[:, None] * right_given_left
 print("at once:", at_once.tolist(), "torn:", at_once[0, 1].item() + at_once[1, 0].item())
 print("in turn:", in_turn.tolist(), "torn:", in_turn[0, 1].item() + in_turn[1, 0].item())
+lab.observe("torn_mouths", 100 * (at_once[0, 1] + at_once[1, 0]).item())
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -686,6 +688,8 @@ print(f"likeliest filling: left = {'AB'[int(joint.amax(dim=1).argmax())]}, p = {
 # * Play the steps of `total_iter` 21. Where is the model sure at first, where at last?
 # * Paint a hole over both eyes, and another over nothing but background. In which does the schedule matter?
 # * Choose the hole *everything*: the same functions draw a cat from nothing. Set B to linear, or to another order. What tears?
+# * The menu *mistake* makes ten common mistakes in your decoding, one at a time. Give one to B, with the hole *everything*. Which of
+#   them would you notice in a filled hole?
 # * Tick *be the sampler* and choose yourself which predictions each step keeps. Can you beat MaskGIT on the same hole and seed?
 
 # %%
@@ -808,6 +812,7 @@ print("no noise at the end, less and less before, and Gumbel's on the logarithm"
 # **Predict.** After eight rounds, how many of the tokens outside the hole, the known ones, are still what they were?
 
 # %%
+lab.predict("encoded_again", ...)  # your guess: what share is still the same, in %
 z = [lab.tokenizer.encode(lab.data.test[cats])]
 for _ in range(8):
     z.append(lab.tokenizer.encode(lab.tokenizer.decode(z[-1])))
@@ -816,6 +821,7 @@ changed = [(later != z[0])[known].float().mean().item() for later in z[1:]]
 quality = [psnr(lab.tokenizer.decode(later), lab.data.test[cats]) for later in z]
 print("known tokens changed:", *(f"{share:.0%}" for share in changed))
 print("PSNR (dB), round 0 on:", *(f"{value:.1f}" for value in quality))
+lab.observe("encoded_again", 100 * (1 - changed[-1]))
 
 places = [27, 3, 15, 30, 23, 19, 28, 13] if not small else list(range(8))
 wrong = torch.stack(

@@ -63,6 +63,7 @@ for (mu1, sd1), (mu2, sd2) in [((0, 1), (3, 1)), ((0, 1), (0, 4)), ((0, 2), (0, 
 # What will numpy say?
 
 # %%
+lab.predict("eigenvalues", ...)  # your guess: how many are not 0
 generator = np.random.default_rng(0)
 few, other = generator.normal(size=(2, 20, 50))  # 20 pictures, 50 features, twice
 product = np.cov(few, rowvar=False) @ np.cov(other, rowvar=False)
@@ -71,6 +72,7 @@ print("larger than 1e-9:", int((abs(eigenvalues) > 1e-9).sum()))
 print("with an imaginary part:", int((eigenvalues.imag != 0).sum()))
 print("with a negative real part:", int((eigenvalues.real < 0).sum()))
 print("symmetric:", bool(np.allclose(product, product.T)))
+lab.observe("eigenvalues", int((abs(eigenvalues) > 1e-9).sum()))
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -450,6 +452,7 @@ plots.distance_bars(by_stage, study_floor, study_holes, name,
 # temperature 0 or 15? And with categorical sampling?
 
 # %% tags=["nbval-check-output"]
+lab.predict("one_step", ...)  # your guess: how many tokens change with "linear"
 one_step = {"sweet_spot": 1, "sampling": "argmax"}
 base = decode(shipped, **one_step).tokens
 for label, changes in {"linear": {"schedule": "linear"}, "square": {"schedule": "square"},
@@ -458,6 +461,8 @@ for label, changes in {"linear": {"schedule": "linear"}, "square": {"schedule": 
                        "another seed": {"seed": 1}}.items():
     changed = decode(shipped, **one_step, **changes).tokens != base
     print(f"{label:15s} tokens changed: {int(changed.sum())}")
+    if label == "linear":
+        lab.observe("one_step", int(changed.sum()))
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
@@ -618,7 +623,7 @@ own = lab.preset.training
 kit = read_json(SHIPPED / "maskgit.json")["training"]
 whole = {label: f"{one.distance:.2f}" for label, one in scores.items()}
 table = [
-    ("", "your model, preset", "kit's model, preset", "kit's model, best of the study"),
+    ("setting", "your model, preset", "kit's model, preset", "kit's model, best of the study"),
     ("learning rate", own.lr, kit["lr"], kit["lr"]),
     ("batch size", own.batch_size, kit["batch_size"], kit["batch_size"]),
     ("epochs", own.epochs, kit["epochs"], kit["epochs"]),

@@ -1,11 +1,9 @@
 # %% [markdown]
 # # 07 From nothing
 #
-# | | |
-# |---|---|
-# | **You will be able to** | draw whole cats with the decoding you wrote; say why steps matter, what order and temperature do, and whether the model remembers; ask for the cat you want |
-# | **Time** | about 45 minutes for you; a few minutes for the machine, on two CPU cores. Not graded |
-# | **Needs** | your schedules (04) and your decoding (05). Without your decoding, every picture below comes from one pass. The models are the kit's |
+# * **You will be able to** draw whole cats with the decoding you wrote; say why steps matter, what order and temperature do, and whether the model remembers; ask for the cat you want.
+# * **Time**: about 45 minutes for you; a few minutes for the machine, on two CPU cores. Not graded.
+# * **Needs**: your schedules (04) and your decoding (05). Without your decoding, every picture below comes from one pass. The models are the kit's.
 
 # %%
 import math
@@ -53,6 +51,7 @@ from lab3.metrics.score import score_generated
 from lab3.metrics.truth import entropy, identify, novel, shares, summary, words
 from lab3.presets import DecodingConfig
 
+lab.predict("one_pass", ...)  # your guess: what share of T = 1 is a valid cat, in %
 small = lab.preset.name == "smoke"
 n = 8 if small else 32
 steps = (1, 2, 4) if small else (1, 2, 4, 8, 16, 64)
@@ -87,6 +86,7 @@ a_cat = [bits(shipped, held_out, hidden=made[total_iter].masks[0, :-1].sum(dim=1
 for total_iter, distance, valid, needed in zip(steps, distances, validity, a_cat):
     print(f"T = {total_iter:2d}: FD-Lite0 to the training cats {distance:4.0f}, "
           f"valid {valid:4.0%}, {needed:5.0f} bits a cat")
+lab.observe("one_pass", 100 * validity[0])
 kits = "the kit's model"
 plots.lines({"valid pictures": {kits: validity}, "FD-Lite0": {kits: distances},
              "bits a cat": {kits: a_cat}}, "steps T",
@@ -224,13 +224,16 @@ plots.comparison({order: pictures[:8] for order, pictures in by_order.items()}
 # **Predict.** Which part is torn most often? Think of its size, and of how many values it has.
 
 # %%
+lab.predict("torn_part", ...)  # your guess: "body", "fur", "eyes", "mouth", "accessory"
 wrong = (~named[usual].valid).nonzero()[:8, 0]
 told = words(named[usual])
 for place in wrong.tolist():
     print(f"{place:2d}: {told[place]}")
+torn = torch.stack([named[total_iter].torn.float().mean(dim=0) for total_iter in steps])  # (S, 6)
+parts = PARTS[:5]  # without the background
+lab.observe("torn_part", parts[torn[:, :5].mean(dim=0).argmax()])
 plots.curves({"share of pictures torn": {
-    part: (steps, [named[total_iter].torn[:, column].float().mean().item() for total_iter in steps])
-    for column, part in enumerate(PARTS) if part != "background"}},
+    part: (steps, torn[:, column].tolist()) for column, part in enumerate(parts)}},
     "steps T", "The parts of a cat that are torn, by the number of steps.")
 
 # %%
