@@ -146,7 +146,8 @@ def main(arguments=None):
     try:
         reads = options.command in ("grade", "similar") or getattr(options, "system", None) == "gradescope"
         if sys.platform == "win32" and reads:
-            raise InputError("needs Linux: use WSL on Windows. release, diff, push and export canvas or moodle run here.")
+            raise InputError("needs Linux: use WSL on Windows. release, diff, push and export canvas or moodle run "
+                             "here.")
         status, told = COMMANDS[options.command](options)
         if options.json:
             print(json.dumps(told, indent=2))

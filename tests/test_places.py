@@ -283,7 +283,8 @@ def checks_in(commands, unpacked):
 
 
 def test_the_templates_for_courses_run_the_public_checks():
-    github, gitlab = (yaml.safe_load((ROOT / "docs" / "ci" / f"{name}.yml").read_text()) for name in ("github", "gitlab"))
+    github, gitlab = (yaml.safe_load((ROOT / "docs" / "ci" / name).read_text())
+                      for name in ("github.yml", "gitlab.yml"))
     assert {"constraints.txt", "setup_lab.py"} <= set(release.TAKEN), "the templates name files of the release"
     assert github["permissions"] == {"contents": "read"} and github[True] == "push"  # YAML 1.1 reads `on` as true
     [job] = github["jobs"].values()

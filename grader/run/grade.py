@@ -16,7 +16,7 @@ from grader.kernels.graded_notebook import GradedNotebook, Outcome, run_notebook
 from grader.probes import PROBES
 from grader.probes.attention import ready_made
 from grader.probes.filling import FILLING
-from grader.results.files import LOOK, PASSES
+from grader.results.files import LIKELY, LOOK, PASSES, SAYS
 from grader.results.result import ExerciseResult, ProbeResult, Result
 from grader.run import distances
 from grader.run.context import reference_texts, seed_of
@@ -93,7 +93,7 @@ def _grade(submission, wanted, context):
         elif name == "fid_decoding":
             yield _fid_decoding(notebooks.get(name), submission.answers["iterative_decode"], context)
         elif name in notebooks:
-            yield _marks(notebooks[name], submission.answers[name], context.rubric.points[name])
+            yield marks(notebooks[name], submission.answers[name], context.rubric.points[name])
         else:
             yield _no_answer(submission.answers[name], context.rubric.points[name])
 
@@ -105,7 +105,7 @@ def _sheet(exercise, answer, context):
                  {one.name: seed_of(context.seed, exercise, one.name) for one in probes})
 
 
-def _marks(graded, answer, most):
+def marks(graded, answer, most):
     """Points of an exercise.
 
     A probe that an answer which computes nothing could pass counts only beside one that passed and is not of that
@@ -137,11 +137,30 @@ def _marks(graded, answer, most):
     stopped = any(one.stopped for one in outcomes.values())
     status = "stopped" if stopped else "passed" if counted == total else "partly" if points else "failed"
     advice = public_advice(graded.exercise, graded.outcomes.get("check"), status == "passed")
+    rows = one_reason(rows, {one.name for one in graded.probes if outcomes[one.name].likely}, advice)
     if not points and all(one.likely == "not written yet" for one in outcomes.values()):
         status = "not written"
     looks = [f"{LOOK}: it uses {', '.join(hidden)}."] if hidden else []
     return ExerciseResult(graded.exercise, points, most, status, tuple(rows), (*answer.notes, *looks, *advice), None,
                           round(sum(one.seconds for one in graded.outcomes.values()), 2))
+
+
+def one_reason(rows, guessed, advice):
+    """Take back the likely reasons that are not known to be true: one slip fails many probes, and misleads most.
+
+    What the public checks name comes first: they were asked for it one after the other, the simplest first. Where they
+    name a rule alone, or pass, a probe's reason stays if no other failed, or all say the same.
+
+    Args:
+        rows: the `ProbeResult`s of an exercise.
+        guessed: the names of those whose reason is a probe's guess.
+        advice: what `public_advice` gives.
+    """
+    failed = [row for row in rows if not row.passed]
+    known = next((note.removeprefix(LIKELY) for note in advice if note.startswith(LIKELY)), "")
+    if not known and len({row.likely for row in failed}) == 1:
+        known = failed[0].likely
+    return [row if row.name not in guessed or row.likely == known else replace(row, likely="") for row in rows]
 
 
 def _no_answer(answer, most):
@@ -173,8 +192,8 @@ def public_advice(exercise, outcome, right=False):
     titles = {inspect.getdoc(one) for one in checks.CHECKS[exercise]}
     title = next((one for one in titles if one[0].lower() + one[1:].rstrip(".") == first), None)
     reason = next((line.removeprefix("likely").strip() for line in lines if line.startswith("likely")), None)
-    advice = [f"The public checks of the notebook say it too: {title}"] if title else []
-    return (*advice, f"Likely: {reason}") if title and reason in _known_texts() else tuple(advice)
+    advice = [f"{SAYS}{title}"] if title else []
+    return (*advice, f"{LIKELY}{reason}") if title and reason in _known_texts() else tuple(advice)
 
 
 def _fid_decoding(graded, answer, context):
