@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.diagnoses [EXERCISE ...] [--json FILE]
 
-Each answer has one mistake. Its feedback is made as the grader makes it, without kernels. The cause counts as named where
-what stands first, what the public checks say and the first failed check, tells it, and no likely reason tells another.
+Each answer has one mistake. Its feedback is made as the grader makes it, without kernels. The cause counts as named
+where what comes first, the public checks' advice and the first failed check, tells it by the pattern in
+`tests/causes.py`, and no likely reason tells another. About 15 minutes of processor time.
 """
 
 import argparse
@@ -83,7 +84,7 @@ def main():
             found.setdefault(exercise, {})[name] = named(CAUSES[name], result)
             if not found[exercise][name]:
                 first, likely = diagnosis(result)
-                print(f"{name}: {corpus.REASONS[name]}\n    first: {' | '.join(first.splitlines())}\n    likely: {likely}")
+                print(f"{name}: {corpus.REASONS[name]}\n    first: {first.splitlines()}\n    likely: {likely}")
     print("| exercise | wrong answers | true cause named first, and no other |\n|---|---|---|")
     for exercise, one in found.items():
         print(f"| `{exercise}` | {len(one)} | {sum(one.values())} |")

@@ -377,18 +377,9 @@ def run_check(options):
 
 
 def run_handin(options):
-    from lab3.common.files import clean
     from lab3.exercises.handin import pack_handin
 
-    packed = pack_handin(options.out, options.work)
-    for place, size in packed.files.items():
-        print(f"  {place}: {size / 1e3:,.0f} kB")
-    for line in packed.checks.values():
-        print(clean(line))
-    for line in packed.missing:
-        print(f"! {clean(line)}")
-    print(f"{packed.path}: {packed.size / 1e6:.1f} MB, SHA-256 {packed.sha256}. "
-          + (f"Things to look at before you upload it: {len(packed.missing)}." if packed.missing else "Upload it."))
+    print(*pack_handin(options.out, options.work).lines(), sep="\n")
 
 
 def run_fid(options):

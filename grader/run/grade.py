@@ -127,8 +127,8 @@ def marks(graded, answer, most):
                                              f"{', '.join(forbidden)} in the code", "ready-made attention",
                                              decisive=True)
         elif found.passed and not passed:
-            row = ProbeResult(one.name, one.title, one.weight, False, "at least one right result", "none yet",
-                              "this check passes, and counts once a check of the results passes, too")
+            row = ProbeResult(one.name, one.title, one.weight, False, "at least one right result",
+                              "none yet: this check passes, and counts once a check of the results passes, too")
         decided |= row.decisive and not passed
         counted += one.weight * passed
         rows.append(row)
@@ -149,7 +149,7 @@ def one_reason(rows, guessed, advice):
     """Take back the likely reasons that are not known to be true: one slip fails many probes, and misleads most.
 
     What the public checks name comes first: they were asked for it one after the other, the simplest first. Where they
-    name a rule alone, or pass, a probe's reason stays if no other failed, or all say the same.
+    name a rule alone, or pass, a probe's reason stays if most that failed say it and none says another.
 
     Args:
         rows: the `ProbeResult`s of an exercise.
@@ -158,8 +158,9 @@ def one_reason(rows, guessed, advice):
     """
     failed = [row for row in rows if not row.passed]
     known = next((note.removeprefix(LIKELY) for note in advice if note.startswith(LIKELY)), "")
-    if not known and len({row.likely for row in failed}) == 1:
-        known = failed[0].likely
+    guesses = {row.likely for row in failed} - {""}
+    if not known and len(guesses) == 1 and 2 * sum(bool(row.likely) for row in failed) > len(failed):
+        [known] = guesses
     return [row if row.name not in guessed or row.likely == known else replace(row, likely="") for row in rows]
 
 
@@ -173,8 +174,15 @@ def _no_answer(answer, most):
 def _known_texts():
     """The texts that public checks may say: their titles and likely reasons."""
     topics = (*checks.TOPICS, checks.tools, checks.errors, checks.portability)
-    return {node.value for topic in topics for node in ast.walk(ast.parse(inspect.getsource(topic)))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    nodes = [node for topic in topics for node in ast.walk(ast.parse(inspect.getsource(topic)))]
+
+    def texts(nodes):
+        return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+    refusing = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name.endswith("_refuses")]
+    names = texts(inner for node in refusing for inner in ast.walk(node))
+    return texts(nodes) | {template.format(name) for name in names for template in (
+        checks.tools.UNCHECKED, checks.tools.LATE, checks.tools.UNNAMED)}
 
 
 def public_advice(exercise, outcome, right=False):

@@ -390,3 +390,13 @@ plots.curves({"share that shows what was asked": {
 # * Guidance costs two passes a step. The same number of passes could go into twice the steps. Which would you choose?
 # * The formula weighs logits. What would it do to a code that the model holds for impossible with labels, and for nearly
 #   impossible without?
+#
+# ## Hand in
+#
+# Have you changed an answer since you handed in? Save all your notebooks (Ctrl-S), set `saved = True` and run this cell: it
+# packs `lab3-handin.zip` again.
+
+# %%
+saved = False
+if saved:
+    lab.hand_in()
