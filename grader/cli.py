@@ -19,6 +19,7 @@ STATUSES = f"""\
 exit status: 0 done; 1 the work failed, or something remains to be done by hand: a line says what; 2 wrong usage, or
 input that cannot be used; {STOPPED} stopped by Ctrl-C. Errors are one line, on stderr.
 """
+PAGE = "https://canvas.example.edu/courses/12/assignments/34"
 EXAMPLES = {
     "": ["grader grade class --out grades", "grader export canvas --grades grades --roster gradebook.csv",
          "grader export feedback canvas feedback.zip --grades grades --roster gradebook.csv"],
@@ -34,6 +35,8 @@ EXAMPLES = {
                "grader export moodle --grades grades --roster worksheet.csv --latest"],
     "feedback": ["grader export feedback moodle feedback.zip --grades grades --roster worksheet.csv",
                  "grader export feedback folder feedback.zip --grades grades"],
+    "push": [f"grader push {PAGE} --grades grades --roster gradebook.csv",
+             f"grader push {PAGE} --grades grades --roster gradebook.csv --send"],
     "diff": ["grader diff grades/earlier/grades-until-20261201-120000.csv grades"],
     "similar": ["grader similar class --out grades"],
     "predictions": ["grader predictions class --out predictions.html"],
@@ -110,6 +113,13 @@ def make_parser():
     pages.add_argument("form", choices=("canvas", "moodle", "folder"), help="whose names the pages get")
     pages.add_argument("out", type=Path, metavar="OUT.zip")
     pages.add_argument("--roster", type=Path, metavar="roster.csv", help="as in export canvas and moodle")
+    push = add(commands, "push", "marks and comments to Canvas by its API; without --send, say what would change",
+               [rubric, class_of])
+    push.add_argument("address", metavar="URL", help="the assignment's page: https://HOST/courses/N/assignments/N")
+    push.add_argument("--roster", type=Path, required=True, metavar="gradebook.csv",
+                      help="the gradebook that Canvas exports")
+    push.add_argument("--send", action="store_true",
+                      help="send them, with the access token in the environment variable CANVAS_TOKEN")
     diff = add(commands, "diff", "what a regrade changed")
     diff.add_argument("old", type=Path, metavar="OLD", help="a grades.csv, or its folder")
     diff.add_argument("new", type=Path, metavar="NEW")
@@ -140,7 +150,8 @@ def main(arguments=None):
     try:
         reads = options.command in ("grade", "similar", "predictions") or getattr(options, "system", "") == "gradescope"
         if sys.platform == "win32" and reads:
-            raise InputError("needs Linux: use WSL on Windows. release, diff and export canvas or moodle run here.")
+            raise InputError("needs Linux: use WSL on Windows. release, diff, push and export canvas or moodle run "
+                             "here.")
         status, told = COMMANDS[options.command](options)
         if options.json:
             print(json.dumps(told, indent=2))
@@ -266,6 +277,18 @@ def run_export(options):
     return 1 if done.remarks else 0, {"path": str(done.path), "written": done.written, "remarks": list(done.remarks)}
 
 
+def run_push(options):
+    from grader.export.push import push
+
+    done = push(options.address, options.grades, options.roster, options.send, options.choose, options.rubric,
+                say=options.say)
+    options.say(f"{len(done.changes)} students: {'sent' if done.sent else 'nothing is sent yet; --send sends it'}")
+    for remark in done.remarks:
+        print(remark, file=sys.stderr)
+    return 1 if done.remarks else 0, {"sent": done.sent, "changes": [vars(one) for one in done.changes],
+                                      "remarks": list(done.remarks)}
+
+
 def run_diff(options):
     from grader.results.marks import differences
 
@@ -283,5 +306,5 @@ def run_rubric(options):
     return 0, {"points": rubric.points, "sum": sum(rubric.points.values())}
 
 
-COMMANDS = {"grade": run_grade, "export": run_export, "diff": run_diff, "similar": run_similar,
+COMMANDS = {"grade": run_grade, "export": run_export, "push": run_push, "diff": run_diff, "similar": run_similar,
             "predictions": run_predictions, "release": run_release, "rubric": run_rubric}

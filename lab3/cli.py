@@ -219,7 +219,7 @@ def run_data(options):
                              skip_unreadable=options.skip_unreadable)
         counts = ", ".join(f"{n} in {split}" for split, n in done.counts.items())
         print(f"{options.out}: {counts}; {len(done.dropped)} duplicates dropped, {len(done.skipped)} unreadable files "
-              f"left out. {options.out / 'import.json'} names them.")
+              f"and {len(done.left_out)} others left out. {options.out / 'import.json'} names them.")
 
 
 def run_train_tokenizer(options):
@@ -399,27 +399,21 @@ def run_check(options):
 
 
 def run_handin(options):
-    from lab3.common.files import clean
     from lab3.exercises.handin import pack_handin
 
-    packed = pack_handin(options.out, options.work, options.predictions)
-    for place, size in packed.files.items():
-        print(f"  {place}: {size / 1e3:,.0f} kB")
-    for line in packed.checks.values():
-        print(clean(line))
-    for line in packed.missing:
-        print(f"! {clean(line)}")
-    print(f"{packed.path}: {packed.size / 1e6:.1f} MB, SHA-256 {packed.sha256}. "
-          + (f"Things to look at before you upload it: {len(packed.missing)}." if packed.missing else "Upload it."))
+    print(*pack_handin(options.out, options.work, options.predictions).lines(), sep="\n")
 
 
 def run_fid(options):
-    from lab3.common.files import write_json
+    from lab3.common.files import clean, write_json
     from lab3.metrics.distance import fid_folders
 
     result = fid_folders(*options.folders, options.features, weights=options.weights)
     print(", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
-                    for name, value in result.items()))
+                    for name, value in result.items() if name != "left_out"))
+    for folder, lines in zip(options.folders, result["left_out"], strict=True):
+        for line in lines:
+            print(f"{folder}: {clean(line)}", file=sys.stderr)
     if options.json:
         write_json(options.json, result)
 
@@ -492,9 +486,13 @@ def _decoding(options):
 
 
 def _data(options, n_train=None):
-    from lab3.data.photos import open_data
+    from lab3.common.files import clean
+    from lab3.data.photos import open_data, say_left_out
 
-    return open_data(options.data, skip_unreadable=options.skip_unreadable, n_train=n_train)
+    data = open_data(options.data, skip_unreadable=options.skip_unreadable, n_train=n_train)
+    for line in say_left_out(data.layout.left_out) if options.data else ():
+        print(f"{options.data}: {clean(line)}", file=sys.stderr)
+    return data
 
 
 def _models(options, data, answers):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -11,9 +12,13 @@ from grader.results.files import LOOK
 from grader.run import batch
 from grader.submission import submission as submission_module
 from grader.submission.submission import find_submissions, read_submission
+from lab3 import cli
 from lab3.common.files import InputError
+from lab3.data.audit import audit, format_audit
+from lab3.data.photos import open_photos
 from lab3.exercises.answers import answer_file, exercise_of, run_answer
 from lab3.exercises.checks import check
+from lab3.metrics.distance import fid_folders
 
 CASES = ROOT / "tests" / "cases"
 
@@ -100,6 +105,49 @@ def test_a_merge_conflict_is_named():
 def test_a_zip_entry_without_a_name_is_left_out():
     submission = read_submission(CASES / "zip-entry-without-name" / "lab3.zip")
     assert submission.readable and not submission.answers["gamma_func"].problem
+
+
+# Pictures
+
+def test_pictures_of_a_format_that_is_not_read_are_named(capsys):
+    report = audit(CASES / "heic-of-a-phone", progress=False)
+    assert [one.name for one in report.left_out] == ["IMG_0010.HEIC", "IMG_0011.HEIC"] and not report.unreadable
+    text = format_audit(report)
+    assert "[!] files left out: 2" in text and "IMG_0010.HEIC: HEIC cannot be read: save as JPEG or PNG" in text
+    assert "every picture can be read" not in text
+    cli._data(SimpleNamespace(data=CASES / "heic-of-a-phone", skip_unreadable=False))
+    assert "left out: 2 files, such as IMG_0010.HEIC (HEIC cannot" in capsys.readouterr().err
+
+
+def test_half_of_the_labs_layout_is_asked_about(tmp_path):
+    for use in (audit, open_photos):
+        with pytest.raises(InputError, match=r"has masked_image/, mask64/, test/ but no train/\. If this is the lab's"):
+            use(CASES / "lab-without-train")
+    whole = shutil.copytree(CASES / "second-download", tmp_path / "whole")
+    (whole / "train").rename(whole / "Train")
+    with pytest.raises(InputError, match="Rename it to train"):
+        open_photos(whole)
+    shutil.rmtree(whole / "Train")
+    for name in ("val", "test", "masked_image"):
+        shutil.rmtree(whole / name)
+    with pytest.raises(InputError, match="has mask64/ but no train/"):  # else masks would be trained on
+        open_photos(whole)
+
+
+def test_only_the_copy_is_left_out():
+    folder = CASES / "second-download"
+    report = audit(folder, progress=False)
+    assert [(one.name, one.reason) for one in report.left_out] == [
+        ("masked_image/image_001 (1).png", "a copy of image_001.png by its name")]
+    assert report.masks.pairs == 2 and not (report.masks.without_mask or report.masks.without_picture)
+    assert len(open_photos(folder, progress=False).masked) == 2
+
+
+def test_a_distance_reads_suffixes_of_any_case_and_names_the_rest():
+    folder = CASES / "suffixes-in-capitals"
+    found = fid_folders(folder, folder, "lite0")
+    assert found["n"] == [3, 3] and found["distance"] < 1e-6
+    assert found["left_out"] == [["left out: notes.txt (not a picture by its name)", "left out: within (a folder)"]] * 2
 
 
 # Answers: the points, and what the feedback says

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from unittest.mock import patch
 from urllib.error import URLError
@@ -340,7 +341,8 @@ def test_folders_equal_the_pictures_in_them(pictures, lite0, tmp_path):
     found = ds.fid_folders(one, two, "lite0")
     x, y = ds.features(pictures[:20], lite0), ds.features(pictures[20:45], lite0)
     assert found == {"features": "lite0", "name": "FD-Lite0", "distance": pytest.approx(ds.distance(x, y), rel=1e-6),
-                     "kid": pytest.approx(ds.kid(x, y), rel=1e-6), "n": [20, 25], "extractor": lite0.key}
+                     "kid": pytest.approx(ds.kid(x, y), rel=1e-6), "n": [20, 25], "extractor": lite0.key,
+                     "left_out": [[], []]}
     json.dumps(found)
 
 
@@ -348,7 +350,7 @@ def test_folders_are_read_by_name_content_and_own_size(tmp_path):
     for name, grey in (("b.png", 2), ("a.jpg", 1), ("c.webp", 3)):
         Image.new("L", (20, 10), grey).save(tmp_path / name, "PNG")  # the suffix lies, the content counts
     (tmp_path / "notes.txt").touch()
-    found = ds.read_folder(tmp_path)
+    [found] = ds.open_folder(tmp_path)
     assert found.shape == (3, 3, 10, 20) and found.dtype == torch.uint8 and found[:, 0, 0, 0].tolist() == [1, 2, 3]
 
 
@@ -356,16 +358,54 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         ds.fid_folders(tmp_path / "nowhere", tmp_path, "lite0")
     with pytest.raises(InputError, match="0 pictures"):
-        ds.read_folder(tmp_path)
+        list(ds.open_folder(tmp_path))
     write_pictures(tmp_path, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(InputError, match="1 pictures"):
-        ds.read_folder(tmp_path)
+        list(ds.open_folder(tmp_path))
     (tmp_path / "x.png").write_bytes((tmp_path / "000.png").read_bytes()[:40])
     with pytest.raises(InputError, match="x.png: not a readable picture"):
-        ds.read_folder(tmp_path)
+        list(ds.open_folder(tmp_path))
     Image.new("RGB", (9, 8)).save(tmp_path / "x.png")
     with pytest.raises(InputError, match="x.png: a picture of 9x8 pixels among others of 8x8"):
-        ds.read_folder(tmp_path)
+        list(ds.open_folder(tmp_path))
+
+
+def test_folders_are_read_in_batches(tmp_path):
+    """Pictures of 512 x 512 that would take 100 MB together."""
+    Image.effect_noise((512, 512), 50).convert("RGB").save(tmp_path / "first.jpg")
+    for index in range(128):
+        (tmp_path / f"{index:03}.jpg").hardlink_to(tmp_path / "first.jpg")
+    extractor = ds.Extractor("lite0", "mean", torch.nn.Linear(1, 1), lambda _, batch: batch.mean(dim=(2, 3)))
+    tracemalloc.start()
+    try:
+        found = ds._features(ds.open_folder(tmp_path), extractor, progress=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.values.shape == (129, 3) and (found.values == found.values[0]).all()
+    assert peak < 4 * ds.BATCH_SIZE * 3 * 512**2
+
+
+def test_a_pipe_is_named_before_anything_is_read(tmp_path):
+    write_pictures(tmp_path, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    os.mkfifo(tmp_path / "001_pipe.png")
+    with pytest.raises(InputError, match=r"001_pipe\.png: not a readable picture \(not a regular file\)"):
+        ds.fid_folders(tmp_path, tmp_path, "lite0")
+
+
+def test_pixels_of_all_kinds_of_pictures_are_read_rightly(tmp_path):
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    rgb, exif = np.repeat(grey[..., None], 3, axis=2), Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    kinds = {"eight": (Image.fromarray(grey), "PNG", {}, 0),
+             "sixteen": (Image.fromarray(grey.astype(np.uint16) * 257), "PNG", {}, 0),
+             "cmyk": (Image.fromarray(rgb).convert("CMYK"), "TIFF", {}, 1),
+             "turned": (Image.fromarray(np.rot90(rgb).copy()), "PNG", {"exif": exif}, 0)}
+    for name, (image, kind, options, _) in kinds.items():
+        image.save(tmp_path / f"{name}.{kind}", kind, **options)
+    [pictures] = ds.open_folder(tmp_path)
+    for name, found in zip(sorted(kinds), pictures, strict=True):
+        assert np.abs(found.permute(1, 2, 0).numpy().astype(int) - rgb).max() <= kinds[name][3], name
 
 
 def test_statistics_that_cannot_be_used_are_named(tmp_path):
@@ -474,7 +514,7 @@ def test_fid_is_what_pytorch_fids_own_command_prints(hub, pictures, monkeypatch,
     assert found["name"] == "FID" and found["n"] == [24, 30]
     extractor = ds.load_extractor("inception", weights_sha256=sha256(path))
     for folder in (one, two):
-        values = ds.features(ds.read_folder(folder), extractor).values.astype(np.float64)
+        values = ds.features(torch.cat(list(ds.open_folder(folder))), extractor).values.astype(np.float64)
         theirs = np.load(folder.with_suffix(".npz"))
         assert np.allclose(values.mean(0), theirs["mu"], rtol=1e-6, atol=1e-7)
         assert np.abs(np.cov(values, rowvar=False) - theirs["sigma"]).max() < 1e-5 * theirs["sigma"].max()

@@ -258,7 +258,7 @@ def marks(outcomes, probes):
     """The exercise's result for probes of weight 1 that passed or not."""
     sheet = GradedNotebook("gamma_func", {}, probes, {}, {})
     sheet.outcomes = {f"probe-{one.name}": Outcome(passed, "this", "that") for one, passed in zip(probes, outcomes)}
-    return grade._marks(sheet, grade_answer(), 9)
+    return grade.marks(sheet, grade_answer(), 9)
 
 
 def grade_answer():

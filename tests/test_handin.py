@@ -5,6 +5,7 @@ import shutil
 import zipfile
 
 import pytest
+from conftest import ROOT
 from probing import TEXTS, notebook_of
 
 from grader.submission.submission import read_submission
@@ -13,6 +14,8 @@ from lab3.common.files import InputError, load_tensors, save_tensors
 from lab3.common.paths import SHIPPED
 from lab3.exercises import handin
 from lab3.exercises.answers import answer_file
+from lab3.notebook.lab import Lab
+from lab3.presets import preset
 
 CELL = "#| exercise: gamma_func\n" + TEXTS["gamma_func"].partition("#| exercise: gamma_func\n")[2]
 RECORD = {"curve": [[1, 7.0]], "held_out": [[100, 4.25]]}
@@ -47,6 +50,17 @@ def test_it_packs_what_counts_and_says_what_is_missing(lab_folder, tmp_path, cap
     assert listed["record"] == RECORD and set(listed["files"]) == set(archive.namelist()) - {"handin.json"}
     found = read_submission(out, tmp_path)
     assert found.notes == () and not found.answers["gamma_func"].problem and found.model
+
+
+def test_the_last_cells_hand_in_when_told_to(lab_folder, capsys):
+    lab = Lab("06", preset("smoke"), lab_folder / "work")
+    for name in ("06_inpainting_and_fid", "07_from_nothing"):
+        last = (ROOT / "solutions" / "source" / f"{name}.py").read_text().rpartition("# %%\n")[2]
+        exec(last, {"lab": lab})
+        assert not (lab_folder / handin.ZIP).exists(), "running all cells hands nothing in"
+        exec(last.replace("saved = False", "saved = True"), {"lab": lab})
+        assert "! inpainting (notebook 05) is not written yet." in capsys.readouterr().out
+        (lab_folder / handin.ZIP).unlink()
 
 
 def test_an_answer_that_no_notebook_holds_is_named(lab_folder, tmp_path):

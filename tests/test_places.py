@@ -271,3 +271,30 @@ def test_a_notebook_begins_after_the_note(tmp_path):
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
+
+
+def checks_in(commands, unpacked):
+    """The commands of a template for a course's repository set up what the release holds, then run the checks."""
+    setup, check = (shlex.split(command.partition(" | ")[0]) for command in commands)
+    assert setup[0] == "python" and (unpacked / setup[1]).is_file() and setup[2:] == ["--venv", ".venv", "."]
+    assert check[:3] == [".venv/bin/python", "-m", "lab3"]
+    options = make_parser().parse_args(check[3:])
+    return options.command == "check" and options.work == Path("work")
+
+
+def test_the_templates_for_courses_run_the_public_checks():
+    github, gitlab = (yaml.safe_load((ROOT / "docs" / "ci" / name).read_text())
+                      for name in ("github.yml", "gitlab.yml"))
+    assert {"constraints.txt", "setup_lab.py"} <= set(release.TAKEN), "the templates name files of the release"
+    assert github["permissions"] == {"contents": "read"} and github[True] == "push"  # YAML 1.1 reads `on` as true
+    [job] = github["jobs"].values()
+    steps = job["steps"]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+    [python] = [step["with"]["python-version"] for step in steps if "with" in step]
+    assert allowed(python) and 0 < job["timeout-minutes"] < 360
+    assert checks_in([step["run"] for step in steps if "run" in step], ROOT)
+    assert steps[-1]["shell"] == "bash", "else a failing check passes, because tee does"
+    [job] = gitlab.values()
+    assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["image"])[1])
+    assert job["cache"] == {"key": {"files": ["constraints.txt"]}, "paths": [".pip-cache/"]}
+    assert checks_in(job["script"], ROOT)

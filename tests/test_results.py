@@ -188,13 +188,26 @@ def test_what_failed_for_one_reason_is_told_together(tmp_path):
         "not ok  2 checks failed for the same reason",
         "        expected  no exception", "        got       RuntimeError", "        at        line 3: return loss",
         f"        - {TITLES[0]} (2)", f"        - {TITLES[2]} (1); {files.DECISIVE}",
-        f"not ok  {TITLES[3]} (1)", f"not ok  {TITLES[4]} (1)", f"ok      {TITLES[1]} (1)", f"Note: {NOTES[0]}"]
+        files.FOLDED, f"not ok  {TITLES[3]} (1)", f"not ok  {TITLES[4]} (1)", f"ok      {TITLES[1]} (1)",
+        f"Note: {NOTES[0]}"]
 
 
-def test_the_notes_that_are_told_apart_are_those_of_grading():
-    for file, texts in [("run/grade.py", ('"The public checks of the notebook say it too: ', '"Likely: ')),
-                        ("submission/submission.py", ("} counts: {", '"It uses other cells of'))]:
-        assert all(text in (ROOT / "grader" / file).read_text() for text in texts)
+def test_where_a_cause_is_known_the_other_failures_are_folded():
+    def told(*probes, notes=()):
+        rows = tuple(ProbeResult(str(place), "T", 1, False, *texts) for place, texts in enumerate(probes))
+        return [[[int(probe.name) for probe, _ in group] for group in groups]
+                for groups in files.reasons(ExerciseResult("mvtm_loss", 0, 6, "failed", rows, notes))]
+
+    one, other, named = ("a", "b"), ("c", "d"), ("e", "f", "the axes are swapped")
+    assert told(one, other) == [[[0], [1]], []], "no cause is known"
+    assert told(one, named, other, ("g", "h", named[2])) == [[[1, 3]], [[0], [2]]]
+    assert told(one, other, notes=NOTES[2:]) == [[[0]], [[1]]]
+    assert told(one, other, notes=(files.PASSES,)) == [[[0], [1]], []] and told() == [[], []]
+
+
+def test_the_notes_that_are_told_apart_are_those_of_reading():
+    text = (ROOT / "grader" / "submission" / "submission.py").read_text()
+    assert all(part in text for part in ("} counts: {", '"It uses other cells of'))
 
 
 def test_another_visibility_is_refused(tmp_path):
@@ -377,11 +390,13 @@ def test_feedback_groups_what_failed_and_folds_what_passed(tmp_path):
     assert_sound(page)
     said = page.said()
     parts = [*NOTES[2:], NOTES[1], f"✗ failed {TITLES[3]} (worth 1)",
+             f"✗ 3 more failed. {files.FOLDED}",
              "✗ 2 checks failed for the same reason (worth 3) expected no exception", TITLES[0],
              f"{TITLES[2]} (worth 1)", f"✗ failed {TITLES[4]} (worth 1)", "✓ 1 check passed", TITLES[1], NOTES[0]]
     places = [said.index(part) for part in parts]
     assert places == sorted(places) and said.count("RuntimeError") == 1 and files.DECISIVE not in said
-    assert re.findall(r"<details[^>]*>", page.text) == ['<details id="exercise-1" open>', '<details class="rest">']
+    inner = ['<details class="rest">'] * 2
+    assert re.findall(r"<details[^>]*>", page.text) == ['<details id="exercise-1" open>', *inner]
 
 
 def test_feedback_marks_a_failed_decisive_check(tmp_path):

@@ -13,6 +13,7 @@ from torch import nn
 
 from grader.probes.inside import ByToken, Loader, attempt, dealt, known, loaders, sloped, trained, using, watched
 from grader.probes.probe import REMADE, array, expect, likely, loss, numbers, probe, refused
+from lab3.exercises.checks.tools import BRANCHES
 from lab3.exercises.fallbacks import TorchAttention
 from lab3.model.transformer import BidirectionalTransformer
 from lab3.presets import CODES, TransformerConfig
@@ -220,17 +221,18 @@ def judge_scaler(seen, right):
     table, wanted = array(one["table"], other["table"].shape, "float", "the parameters"), other["table"]
     plain_table = array(plain["table"], wanted.shape, "float", "the parameters")
     losses = [numbers(some["losses"], 2, "losses") for some in (one, other, plain)]
+    expect(one["steps"] in (other["steps"], plain["steps"]), "a step of the scheduler with each batch, also with a "
+           "scaler", "others", "is the scheduler's step in one of the branches only?")
+    expect([mode for mode, _ in one["passes"]] in ([mode for mode, _ in some["passes"]] for some in (other, plain)),
+           "passes in train mode, also with a scaler", "others", "is train mode set in one of the branches only?")
+    expect(one["passes"] in (other["passes"], plain["passes"]), "passes under lab3.autocast(device), also with a "
+           "scaler", "others", "is the with statement in one of the branches only?")
     expect(any(np.allclose(losses[0], same, rtol=2e-3) for same in losses[1:]), "the losses before they are scaled",
-           "others")
+           "others", BRANCHES)
     expect(any(np.allclose(table, same, rtol=1e-3, atol=1e-4) for same in (wanted, plain_table)),
            "the same steps with a scaler as without", "other steps",
            "the optimizer steps with gradients that are still scaled"
-           if not np.abs(table - right["start"]).max() < 2 * np.abs(wanted - right["start"]).max() else
-           "with a scaler too gradients are cleared, the loss is the same, and optimizer and scheduler step in turn")
-    expect(one["steps"] in (other["steps"], plain["steps"]), "a step of the scheduler with each batch, also with a "
-           "scaler", "others", "is the scheduler's step in one of the branches only?")
-    expect(one["passes"] in (other["passes"], plain["passes"]), "passes in train mode under lab3.autocast(device), "
-           "also with a scaler", "others", "is the with statement in one of the branches only?")
+           if not np.abs(table - right["start"]).max() < 2 * np.abs(wanted - right["start"]).max() else BRANCHES)
     expect(np.isclose(scaled, right["scaled"], rtol=1e-3) or not np.allclose(plain_table, right["without"]["table"],
                                                                               rtol=1e-3, atol=1e-4),
            "a backward pass of the scaled loss", "one of another loss", "scaler.scale(loss).backward()")

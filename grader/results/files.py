@@ -26,8 +26,11 @@ UNWRITTEN = ("not written", "missing")  # no use in saying probe by probe what i
 DECISIVE = "decisive: while this fails, the exercise gives no points"
 
 _STEERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # turn the direction of what follows
+SAYS = "The public checks of the notebook say it too: "
+FOLDED = "Correct that first: these checks may fail for the same reason."
 PASSES = "The public checks of the notebook pass: what is wrong is found by hidden checks alone."
-_ADVICE = ("The public checks of the notebook", "Likely: ")  # how such notes begin
+LIKELY = "Likely: "
+_ADVICE = ("The public checks of the notebook", LIKELY)  # how such notes begin
 LOOK = "Your instructor may review this code, because it does not show all that it calls"
 _QUIET = re.compile("It uses other cells |.* counts: ")
 _SHAPE = re.compile(r"shape \(([0-9, ]*)\)")
@@ -70,13 +73,21 @@ def worth(exercise):
 
 
 def reasons(exercise):
-    """The failed probes of an `ExerciseResult` by what went wrong, decisive ones first: lists of (probe, points)."""
+    """The failed probes of an `ExerciseResult` by what went wrong: (groups, folded), lists of lists of (probe, points).
+
+    Decisive ones come first, then those whose likely reason is known. Where it is, or the public checks say what is
+    wrong, other probes may fail for the same reason: these are folded.
+    """
     found = {}
     for place, (probe, points) in enumerate(zip(exercise.probes, worth(exercise), strict=True)):
         if not probe.passed:
-            reason = probe.expected, probe.got, probe.likely, probe.place
+            reason = probe.likely or (probe.expected, probe.got, probe.place)
             found.setdefault(reason if any(reason) else place, []).append((probe, points))
-    return sorted(found.values(), key=lambda group: not any(probe.decisive for probe, _ in group))
+    groups = sorted(found.values(), key=lambda group: (not any(probe.decisive for probe, _ in group),
+                                                       not group[0][0].likely))
+    known = any(note.startswith(SAYS) for note in exercise.notes) or any(group[0][0].likely for group in groups[:1])
+    shown = max(1, sum(any(probe.decisive for probe, _ in group) for group in groups)) if known else len(groups)
+    return groups[:shown], groups[shown:]
 
 
 def sorted_notes(exercise, most=20):
@@ -156,7 +167,9 @@ def _test(one, place, visibility):
     advice, others, quiet = sorted_notes(one)
     lines = [f"Status: {short(one.status, 40)}", *map(short, advice), *(f"Note: {short(note)}" for note in others),
              *(f"{short(name, 60)}: {short(value, 60)}" for name, value in list((one.details or {}).items())[:20])]
-    for group in reasons(one):
+    groups, folded = reasons(one)
+    for place, group in enumerate(groups + folded):
+        lines += [FOLDED] * (place == len(groups))
         titles = [f"{short(probe.title)} ({number(points)}){f'; {DECISIVE}' * probe.decisive}"
                   for probe, points in group]
         alone = len(group) == 1

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from grader.results.files import (
     COLUMNS,
     DECISIVE,
+    FOLDED,
     LOOK,
     UNWRITTEN,
     distance,
@@ -74,7 +75,8 @@ def feedback_page(result, mark=None, changed=()):
         result=result, mark=mark, final=mark.automatic if mark.final is None else mark.final, changed=changed or (),
         hand_columns=[(name.replace("_", " "), mark.points.get(name), of) for name, of in mark.hand_columns.items()],
         exercises=[_exercise(one, mark) for one in result.exercises if result.status != "unreadable"],
-        titles=TITLES, sandbox=in_force(result.sandbox), decisive=DECISIVE, share=_share)
+        titles=TITLES, sandbox=in_force(result.sandbox), decisive=DECISIVE, folded=FOLDED,
+        share=_share)
 
 
 def _exercise(one, mark):
@@ -82,14 +84,15 @@ def _exercise(one, mark):
     advice, others, quiet = sorted_notes(one, SHOWN)
     points = mark.points.get(one.exercise, one.points)
     passed = [line for line in zip(one.probes, worth(one), strict=True) if line[0].passed]
+    failed, folded = ([{"probes": group, "rows": rows(group[0][0]), "worth": sum(points for _, points in group)}
+                       for group in groups if one.status not in UNWRITTEN] for groups in reasons(one))
     return {
         "id": short(one.exercise, 60), "notebook": COLUMNS.get(one.exercise, ""), "status": short(one.status, 40),
         "sign": SIGNS.get(one.status, "✗"), "points": points, "max_points": one.max_points,
         "share": _share(points, one.max_points), "perfect": one.status == "passed",
         "graded": one.points if one.exercise in mark.by_hand else None,  # the grader's, where others count
         "advice": advice, "notes": others, "quiet": quiet, "details": list((one.details or {}).items())[:SHOWN],
-        "failed": [{"probes": group, "rows": rows(group[0][0]), "worth": sum(points for _, points in group)}
-                   for group in reasons(one) if one.status not in UNWRITTEN],
+        "failed": failed, "folded": folded,
         "passed": passed,
         "discounted": sum(points for _, points in passed) - one.points > 0.005,  # probes that passed and did not count
     }

@@ -16,7 +16,7 @@ from grader.kernels.graded_notebook import GradedNotebook, Outcome, run_notebook
 from grader.probes import PROBES
 from grader.probes.attention import ready_made
 from grader.probes.filling import FILLING
-from grader.results.files import LOOK, PASSES
+from grader.results.files import LIKELY, LOOK, PASSES, SAYS
 from grader.results.result import ExerciseResult, ProbeResult, Result
 from grader.run import distances
 from grader.run.context import reference_texts, seed_of
@@ -93,7 +93,7 @@ def _grade(submission, wanted, context):
         elif name == "fid_decoding":
             yield _fid_decoding(notebooks.get(name), submission.answers["iterative_decode"], context)
         elif name in notebooks:
-            yield _marks(notebooks[name], submission.answers[name], context.rubric.points[name])
+            yield marks(notebooks[name], submission.answers[name], context.rubric.points[name])
         else:
             yield _no_answer(submission.answers[name], context.rubric.points[name])
 
@@ -105,7 +105,7 @@ def _sheet(exercise, answer, context):
                  {one.name: seed_of(context.seed, exercise, one.name) for one in probes})
 
 
-def _marks(graded, answer, most):
+def marks(graded, answer, most):
     """Points of an exercise.
 
     A probe that an answer which computes nothing could pass counts only beside one that passed and is not of that
@@ -127,8 +127,8 @@ def _marks(graded, answer, most):
                                              f"{', '.join(forbidden)} in the code", "ready-made attention",
                                              decisive=True)
         elif found.passed and not passed:
-            row = ProbeResult(one.name, one.title, one.weight, False, "at least one right result", "none yet",
-                              "this check passes, and counts once a check of the results passes, too")
+            row = ProbeResult(one.name, one.title, one.weight, False, "at least one right result",
+                              "none yet: this check passes, and counts once a check of the results passes, too")
         decided |= row.decisive and not passed
         counted += one.weight * passed
         rows.append(row)
@@ -137,11 +137,31 @@ def _marks(graded, answer, most):
     stopped = any(one.stopped for one in outcomes.values())
     status = "stopped" if stopped else "passed" if counted == total else "partly" if points else "failed"
     advice = public_advice(graded.exercise, graded.outcomes.get("check"), status == "passed")
+    rows = one_reason(rows, {one.name for one in graded.probes if outcomes[one.name].likely}, advice)
     if not points and all(one.likely == "not written yet" for one in outcomes.values()):
         status = "not written"
     looks = [f"{LOOK}: it uses {', '.join(hidden)}."] if hidden else []
     return ExerciseResult(graded.exercise, points, most, status, tuple(rows), (*answer.notes, *looks, *advice), None,
                           round(sum(one.seconds for one in graded.outcomes.values()), 2))
+
+
+def one_reason(rows, guessed, advice):
+    """Take back the likely reasons that are not known to be true: one slip fails many probes, and misleads most.
+
+    What the public checks name comes first: they were asked for it one after the other, the simplest first. Where they
+    name a rule alone, or pass, a probe's reason stays if most that failed say it and none says another.
+
+    Args:
+        rows: the `ProbeResult`s of an exercise.
+        guessed: the names of those whose reason is a probe's guess.
+        advice: what `public_advice` gives.
+    """
+    failed = [row for row in rows if not row.passed]
+    known = next((note.removeprefix(LIKELY) for note in advice if note.startswith(LIKELY)), "")
+    guesses = {row.likely for row in failed} - {""}
+    if not known and len(guesses) == 1 and 2 * sum(bool(row.likely) for row in failed) > len(failed):
+        [known] = guesses
+    return [row if row.name not in guessed or row.likely == known else replace(row, likely="") for row in rows]
 
 
 def _no_answer(answer, most):
@@ -154,8 +174,15 @@ def _no_answer(answer, most):
 def _known_texts():
     """The texts that public checks may say: their titles and likely reasons."""
     topics = (*checks.TOPICS, checks.tools, checks.errors, checks.portability)
-    return {node.value for topic in topics for node in ast.walk(ast.parse(inspect.getsource(topic)))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    nodes = [node for topic in topics for node in ast.walk(ast.parse(inspect.getsource(topic)))]
+
+    def texts(nodes):
+        return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+    refusing = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name.endswith("_refuses")]
+    names = texts(inner for node in refusing for inner in ast.walk(node))
+    return texts(nodes) | {template.format(name) for name in names for template in (
+        checks.tools.UNCHECKED, checks.tools.LATE, checks.tools.UNNAMED)}
 
 
 def public_advice(exercise, outcome, right=False):
@@ -173,8 +200,8 @@ def public_advice(exercise, outcome, right=False):
     titles = {inspect.getdoc(one) for one in checks.CHECKS[exercise]}
     title = next((one for one in titles if one[0].lower() + one[1:].rstrip(".") == first), None)
     reason = next((line.removeprefix("likely").strip() for line in lines if line.startswith("likely")), None)
-    advice = [f"The public checks of the notebook say it too: {title}"] if title else []
-    return (*advice, f"Likely: {reason}") if title and reason in _known_texts() else tuple(advice)
+    advice = [f"{SAYS}{title}"] if title else []
+    return (*advice, f"{LIKELY}{reason}") if title and reason in _known_texts() else tuple(advice)
 
 
 def _fid_decoding(graded, answer, context):

@@ -19,6 +19,8 @@ from lab3.data.pictures import FORMATS, SIZE, NotAPicture, decode, read_bytes, t
 
 @dataclass
 class Unreadable:
+    """A file that is not used, and why."""
+
     name: str
     reason: str
 
@@ -72,6 +74,7 @@ class Audit:
     layout: str
     counts: dict[str, int]
     unreadable: list[Unreadable] = field(default_factory=list)
+    left_out: list[Unreadable] = field(default_factory=list)  # other files below the folder, which are not used
     wrong_size: list[str] = field(default_factory=list)
     wrong_suffix: int = 0
     wrong_suffix_examples: list[str] = field(default_factory=list)
@@ -100,7 +103,8 @@ def survey_folder(folder, progress=True):
     counts = {"train": len(layout.train), "val": len(layout.val), "test": len(layout.test)}
     if layout.kind == "lab":
         counts |= {"masked_image": len(layout.masked), "mask64": len(layout.masks)}
-    report = Audit(str(folder), layout.kind, counts)
+    report = Audit(str(folder), layout.kind, counts,
+                   left_out=[Unreadable(name, why) for name, why in layout.left_out.items()])
     survey = Survey(layout, report)
     masks = set(layout.masks)
     for name in tqdm(layout.files(), desc=f"reading {layout.root.name}", unit="picture", disable=not progress):
@@ -237,8 +241,9 @@ def format_audit(report):
 
     finding(f"{len(report.unreadable)} unreadable files", [f"{bad.name}: {bad.reason}" for bad in report.unreadable],
             "Remove them or copy them again, or pass --skip-unreadable.")
+    finding(f"files left out: {len(report.left_out)}", [f"{one.name}: {one.reason}" for one in report.left_out])
     if not report.unreadable:
-        good("every picture can be read")
+        good("every picture that is used can be read")
     finding(f"{len(report.wrong_size)} pictures are not {SIZE}x{SIZE}", report.wrong_size,
             "They are cut to a square and resized when read. The import stores them so.")
     if report.wrong_suffix:

@@ -33,6 +33,7 @@ class Imported:
     key: str
     counts: dict[str, int]
     skipped: list[Unreadable]
+    left_out: list[Unreadable]  # files that are not used, such as those of other formats
     rule: str
     dropped: list[Pair]
     pictures: dict[str, str]
@@ -96,7 +97,8 @@ def import_photos(folder, out, *, drop_duplicates=False, skip_unreadable=False, 
               for part in ("train", "val", "test", "masked_image", "mask64")}
     rule = RULE if drop_duplicates else ""
     sources = {name: source for name, (_, source) in files.items()}
-    done = Imported(str(folder), Splits(layout).key, counts, survey.audit.unreadable, rule, dropped, sources)
+    done = Imported(str(folder), Splits(layout).key, counts, survey.audit.unreadable, survey.audit.left_out, rule,
+                    dropped, sources)
     _write_folder(out, files, done, progress)
     return done
 

@@ -8,6 +8,7 @@ Out: uint8 pictures of three splits, with holes for the test pictures.
 import hashlib
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,11 +20,23 @@ from tqdm import tqdm
 from lab3.common.files import InputError
 from lab3.data.cats import SEED, SPLITS, Cats
 from lab3.data.masks import paint, random_holes
-from lab3.data.pictures import FORMATS, SIZE, content_of, read_as, read_picture, to_holes, to_mask, to_pixels
+from lab3.data.pictures import (
+    FORMATS,
+    SIZE,
+    content_of,
+    read_as,
+    read_picture,
+    to_holes,
+    to_mask,
+    to_pixels,
+    why_not_read,
+)
 
 SUFFIXES = ", ".join(suffix[1:] for suffix in FORMATS)
 ORIGINALS = ("test", "test_gt", "test_gt_recovered")
 LAB_FOLDERS = ("train", "val", "masked_image", "mask64", *ORIGINALS)
+# How browsers and file managers call a file whose name is taken; the first group is that name.
+COPY = re.compile(r"(.+?)(?: ?\(\d+\)| - Copy(?: \(\d+\))?|[ _]copy(?: \d+)?)", re.IGNORECASE)
 
 
 # ---------------------------------------------------------------------------------------------- a folder
@@ -35,13 +48,18 @@ def _existing(folder):
 
 
 def find_pictures(folder):
-    """Names, relative to `folder` with `/`, of all files below it that look like pictures, sorted.
+    """Names, relative to `folder` with `/`, of all files below it that are pictures by their names, sorted.
 
     Hidden files and folders do not count. A linked folder is entered once, so that circles of links end.
 
     Raises:
         InputError: no such folder, or one that cannot be listed.
     """
+    return [name for name in _find_files(folder) if not why_not_read(name)]
+
+
+def _find_files(folder):
+    """As `find_pictures`, whatever the files are."""
     folder = _existing(folder)
 
     def refuse(error):
@@ -56,8 +74,7 @@ def find_pictures(folder):
                 entered.add(real)
                 fresh.append(name)
         folders[:] = fresh
-        names += [Path(base, name).relative_to(folder).as_posix() for name in files
-                  if not name.startswith(".") and Path(name).suffix.lower() in FORMATS]
+        names += [Path(base, name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
     return sorted(names)
 
 
@@ -95,12 +112,25 @@ def _number(name):
     return int(digits[-1]) if digits else PurePosixPath(name).stem
 
 
+def _stem(name):
+    return PurePosixPath(name).stem
+
+
 def _partners(names, others):
-    """Which of `others` goes with which of `names`: same number in the name, or same name where numbers repeat."""
-    unique = all(len(set(map(_number, side))) == len(side) for side in (names, others))
-    key = _number if unique else lambda name: PurePosixPath(name).stem
-    by_key = {key(other): other for other in reversed(others)}
-    return {name: by_key.get(key(name)) for name in names}
+    """Which of `others` goes with which of `names`: same name, or same number where that is one file's on each side."""
+    by_stem = {_stem(other): other for other in reversed(others)}
+    ours, theirs = (Counter(map(_number, side)) for side in (names, others))
+    by_number = {_number(other): other for other in others if theirs[_number(other)] == 1}
+    return {name: by_stem.get(_stem(name)) or (by_number.get(_number(name)) if ours[_number(name)] == 1 else None)
+            for name in names}
+
+
+def _copies(names):
+    """Which of `names` are copies by their names, of a file that lies beside them: {name: that file's name}."""
+    there = {str(PurePosixPath(name).with_suffix("")): PurePosixPath(name).name for name in names}
+    found = {name: COPY.fullmatch(_stem(name)) for name in names}
+    return {name: there[place] for name, match in found.items()
+            if match and (place := str(PurePosixPath(name).parent / match[1])) in there}
 
 
 @dataclass
@@ -114,6 +144,7 @@ class Layout:
     test: list[str]  # originals of the test pictures
     masked: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # other files, name -> why they are not used
 
     def files(self):
         return self.train + self.val + self.test + self.masked + self.masks
@@ -144,17 +175,32 @@ class Layout:
 
 
 def _is_lab(folder):
-    return (folder / "train").is_dir() and any((folder / name).is_dir() for name in LAB_FOLDERS[1:])
+    """Whether a folder has the lab's layout. Raises `InputError` where only parts of it are there."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    folders = [path.name for path in inside if path.is_dir()]
+    for name in folders:
+        if (small := name.casefold()) in LAB_FOLDERS and small not in folders:
+            raise InputError(f"{folder / name}: the lab's layout has a folder {small}/. Rename it to {small}, or, to "
+                             "have all pictures split here, to another name.")
+    there = [name for name in LAB_FOLDERS if name in folders]
+    alone = len(folders) == 1 and all(why_not_read(path.name) or path.is_dir() for path in inside)
+    if not there or (alone and there[0] not in ("masked_image", "mask64")):
+        return False  # a folder train/ alone holds the pictures
+    if "train" not in there or len(there) == 1:
+        missing = "val" if "train" in there else "train"
+        raise InputError(f"{folder}: has {', '.join(f'{name}/' for name in there)} but no {missing}/. If this is the "
+                         f"lab's layout, add {missing}/. To have all pictures split here, rename {there[0]}/.")
+    return True
 
 
 def find_layout(folder):
     """Say which files of `folder` are `train`, `val`, `test`, `masked` and `masks`.
 
     A folder that holds nothing but one folder stands for that one. A folder without the lab's sub-folders is split
-    by `split_names`.
+    by `split_names`. Whatever is not used is noted with the reason, but for hidden files.
 
     Raises:
-        InputError: no such folder, no pictures, or too few to split.
+        InputError: no such folder, no pictures, too few to split, or parts of the lab's layout alone.
     """
     root, seen = _existing(folder), set()
     while root.resolve() not in seen:  # a link to its own parent would lead down for ever
@@ -162,23 +208,48 @@ def find_layout(folder):
         # Archives packed on a Mac bring a second folder that holds no pictures.
         inside = [path for path in root.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         folders = [path for path in inside if path.is_dir()]
-        pictures = [path for path in inside if path.suffix.lower() in FORMATS and not path.is_dir()]
+        pictures = [path for path in inside if not why_not_read(path.name) and not path.is_dir()]
         if _is_lab(root) or pictures or len(folders) != 1:
             break
         root = folders[0]
+    files = _find_files(root)
+    left_out = {name: why for name in files if (why := why_not_read(name))}
+    names = [name for name in files if name not in left_out]
     if not _is_lab(root):
-        names = find_pictures(root)
         if not names:
-            raise InputError(f"{folder}: holds no pictures. Put pictures there ({SUFFIXES}), "
+            raise InputError(f"{folder}: holds no pictures{_and_others(left_out)}. Put pictures there ({SUFFIXES}), "
                              "or the folders train/ and val/.")
-        return Layout(root, "plain", **split_names(root, names))
+        return Layout(root, "plain", **split_names(root, names), left_out=left_out)
 
-    parts = {part: [f"{part}/{name}" for name in find_pictures(root / part)] if (root / part).is_dir() else []
-             for part in LAB_FOLDERS}
+    parts = {part: [name for name in names if name.startswith(f"{part}/")] for part in LAB_FOLDERS}
     if not parts["train"]:
-        raise InputError(f"{root / 'train'}: holds no pictures. Put the training pictures there.")
-    originals = next((parts[part] for part in ORIGINALS if parts[part]), [])
-    return Layout(root, "lab", parts["train"], parts["val"], originals, parts["masked_image"], parts["mask64"])
+        raise InputError(f"{root / 'train'}: holds no pictures{_and_others(left_out)}. "
+                         "Put the training pictures there.")
+    originals = next((part for part in ORIGINALS if parts[part]), None)
+    for part in LAB_FOLDERS[2:]:
+        left_out |= {name: f"a copy of {first} by its name" for name, first in _copies(parts[part]).items()}
+    for name in names:
+        part = name.partition("/")[0] if "/" in name else ""
+        if part in ORIGINALS and part != originals:
+            left_out[name] = f"originals are taken from {originals}/"
+        elif part not in LAB_FOLDERS:
+            left_out[name] = "in none of the lab's folders"
+    used = {part: [name for name in parts[part] if name not in left_out] for part in LAB_FOLDERS}
+    return Layout(root, "lab", used["train"], used["val"], used[originals] if originals else [], used["masked_image"],
+                  used["mask64"], left_out)
+
+
+def _and_others(left_out):
+    return f", but {len(left_out)} other files ({next(iter(left_out.values()))})" if left_out else ""
+
+
+def say_left_out(left_out):
+    """Files that are not used, as lines: {name: reason} -> one line a reason, with how many and an example."""
+    groups = {}
+    for name, why in left_out.items():
+        groups.setdefault(why, []).append(name)
+    return [f"left out: {names[0]} ({why})" if len(names) == 1 else
+            f"left out: {len(names)} files, such as {names[0]} ({why})" for why, names in groups.items()]
 
 
 def split_names(root, names):

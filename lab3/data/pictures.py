@@ -18,7 +18,19 @@ from lab3.common.files import InputError
 
 SIZE = 64
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".bmp": "BMP",
-           ".webp": "WEBP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
+           ".webp": "WEBP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM"}
+RAW = "a camera's raw format"
+NOT_READ = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".svg": "SVG",
+            ".psd": "Photoshop's format", ".dng": RAW, ".cr2": RAW, ".cr3": RAW, ".nef": RAW, ".arw": RAW, ".raf": RAW}
+
+
+def why_not_read(name):
+    """Why a file with this name is not read as a picture, in a few words; "" where it is."""
+    suffix = Path(name).suffix.lower()
+    if suffix in FORMATS:
+        return ""
+    kind = NOT_READ.get(suffix)
+    return f"{kind} cannot be read: save as JPEG or PNG" if kind else "not a picture by its name"
 
 
 class NotAPicture(Exception):
@@ -57,7 +69,7 @@ def decode(data):
         raise NotAPicture(f"truncated {kind}" if cut_off else f"damaged {kind}: {error}") from None
 
 
-def _rgb(picture):
+def to_rgb(picture):
     """Any mode of Pillow's -> RGB: transparent parts on white, 16 bits and floats scaled to 8."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
@@ -78,12 +90,12 @@ def _square(picture, size, resample):
 
 def to_pixels(decoded, size=SIZE):
     """`Decoded` -> uint8 (size, size, 3)."""
-    return _square(_rgb(decoded.picture), size, Image.Resampling.LANCZOS)
+    return _square(to_rgb(decoded.picture), size, Image.Resampling.LANCZOS)
 
 
 def to_mask(decoded, size=SIZE):
     """`Decoded` -> uint8 (size, size), values as they are in the file."""
-    return _square(_rgb(decoded.picture).convert("L"), size, Image.Resampling.NEAREST)
+    return _square(to_rgb(decoded.picture).convert("L"), size, Image.Resampling.NEAREST)
 
 
 def to_holes(mask):

@@ -10,14 +10,14 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab3.common.files import InputError, atomic_path, load_tensors
+from lab3.common.files import InputError, atomic_path, clean, load_tensors
 from lab3.common.paths import WEIGHTS
 from lab3.exercises.answers import answer_file, exercise_of
 from lab3.exercises.examine import examine
 from lab3.exercises.predictions import FOLDER
 from lab3.exercises.table import EXERCISES
 
-LIST = "handin.json"
+LIST, ZIP = "handin.json", "lab3-handin.zip"
 MOST = 30_000_000  # bytes of the zip
 TEXTS = ("report.md",)  # in the folder of answers, besides answers and model
 REPORTS = ("report.html", "report.pdf")  # beside it
@@ -40,6 +40,14 @@ class HandIn:
     files: dict
     checks: dict
     missing: tuple
+
+    def lines(self):
+        """What to tell the student, in lines."""
+        yield from (f"  {place}: {size / 1e3:,.0f} kB" for place, size in self.files.items())
+        yield from map(clean, self.checks.values())
+        yield from (f"! {clean(line)}" for line in self.missing)
+        ready = f"Things to look at before you upload it: {len(self.missing)}." if self.missing else "Upload it."
+        yield f"{self.path}: {self.size / 1e6:.1f} MB, SHA-256 {self.sha256}. {ready}"
 
 
 def pack_handin(out, work, predictions=False):

@@ -16,18 +16,20 @@ import socket
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from lab3.common.files import InputError, SaveError, content_key, load_tensors, save_tensors, sha256
 from lab3.common.progress import progress_bar
+from lab3.data.photos import say_left_out
+from lab3.data.pictures import FORMATS, NotAPicture, decode, read_bytes, to_rgb, why_not_read
 from lab3.metrics.torchvision_fix import import_torchvision
 from lab3.model.lite0 import lite0
 
@@ -36,7 +38,6 @@ BATCH_SIZE = 16  # fixed, as last digits can depend on it; small, as larger tens
 LITE0_SIZE = 128  # tells damage apart as 224, the network's own size, does, in a third of the time
 INCEPTION_SHA256 = "6726825d"
 INCEPTION_DIMENSIONS = 2048
-PICTURE_SUFFIXES = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")  # those pytorch-fid reads
 PSNR_CAP = 100.0  # dB; a single grey level of difference in a 64x64 picture gives 89
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 
@@ -167,7 +168,6 @@ def _first_line(error):
     return str(error).partition("\n")[0].rstrip(" :.")
 
 
-@torch.no_grad()
 def features(pictures, extractor, batch_size=BATCH_SIZE, progress=False):
     """Features of pictures.
 
@@ -186,9 +186,14 @@ def features(pictures, extractor, batch_size=BATCH_SIZE, progress=False):
     if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3 or not len(pictures):
         raise ValueError(f"pictures must be uint8 of shape (N, 3, H, W) with N > 0, "
                          f"not {pictures.dtype} of shape {tuple(pictures.shape)}")
+    return _features(pictures.split(batch_size), extractor, progress)
+
+
+@torch.no_grad()
+def _features(batches, extractor, progress):
+    """Features of pictures that come in batches: a sequence of (B, 3, H, W) uint8."""
     device = next(extractor.net.parameters()).device
-    batches = progress_bar(
-        pictures.split(batch_size), desc=f"{extractor.kind} features", disable=not progress, leave=False)
+    batches = progress_bar(batches, desc=f"{extractor.kind} features", disable=not progress, leave=False)
     # a caller's autocast or a GPU's TF32 would give other numbers than float32 does
     with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         values = [extractor.forward(extractor.net, batch.to(device).float()).cpu() for batch in batches]
@@ -339,42 +344,70 @@ def psnr(pictures, originals, where=None):
     return float((10 * torch.log10(255 ** 2 / errors)).clamp(max=PSNR_CAP).mean())
 
 
-def read_folder(folder):
-    """The pictures of one folder at their own size, in the order of their names, as pytorch-fid reads them.
+@dataclass
+class PictureFolder:
+    """The pictures of one folder, in the order of their names, read a batch at a time. Made by `open_folder`.
 
-    Args:
-        folder: its pictures are the files with the suffixes of `PICTURE_SUFFIXES`, not those in folders within.
-
-    Returns:
-        (N, 3, H, W) uint8.
-
-    Raises:
-        InputError: no such folder, fewer than 2 pictures, one that is unreadable or of another size than the first.
+    As a sequence it has the batches: (B, 3, H, W) uint8, at the pictures' own size. A batch with a file that cannot be
+    read, or with a picture of another size than the folder's first, is an `InputError`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of pictures.")
-    paths = sorted(path for suffix in PICTURE_SUFFIXES for path in folder.glob(f"*.{suffix}"))
-    if len(paths) < 2:
-        raise InputError(f"{folder}: {len(paths)} pictures ({', '.join(PICTURE_SUFFIXES)}). "
-                         "A distance needs at least 2, and says little below some hundreds.")
-    pictures = []
-    for path in paths:
-        picture = _read(path)
-        if pictures and picture.shape != pictures[0].shape:
-            sizes = [f"{width}x{height}" for _, height, width in (picture.shape, pictures[0].shape)]
-            raise InputError(f"{path}: a picture of {sizes[0]} pixels among others of {sizes[1]}. "
-                             "Bring the folder's pictures to one size.")
-        pictures.append(picture)
-    return torch.stack(pictures)
+    paths: list
+    left_out: dict  # other files and folders there, name -> why they are not pictures
+    batch_size: int = BATCH_SIZE
+
+    def __len__(self):
+        return -(-len(self.paths) // self.batch_size)
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        paths = self.paths[index * self.batch_size:][:self.batch_size]
+        pictures = [_read(path) for path in paths]
+        for path, picture in zip(paths, pictures, strict=True):
+            if picture.shape != self._shape:
+                sizes = [f"{width}x{height}" for height, width, _ in (picture.shape, self._shape)]
+                raise InputError(f"{path}: a picture of {sizes[0]} pixels among others of {sizes[1]}. "
+                                 "Bring the folder's pictures to one size.")
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+    @cached_property
+    def _shape(self):
+        return _read(self.paths[0]).shape
 
 
 def _read(path):
     try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({error}). Remove it.") from None
+        return np.array(to_rgb(decode(read_bytes(path)).picture))
+    except NotAPicture as reason:
+        raise InputError(f"{path}: not a readable picture ({reason}). Remove it.") from None
+
+
+def open_folder(folder):
+    """Look at a folder for a distance: a `PictureFolder`, read later.
+
+    Its pictures are the files with a suffix of `FORMATS`, in any case, not those in folders within. RGB, grey and CMYK
+    are read as pytorch-fid does. Unlike there, pictures are turned as their EXIF data say, 16 bits are scaled to 8
+    instead of cut off at 255, and transparent parts are white.
+
+    Raises:
+        InputError: no such folder, fewer than 2 pictures, or one that is not a regular file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of pictures.")
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    left_out = {path.name: "a folder" if path.is_dir() else why_not_read(path.name) for path in inside}
+    left_out = {name: why for name, why in left_out.items() if why}
+    paths = [path for path in inside if path.name not in left_out]
+    if len(paths) < 2:
+        raise InputError(f"{folder}: {len(paths)} pictures ({', '.join(suffix[1:] for suffix in FORMATS)}). "
+                         f"{' '.join(f'{line}. ' for line in say_left_out(left_out))}"
+                         "A distance needs at least 2, and says little below some hundreds.")
+    found = PictureFolder(paths, left_out)
+    for path in paths:
+        if path.exists() and not path.is_file():  # before anything is computed
+            _read(path)
+    return found
 
 
 def fid_folders(dir1, dir2, kind="inception", weights=None, weights_sha256=None, progress=False):
@@ -389,17 +422,20 @@ def fid_folders(dir1, dir2, kind="inception", weights=None, weights_sha256=None,
 
     Returns:
         A dict: features (the kind), name ("FID" or "FD-Lite0"), distance, kid (None with an .npz file),
-        n (pictures on each side, None for an .npz file), extractor (the network and its weights).
+        n (pictures on each side, None for an .npz file), extractor (the network and its weights), left_out (of each
+        side, lines that say which files are not read, and why).
 
     Raises:
         InputError: whatever of it cannot be used.
     """
     sides = [Path(dir1), Path(dir2)]
     # pictures first: a folder that is not there should not cost a download
-    contents = [_read_statistics(side, kind) if side.suffix == ".npz" else read_folder(side) for side in sides]
+    contents = [_read_statistics(side, kind) if side.suffix == ".npz" else open_folder(side) for side in sides]
+    for side in contents:
+        if isinstance(side, PictureFolder):
+            side[0]
     extractor = load_extractor(kind, weights, weights_sha256)
-    found = [features(content, extractor, progress=progress) if isinstance(content, torch.Tensor) else content
-             for content in contents]
+    found = [_features(side, extractor, progress) if isinstance(side, PictureFolder) else side for side in contents]
     folders_only = all(isinstance(side, Features) for side in found)
     return {
         "features": kind,
@@ -408,6 +444,7 @@ def fid_folders(dir1, dir2, kind="inception", weights=None, weights_sha256=None,
         "kid": kid(*found) if folders_only else None,
         "n": [len(side.values) if isinstance(side, Features) else None for side in found],
         "extractor": extractor.key,
+        "left_out": [say_left_out(side.left_out) if isinstance(side, PictureFolder) else [] for side in contents],
     }
 
 

@@ -26,6 +26,7 @@ from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
 from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
+from lab3.exercises.handin import ZIP, pack_handin
 from lab3.exercises.table import ALL_EXERCISES, DECODING, EXERCISES, LOSS, MARK
 from lab3.model.tokenizer import load_tokenizer
 from lab3.model.tokens import tokenizer_key, training_tokens
@@ -168,6 +169,20 @@ class Lab:
             said = str(error)
         if said:
             print(said)
+
+    def hand_in(self, predictions=False):
+        """Pack notebooks, answers and model into `lab3-handin.zip` beside `work/`, as `python -m lab3 handin` does.
+
+        Prints what is in the zip and what is missing. Notebooks count as they are saved.
+
+        Args:
+            predictions: whether to pack your guesses of `predict` too.
+
+        Raises:
+            InputError: there are no notebooks, or the zip would be too large.
+            SaveError: the zip cannot be written.
+        """
+        print(*pack_handin(self.work.parent / ZIP, self.work, predictions).lines(), sep="\n")
 
     def label(self, name, yours):
         """What to call an exercise's answer in a figure: `yours`, or the fallback's name where that is used.

@@ -750,7 +750,17 @@ for label, found in by_count.items():
 
 # %% [markdown]
 # This was the last graded notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.
-# `lab.status()` says whether all of it is right, and notebook 00 how to hand it in and how to write the report: your own
-# words go into `work/report.md`.
+# `lab.status()` says whether all of it is right, and notebook 00 how to write the report: your own words go into
+# `work/report.md`.
 #
 # If you want more: [07 From nothing](07_from_nothing.ipynb) draws whole cats with the decoding you wrote.
+#
+# ## Hand in
+#
+# Save all your notebooks (Ctrl-S), set `saved = True` and run this cell. It checks your answers and packs notebooks, answers
+# and model into `lab3-handin.zip`, the file to upload. Lines that begin with `!` say what is missing.
+
+# %%
+saved = False
+if saved:
+    lab.hand_in()

@@ -515,3 +515,14 @@ z = torch.tensor([[0, 1, 0, 0], [1, 1, 0, 1]])
 practice(doubtful,
          ((two_codes, z, 1), torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0]]).bool()),
          ((two_codes, z, 2), torch.tensor([[0, 1, 0, 1], [1, 1, 0, 0]]).bool()))
+
+# %% [markdown]
+# ## Hand in
+#
+# Have you changed an answer since you handed in? Save all your notebooks (Ctrl-S), set `saved = True` and run this cell: it
+# packs `lab3-handin.zip` again.
+
+# %%
+saved = False
+if saved:
+    lab.hand_in()

@@ -71,7 +71,11 @@ def attention_shape(Attention):
     for B, T in ((2, 5), (1, 1)):
         x = torch.randn(T, B, 12).transpose(0, 1)  # a layout that need not be contiguous
         with untouched(x=x):
-            is_tensor(_attention(Attention)(x), (B, T, 12), torch.float32, "the output")
+            found = _attention(Attention)(x)
+            squeezed = isinstance(found, torch.Tensor) and B == 1 and found.dim() < 3
+            expect(not squeezed, f"the output of shape {(B, T, 12)}", "fewer axes",
+                   "an axis of length 1 is squeezed away: name the axis, or reshape")
+            is_tensor(found, (B, T, 12), torch.float32, "the output")
 
 
 def attention_ready_made(Attention, namespace):
@@ -178,30 +182,30 @@ def attention_formula(Attention):
         found, again = attention(x.clone()), attention(x.clone())
     expect(torch.equal(found, again), "the same output twice in eval mode", "two outputs",
            "dropout acts in eval mode too: use the layer attn_drop, which knows the mode")
-    reason = suspect(found, mistakes,
-                     "a head takes neighbouring columns, the first head the first dim / num_heads: does yours?")
+    reason = suspect(found, mistakes)
     expect(torch.allclose(found, expected, rtol=1e-3, atol=1e-4), "the output of nn.MultiheadAttention",
            f"one that differs by up to {(found - expected).abs().max():.2g}", reason)
 
 
 def attention_dropout(Attention):
     """In training, dropout acts on the attention weights."""
-    x, right = torch.randn(4, 6, 12), "dropout belongs on the weights, after the softmax and before the values"
+    x = torch.randn(4, 6, 12)
     attention = _attention(Attention, attn_drop=1.0)
     whole, found = attention(x), attention.train()(x)
     expect(not torch.allclose(found, whole), "another output with attn_drop = 1", "the same as without dropout",
            "attn_drop is not used")
     expect(bool((found != 0).any()), "with attn_drop = 1 the bias of the last layer", "zeros",
-           f"dropout acts on the output: {right}")
+           "dropout acts on the output: it belongs on the weights, after the softmax")
     expect(torch.allclose(found, attention.output.bias.expand_as(found), atol=1e-5),
            "with attn_drop = 1 the bias of the last layer", "something else",
-           f"dropout acts on the scores or inputs: {right}")
+           "dropout acts on the scores or inputs: it belongs on the weights, after the softmax")
     attention = _attention(Attention, attn_drop=0.5).train()
     _set(attention.value, 0, bias=1)
     _set(attention.output, 1)
     head = attention(x)[..., :4]  # all columns of a head share their weights
     expect(torch.allclose(head, head[..., :1].expand_as(head), atol=1e-5), "columns of one head dropped together",
-           "columns dropped one by one", f"dropout acts on the values or on the mixed heads: {right}")
+           "columns dropped one by one",
+           "dropout acts on the values or on the mixed heads: it belongs on the weights, before the values")
 
 
 def attention_refuses(Attention):

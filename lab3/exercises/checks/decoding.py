@@ -15,6 +15,7 @@ from lab3.exercises.checks.tools import (
     INVERTED,
     NEAR,
     ROWS,
+    CheckFailed,
     Stub,
     V,
     as_text,
@@ -51,6 +52,8 @@ GAMMAS = {  # values at 0, 1/3, 1/2, 1
     "linear": [1, 2 / 3, 1 / 2, 0],
     "square": [1, 8 / 9, 3 / 4, 0],
 }
+SCHEDULE = {"cosine": "this is the schedule cosine", "linear": "this is the schedule linear",
+            "square": "this is the schedule square"}
 AT = (0.0, 1 / 3, 1 / 2, 1.0)
 
 
@@ -67,7 +70,7 @@ def gamma_values(gamma_func):
             ([math.cos(r * 90) for r in AT], "the angle is in degrees: math and numpy take radians"),
             ([(1 - r) ** 2 for r in AT], "the square is of the ratio, not of what is left of it"),
             ([math.sqrt(1 - r * r) for r in AT], "a root was taken: the text has none"),
-            *[(other, f"this is the schedule {name}") for name, other in GAMMAS.items() if name != mode],
+            *[(other, SCHEDULE[name]) for name, other in GAMMAS.items() if name != mode],
         ], RISES if found[0] < found[-1] else "", f"{mode} at 0, 1/3, 1/2, 1: ")
     same(_number(gamma_func()(0.5)), math.sqrt(0.5), what="cosine by default, at 1/2 ")
 
@@ -135,6 +138,7 @@ def step_known(inpainting):
 
 
 KEPT = "the mask token's logit is kept: drop it before the softmax"
+SHARED = "the mask token's logit is kept: drop it before the softmax, else it takes its share of the probability"
 
 
 def step_codes(inpainting):
@@ -149,7 +153,7 @@ def step_codes(inpainting):
 
 def step_mask_logit(inpainting):
     """The mask token's logit plays no part in the confidence."""
-    for own, reason in (((-60.0, -60.0), SURE), ((50.0, -50.0), f"{KEPT}, else it takes its share of the probability")):
+    for own, reason in (((-60.0, -60.0), SURE), ((50.0, -50.0), SHARED)):
         stub = Stub(one_of([1, 4]))
         stub.logits[:, V] = torch.tensor(own)  # the mask token's
         z, mask = torch.zeros(1, 2, dtype=torch.long), row_mask(2, 2)
@@ -290,11 +294,12 @@ def step_noise(inpainting):
     plain = "Gumbel noise is added to probabilities: it belongs on log-probabilities"
     suspects = (
         (kept(1, 1, 7 / 8), plain), (kept(4.5, 1.125, 7 / 8), plain), (kept(4, 0.25, 7 / 8), plain),
-        (kept(5, 1.25, 7 / 8), plain), (kept(4, 0.25), grows), (kept(0.5, 0.125), f"{grows} (1 - gamma grows with it)"),
+        (kept(5, 1.25, 7 / 8), plain), (kept(4, 0.25), grows),
+        (kept(0.5, 0.125), "the temperature grows as decoding goes on, as 1 - gamma does: 1 - ratio is wanted"),
         (kept(4.5, 1.125), "the temperature is multiplied by gamma(ratio): 1 - ratio is wanted"),
         (kept(5, 1.25), "the temperature does not fade: 1 - ratio is missing"),
-        (kept(0.2, 0.8), "choice_temperature is not used"),
-        ([1, 1], "there is no Gumbel noise, or each row has one draw for all its tokens"),
+        (kept(0.2, 0.8), "choice_temperature is not used, or 1 - ratio counts twice"),
+        ([1, 1], "there is no Gumbel noise, or rows or tokens share one draw"),
         ([0.72, 0.72], "the noise is not Gumbel noise: its sign is wrong, or it is of another distribution"),
     )
     off, reason = min((max(abs(one - two) for one, two in zip(found, value, strict=True)), text)
@@ -346,7 +351,8 @@ def _decode(iterative_decode, stub, z, mask, **options):
     is_tensor(z_final, tuple(z.shape), torch.long, "z_final")
     expect(isinstance(history, list), "history: a list", f"a {type(history).__name__}")
     steps, length = options.get("sweet_spot") or options["total_iter"], len(history)
-    reason = "one entry for each step, after it" + (": the start is not a step" if length == steps + 1 else "")
+    reason = ("one entry for each step, after it: the start is not a step" if length == steps + 1 else
+              "one entry for each step, after it")
     if len(stub.seen) == length == steps + 1:
         reason = TOO_MANY
     if options.get("sweet_spot") and length == options["total_iter"]:
@@ -354,6 +360,9 @@ def _decode(iterative_decode, stub, z, mask, **options):
     if not mask.any() and length < steps:
         reason = "one entry for each step, also when nothing is left to hide"
     expect(length == steps, f"{steps} entries in history", f"{length}", reason)
+    if length > 1 and history[0][0] is history[1][0]:
+        raise CheckFailed("an entry of its own for each step", "the same tensor in all of them",
+                          "each entry of history is the same tensor, which later steps overwrite: append a new one")
     for entry in history:
         z_predict, next_mask = is_pair(entry, "z_predict and next_mask, in each entry of history")
         is_tensor(z_predict, tuple(z.shape), torch.long, "z_predict in history")
@@ -366,6 +375,8 @@ def decode_history(iterative_decode):
     stub, z, mask = _scene()
     z_final, history = _decode(iterative_decode, stub, z, mask)
     expect(torch.equal(z_final[~mask], z[~mask]), "known tokens unchanged", "others", DRIFT)
+    expect(not any((z_predict[mask] == V).any() for z_predict, _ in history), "codes in history", "the mask token",
+           "history holds z_predict, with a prediction at each hidden place: no mask token")
     expect(0 <= z_final.min() and z_final.max() < V, f"codes 0 to {V - 1} in z_final",
            f"{z_final.min()} to {z_final.max()}", CARRY if z_final.min() < 0 else "")
 
@@ -376,6 +387,8 @@ def decode_carries(iterative_decode):
     z, mask = randint(2, 16), row_mask(16, 16, 8)
     z_final, history = _decode(iterative_decode, stub, z, mask, sampling="argmax")
     expect(len(stub.seen) == 4, "one call of the transformer for each of 4 steps", f"{len(stub.seen)} calls")
+    expect(not torch.equal(history[0][1], mask), "the mask after the first step", "the one before it",
+           "history holds the mask before its step: next_mask is wanted")
     before, hidden = z, mask
     for t, (z_predict, next_mask) in enumerate(history):
         seen = stub.seen[t]

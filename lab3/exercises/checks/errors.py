@@ -41,7 +41,7 @@ HINTS = (  # (type and text of the exception and its line, likely reason), the f
      "numpy arrays and torch tensors are mixed: turn one into the other"),
     (r"does not require grad", "the loss has no gradient: it was detached, turned into a number, or made without one"),
     (r"step\(\) has already been called", "the scaler must be updated after each of its steps"),
-    (r"[Nn]o inf checks", "the scaler steps although no gradient was made from a scaled loss"),
+    (r"[Nn]o inf checks|_scale is None", "the scaler steps although no gradient was made from a scaled loss"),
     (r"in-place|single memory location", "a tensor is changed in place where it must not be: work on a copy"),
     (r"probability tensor contains|sum of probabilities|multinomial",
      "drawing needs probabilities, one row a token: not logits, logarithms or NaN"),
@@ -54,8 +54,9 @@ HINTS = (  # (type and text of the exception and its line, likely reason), the f
     (r"LinAlgError|infs or NaNs", "NaN or infinity among the numbers: rounding makes some eigenvalues of a singular "
      "covariance slightly negative"),
     (r"AssertionError", "an assert of the answer's own does not hold for this input"),
-    (r"cannot unpack|not enough values|too many values|NoneType", "a function gave back something else than is taken "
-     "from it: look for a missing or short return"),
+    (r"cannot unpack|not enough values|too many values", "a function gave back something else than is taken from it: "
+     "look for a missing or short return"),
+    (r"NoneType", "something is None here: an argument that may be None, or what a function without a return gives"),
 )
 
 

@@ -51,13 +51,24 @@ def mask_shape(sample_mask):
 
 def mask_counts(sample_mask):
     """With topk each row hides exactly max(1, ceil(ratio * tokens)) tokens."""
-    for ratio, count, down, cosine in ((0.2, 52, 51, 244), (0.5, 128, 128, 182), (1.0, 256, 256, 1), (0.0, 1, 0, 256)):
+    for ratio, count, down, cosine in (
+            (0.7, 180, 179, 117), (0.3, 77, 76, 229), (0.5, 128, 128, 182), (1.0, 256, 256, 1), (0.0, 1, 0, 256)):
         found = _mask(sample_mask, 4, 256, "topk", ratio).sum(dim=1).tolist()
+        otherwise = FLAT if sum(found) == 4 * count else ""
+        if len(set(found)) > 1 and ratio == 0:
+            otherwise = "a ratio of 0 is a ratio: only None means that one is drawn"
+        elif max(found) < count and len(set(found)) > 1:
+            otherwise = "rows hide too few: a place is drawn more than once"
+        nearest = ratio == 0.7 and _mask(sample_mask, 1, 256, "topk", 0.3).sum() == 77
         reason = suspect(found, [
             ([0] * 4, "at least one token must be hidden, also at ratio 0"),
-            ([256 - count] * 4, INVERTED), ([down] * 4, "the product is rounded down, not up"),
+            ([256 - count] * 4, INVERTED),
+            ([down] * 4, "the product is rounded to the nearest, not up" if nearest else
+             "the product is rounded down, not up"),
+            ([count + 1] * 4, "one too many where the product is a whole number: rounding up leaves it as it is"),
+            ([255] * 4, "at ratio 1 every token is hidden"),
             ([cosine] * 4, "gamma belongs to decoding: ratio itself is the share hidden"),
-        ], FLAT if sum(found) == 4 * count else "")
+        ], otherwise)
         expect(found == [count] * 4, f"{count} of 256 tokens hidden in each row for ratio {ratio}", as_text(found),
                reason)
     for dtype in (torch.float32, torch.float64):
@@ -169,6 +180,8 @@ def forward_logits(masked_forward):
     kept = isinstance(logits, torch.Tensor) and logits.shape == (3, 6, V + 1)
     expect(not kept, f"logits of shape (3, 6, {V})", f"shape (3, 6, {V + 1})",
            "the mask token's logit is kept: the model could predict the mask token")
+    expect(getattr(logits, "shape", None) != (3, 6), "logits, then targets", "the other order",
+           "logits and targets are exchanged: logits come first")
     is_tensor(logits, (3, 6, V), torch.float32, "the logits")
     whole = stub.logits.detach().repeat(3, 1, 1)
     reason = suspect(logits.detach(), [
@@ -209,8 +222,10 @@ def loss_of_zeros(mvtm_loss):
             loss = mvtm_loss(logits, targets, mask)
         loss = is_tensor(loss, (), torch.float32, "the loss").item()
         positions = "the softmax runs over the positions: cross_entropy takes axis 1 of its logits as the classes"
+        one_hot = "the softmax runs over the positions, and the targets are one-hot: cross_entropy takes indices"
         same(loss, math.log(V), [
-            (math.log(6), positions), (0.6 * math.log(6), f"{positions} (and the targets are one-hot)"),
+            (math.log(6), positions), (0.6 * math.log(6), one_hot),
+            (24 / 25 * math.log(V), "the sum is divided by one more than there are tokens"),
             (math.log(4), "the softmax runs over the batch"),
             (math.log(V + 1), "the mask token counts as a class"),
             (24 * math.log(V), "the losses are added, not averaged"), (6 * math.log(V), "each row's losses are added"),
@@ -239,6 +254,9 @@ def loss_over_hidden(mvtm_loss):
         (each[mask].sum().item() / 18, "the sum over hidden tokens is divided by the number of all tokens"),
         (each[mask].sum().item() / 3, "the sum over hidden tokens is divided by the batch size"),
         (each[mask].sum().item(), "the losses are added, not averaged"),
+        (each[mask & (targets != 0)].mean().item(), "token 0 is left out: it is a code like the others"),
+        ((each[mask].sum().item() + int((~mask).sum()) * math.log(V)) / 18,
+         "known tokens count too, with all logits alike: the mean is over hidden tokens alone"),
         (each[~mask].mean().item(), "the mask is inverted: True means hidden, and hidden tokens count"),
         (sum(rows).item() / 2, PER_ROW), (sum(rows).item() / 3, PER_ROW),
         (twice.item(), "a softmax was taken before: cross-entropy takes logits"),

@@ -28,6 +28,9 @@ SPLIT = ("heads are split one way and joined another: split dim into (num_heads,
          "and join in the same order")
 SAME_SHARE = "the share is always the same: without a ratio, draw one for each row, and hide that share"
 FINISHED = "a row with nothing left to hide hides tokens again: known tokens stay known"
+UNCHECKED, LATE = "the value of {} is not checked", "the value of {} is not checked before it is used"
+UNNAMED = "the message does not name {}"
+BRANCHES = "where a scaler is given the loop does something else than without: backward and step alone go through it"
 NO_GPU = "answers are graded without a GPU: create new tensors on the input's device, such as x.device"
 ASSERTED = "the value is checked, but with another exception: raise a ValueError"
 NO_INPUT = "nobody can answer input() when answers are graded: set a variable instead"
@@ -123,14 +126,14 @@ def refuses(word, value, call, *args, **options):
         # A short name may be part of a word, as mu is of must.
         named = any(re.search(one if len(one) > 2 else rf"(?<![a-z]){one}(?![a-z])", str(error))
                     for one in word.split(" or "))
-        expect(named, expected, f"ValueError: {str(error)[:100]}", f"the message does not name {word}")
+        expect(named, expected, f"ValueError: {str(error)[:100]}", UNNAMED.format(word))
     except Exception as error:
-        reason = ASSERTED if raised_on_purpose(error) else f"the value of {word} is not checked before it is used"
+        reason = ASSERTED if raised_on_purpose(error) else LATE.format(word)
         raise CheckFailed(expected, f"{type(error).__name__}: {str(error)[:100]}",
                           "NotImplementedError means that code is missing: raise a ValueError"
                           if isinstance(error, NotImplementedError) else reason) from None
     else:
-        raise CheckFailed(expected, "no error", f"the value of {word} is not checked")
+        raise CheckFailed(expected, "no error", UNCHECKED.format(word))
 
 
 def raised_on_purpose(error):
