@@ -1,9 +1,8 @@
 // The page: controls, chart, pad, player and films. It draws what the worker computes.
 import curve from "../web/curve.js";
 import paint from "../web/pad.js";
-import { stays } from "./decoding.js";
+import { PIXELS, stays, tokensHidden } from "./decoding.js";
 import { drawn, parse, POINTS, remarks } from "./formula.js";
-import { PIXELS } from "./sizes.js";
 
 const TYPED = "typed formula", DRAWN = "drawn curve";
 const LOOKS = {
@@ -170,12 +169,6 @@ function holeNow() {
   const kind = scene("hole").value;
   if (kind === "everything") return Array(PIXELS * PIXELS).fill(1);
   return kind === "painted" ? Array.from(holePad.get("marked"), Number) : now().hole;
-}
-
-function tokensHidden(inside) {
-  const mask = Array(256).fill(false);
-  inside.forEach((value, i) => { if (value) mask[(i >> 8) * 16 + ((i & 63) >> 2)] = true; });
-  return mask;
 }
 
 function update() {
