@@ -58,7 +58,8 @@ export function* decode(forward, tokens, mask, setting) {
       hidden.forEach((place, i) => {
         const logP = logSoftmax(logits.subarray(i * CODES, (i + 1) * CODES));
         // the likeliest code, or one drawn: the largest of p / exponential noise
-        tokens[place] = largest(sampling === "argmax" ? logP : logP.map((value) => Math.exp(value) / exponential(uniform)));
+        const drawn = () => logP.map((value) => Math.exp(value) / exponential(uniform));
+        tokens[place] = largest(sampling === "argmax" ? logP : drawn());
         confidence[place] = logP[tokens[place]];
       });
       for (const place of hidden) {

@@ -103,7 +103,8 @@ export function pixels(x, visit) {
 // A convolution with filters of size x size, added to out. The pixels under a row of the filters lie side by side, so
 // each row is one product.
 export const conv = ({ weight, bias }, size, stride) => (x, out = grid(x.h / stride, x.w / stride, bias.length)) => {
-  const before = (size - 1) >> 1, rows = weight.length / size, at = (of, y, left) => of.data.subarray(place(of, y, left));
+  const before = (size - 1) >> 1, rows = weight.length / size;
+  const at = (of, y, left) => of.data.subarray(place(of, y, left));
   pixels(out, (to) => { for (let c = 0; c < out.c; c++) out.data[to + c] += bias[c]; });
   for (let y = 0; y < out.h; y++)
     for (let row = 0; row < size; row++)
@@ -123,7 +124,8 @@ export const normSilu = ({ weight, bias }) => (x) => {
       squares[group] += value * value;
     }
   });
-  const mean = sums.map((sum) => sum / n), scale = squares.map((sum, i) => 1 / Math.sqrt(sum / n - mean[i] ** 2 + 1e-5));
+  const mean = sums.map((sum) => sum / n);
+  const scale = squares.map((sum, i) => 1 / Math.sqrt(sum / n - mean[i] ** 2 + 1e-5));
   pixels(x, (at) => {
     for (let i = 0; i < x.c; i++) {
       const group = (i / size) | 0;
