@@ -60,7 +60,8 @@ def write_page(path, tokenizer, transformer, data):
         script=script, script_hash=_hash(script), style=style, style_hash=_hash(style), worker=joined("worker.js"),
         wasm=_coded((HERE / "matmul.wasm").read_bytes()),
         weights=_coded(gzip.compress(packed(tokenizer, transformer, data), mtime=0)),
-        options=json.dumps({"schedules": SCHEDULES, "colours": colours}), credit=isinstance(data, Cats))
+        options=json.dumps({"schedules": SCHEDULES, "colours": colours}), schedules=SCHEDULES,
+        credit=isinstance(data, Cats))
     write_text(path, page, encoding="utf-16")  # with its mark; two bytes a character, also those of the weights
     return Path(path).stat().st_size
 
