@@ -4,6 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -249,6 +252,26 @@ def test_the_page_can_be_used(chromium, written, width, theme):
     for one in (page, other):
         assert one.errors == [] and all(re.match("(file|blob|data):", url) for url in one.asked)
         one.close()
+
+
+class NamesUtf8(SimpleHTTPRequestHandler):
+    """A static server that calls every page UTF-8, as some do."""
+
+    extensions_map = {".html": "text/html; charset=utf-8"}
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_static_server_serves_the_page(chromium, written):
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(NamesUtf8, directory=written.parent)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{written.name}"
+        page = opened(chromium, address)
+        expect(page.locator("#play")).to_have_text("▶ Play")
+        assert page.errors == [] and [url for url in page.asked if not re.match("(blob|data):", url)] == [address]
+        page.close()
+        server.shutdown()
 
 
 def test_an_own_picture_is_taken_and_another_file_refused(chromium, written, cats, tmp_path):
