@@ -1,7 +1,8 @@
 # What the Makefiles of the project and of students have in common: a virtual environment, the notebooks, the explorer.
-# Set PACKAGE to what pip is to install; GPU=1 takes PyTorch with CUDA on Linux.
+# Set PACKAGE to what pip is to install; GPU=1 takes PyTorch with CUDA on Linux; PORT is where `make explore` serves.
 PYTHON ?= python3
 VENV ?= .venv
+PORT ?= 8866
 RUN = $(VENV)/bin/python
 
 install: $(VENV)/.installed
@@ -15,8 +16,8 @@ lab: install
 	JUPYTER_CONFIG_PATH=lab3/notebook/jupyter $(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(JUPYTERLAB)
 
 explore: install
-	JUPYTER_PATH=lab3/explorer/web $(RUN) -m voila lab3/explorer/web/explorer.ipynb --template=explorer --preheat_kernel=True --pool_size=1 \
-		$(foreach name,@jupyter/nbgrader jupyterlab-jupytext @jupyter-notebook/lab-extension,--VoilaConfiguration.extension_denylist=$(name)) $(VOILA)
+	@$(RUN) -m lab3 page out/explorer/index.html
+	$(RUN) -m http.server $(PORT) --bind 127.0.0.1 --directory out/explorer
 
 .PHONY: handin
 handin: install

@@ -1,39 +1,15 @@
-"""The schedule explorer in a browser: the page that Voila serves, and a notebook in JupyterLab."""
+"""The schedule explorer in a notebook, in JupyterLab."""
 
 import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from browsing import MARKS, free_port, open_notebook, run_all, settings, wait_for
-from conftest import ROOT
+from browsing import MARKS, open_notebook, run_all, settings
 from playwright.sync_api import expect
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def explorer(tmp_path_factory):
-    """The address of the page that `make explore` serves."""
-    home, port = tmp_path_factory.mktemp("voila"), free_port()
-    made = subprocess.run(["make", "--no-print-directory", "-n", "explore", f"VOILA=--no-browser --port={port}"],
-                          cwd=ROOT, text=True, capture_output=True, check=True).stdout  # also inside a make
-    made = made.replace("\\\n", " ")
-    command = shlex.split(made[made.index("JUPYTER_PATH"):])
-    command[command.index("-m") - 1] = sys.executable
-    log = open(home / "log.txt", "w")
-    server = subprocess.Popen(["env", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log,
-                              env=os.environ | {"LAB3_WORK": str(home / "work"), "JUPYTER_RUNTIME_DIR": str(home)})
-    try:
-        wait_for(f"http://127.0.0.1:{port}/voila/static/voila.js", server, home / "log.txt")
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture
@@ -146,25 +122,6 @@ def explored(page, name):
     assert not page.errors, page.errors
 
 
-@pytest.mark.parametrize("width, theme", [
-    (1400, "dark"), pytest.param(390, "light", marks=pytest.mark.nightly)])
-def test_the_page_can_be_explored(explorer, page, abroad, width, theme):
-    page.set_viewport_size({"width": width, "height": 2300 if width > 1000 else 5000})
-    page.emulate_media(color_scheme=theme)  # the page follows the system
-    page.goto(explorer)
-    brightness = page.evaluate("parseInt(getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0])")
-    assert (brightness < 60) == (theme == "dark")
-    explored(page, f"page-{width}-{theme}")
-    expect(page.get_by_role("img", name="Heat maps")).to_be_visible()
-    wide = page.evaluate("document.querySelector('#rendered_cells').scrollWidth - window.innerWidth")
-    assert wide <= 0, "something is wider than the page"
-    assert not abroad
-    unnamed = page.evaluate("""() => [...document.querySelectorAll('input, select, [role=slider], button, img, canvas')]
-        .filter(one => one.offsetParent && !(one.labels?.length || one.ariaLabel || one.title || one.alt
-                       || one.textContent.trim())).map(one => one.outerHTML.slice(0, 120))""")
-    assert not unnamed
-
-
 def test_a_notebook_can_be_explored(jupyter, page, abroad):
     address, home = jupyter
     settings(home / "settings", "apputils-extension/themes", theme="JupyterLab Dark")
@@ -177,3 +134,8 @@ def test_a_notebook_can_be_explored(jupyter, page, abroad):
     run_all(page)
     explored(page, "notebook-dark")
     assert not [one for one in abroad if "127.0.0.1" not in one]
+    unnamed = page.evaluate("""() => [...document.querySelectorAll(
+            '.jp-OutputArea-output :is(input, select, [role=slider], button, img, canvas)')]
+        .filter(one => one.offsetParent && !(one.labels?.length || one.ariaLabel || one.title || one.alt
+                       || one.textContent.trim())).map(one => one.outerHTML.slice(0, 120))""")
+    assert not unnamed

@@ -35,7 +35,6 @@ from lab3.explorer.core import (
     unlike_the_rule,
 )
 from lab3.explorer.formula import FORMULAS, HANDLES
-from lab3.explorer.page import page
 from lab3.explorer.widgets import Newest, explore
 from lab3.metrics.truth import identify, words
 from lab3.model.transformer import MASK_TOKEN_ID
@@ -723,12 +722,3 @@ def test_without_widgets_it_is_a_figure(kit, monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
     page = explore(kit, CAT)
     assert type(page).__name__ == "Figure" and png(page).startswith(b"\x89PNG")
-
-
-
-
-def test_the_page_shows_the_explorer_and_the_sweep(tmp_path, monkeypatch):
-    for variable in ("LAB3_STATIC", "NBGRADER_EXECUTION"):
-        monkeypatch.delenv(variable, raising=False)
-    _, explorer, _, sweep = page(tmp_path).children
-    assert explorer.worker.idle.wait(30) and sweep.children[2].value.startswith("<img alt=")

@@ -60,6 +60,8 @@ WRONG = [
     ("1 - é", 4, "no place"), ("1 - 2e9", 4, "1e9"), ("1 - 1e999", 4, "1e9"), ("'r'", 0, "no number"),
     ("1j * r", 0, "no number"), ("True", 0, "no number"), ("r // 2", 0, "operators"), ("~1", 0, "operators"),
     ("r < 1", 0, "nothing else"), ("r if r else 1", 0, "nothing else"), ("1 - r^2 + y", 10, "y is not known"),
+    ("2x", 0, "no formula"), ("cos(2 x)", 4, "no formula"), ("1,5 - r", 0, "nothing else"), ("007", 0, "no formula"),
+    ("cos(r - (1", 8, "no formula"), ("1 - r * ", 7, "missing at its end"), ("cos()", 0, "one value, not 0"),
     ("log(r)", None, "no finite value at r = 0"), ("sqrt(r - 0.5)", None, "no finite value at r = 0"),
     ("(r - 0.5)^0.5", None, "no finite value at r = 0"), ("1 / (1 - r)", None, "no finite value at r = 1"),
     ("9**9**9", None, "no finite value"), ("10^10^10^10", None, "no finite value")]

@@ -4,6 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -196,16 +199,16 @@ def test_the_page_can_be_used(chromium, written, width, theme):
     page = opened(chromium, written, viewport={"width": width, "height": 900}, color_scheme=theme, has_touch=True)
     status, steps = page.locator("#status"), page.locator("#film-A li")
     expect(steps).to_have_count(9)
-    expect(page.locator(".pictures button")).to_have_count(PICTURES)
+    expect(page.locator(".pictures input")).to_have_count(PICTURES)
 
-    page.locator("#A [name=totalIter]").press("ArrowLeft")  # all steps stay all steps
+    page.locator('[name="A.totalIter"]').press("ArrowLeft")  # all steps stay all steps
     expect(steps).to_have_count(8)
     expect(status).to_contain_text("hidden before")
 
-    page.locator("#A [name=schedule]").select_option("typed formula")
-    page.locator("#A [name=formula]").fill("1 - r^")
+    page.locator('[name="A.schedule"]').select_option("typed formula")
+    page.locator('[name="A.formula"]').fill("1 - r^")
     expect(page.get_by_role("alert").first).to_contain_text("this is no formula: something is missing at its end")
-    page.locator("#A [name=formula]").fill("1.2 - r")
+    page.locator('[name="A.formula"]').fill("1.2 - r")
     expect(page.get_by_text("It begins at 1.20 and not at 1")).to_be_visible()
 
     page.locator("[name=hole]").select_option("painted")
@@ -221,11 +224,11 @@ def test_the_page_can_be_used(chromium, written, width, theme):
         page.keyboard.press(key)
 
     page.locator("[name=compare]").check()
-    page.locator("#B [name=schedule]").select_option("drawn curve")
+    page.locator('[name="B.schedule"]').select_option("drawn curve")
     page.get_by_role("slider", name="gamma at r = 0.5").press("ArrowDown")
     expect(page.get_by_text("tokens of A and B differ")).to_be_visible()
     expect(page.get_by_text("original")).to_be_visible()
-    page.locator("[name=step]").press("Home")
+    page.locator("#step").press("Home")
     expect(page.locator("figcaption").first).to_contain_text("A, step 0:")
     page.get_by_role("button", name="Play").click()
     expect(page.locator("figcaption").first).to_contain_text(re.compile("A, step [2-7]:"))
@@ -240,7 +243,8 @@ def test_the_page_can_be_used(chromium, written, width, theme):
     assert not unnamed
 
     other = opened(chromium, page.locator("#link").input_value())  # what the link opens
-    for selector in ("#A [name=formula]", "#A [name=totalIter]", "#B [name=schedule]", "[name=hole]", "[name=goal]"):
+    for name in ("A.formula", "A.totalIter", "B.schedule", "hole", "goal"):
+        selector = f'[name="{name}"]'
         expect(other.locator(selector)).to_have_value(page.locator(selector).input_value())
     expect(other.locator("#film-B li")).to_have_count(9)
     chosen = "() => [lab3.setting('A'), lab3.setting('B'), lab3.hole()]"
@@ -250,15 +254,35 @@ def test_the_page_can_be_used(chromium, written, width, theme):
         one.close()
 
 
+class NamesUtf8(SimpleHTTPRequestHandler):
+    """A static server that calls every page UTF-8, as some do."""
+
+    extensions_map = {".html": "text/html; charset=utf-8"}
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_static_server_serves_the_page(chromium, written):
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(NamesUtf8, directory=written.parent)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{written.name}"
+        page = opened(chromium, address)
+        expect(page.locator("#play")).to_have_text("▶ Play")
+        assert page.errors == [] and [url for url in page.asked if not re.match("(blob|data):", url)] == [address]
+        page.close()
+        server.shutdown()
+
+
 def test_an_own_picture_is_taken_and_another_file_refused(chromium, written, cats, tmp_path):
     page = opened(chromium, written)
     cat = cats.test[40].permute(1, 2, 0).contiguous()
     save(tmp_path / "cat.png", cat.numpy())
     (tmp_path / "text.png").write_text("no picture")
-    page.locator("[name=file]").set_input_files(tmp_path / "text.png")
+    page.locator("#file").set_input_files(tmp_path / "text.png")
     expect(page.locator("#status")).to_contain_text("text.png: not a picture that this browser can read")
-    page.locator("[name=file]").set_input_files(tmp_path / "cat.png")
-    expect(page.locator(".pictures button")).to_have_count(PICTURES + 1)
+    page.locator("#file").set_input_files(tmp_path / "cat.png")
+    expect(page.locator(".pictures input")).to_have_count(PICTURES + 1)
     assert page.evaluate("lab3.pictures().at(-1).picture") == cat.flatten().tolist()
 
 

@@ -97,10 +97,10 @@ def _umask():
     return mask
 
 
-def write_text(path, text):
-    """Write `text` to `path` as UTF-8, atomically. Raises `SaveError`."""
+def write_text(path, text, encoding="utf-8"):
+    """Write `text` to `path`, atomically. Raises `SaveError`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding=encoding)
 
 
 def write_json(path, value):

@@ -1,5 +1,18 @@
 // Iterative decoding, as notebook 05 describes it, step by step, and the generator of all that is drawn.
-import { CODES, SIDE, TOKENS } from "./sizes.js";
+// The sizes of lab3/presets.py: tokens along a side of a picture, tokens of a picture, codes; pixels along a side.
+export const SIDE = 16;
+export const TOKENS = SIDE * SIDE;
+export const CODES = 1024;
+export const PIXELS = 64;
+
+// The tokens that a hole hides, of which not all pixels are known: 64 x 64 truths to 16 x 16.
+export function tokensHidden(hole) {
+  const mask = Array(TOKENS).fill(false);
+  hole.forEach((inside, i) => { if (inside) mask[(i >> 8) * SIDE + ((i & 63) >> 2)] = true; });
+  return mask;
+}
+
+export const largest = (row) => row.reduce((best, value, i) => (value > row[best] ? i : best), 0);
 
 // Uniform numbers in (0, 1), a function of seed and position alone: Wellons' "lowbias32" hash of a counter.
 export function generator(seed) {
@@ -17,11 +30,7 @@ const exponential = (uniform) => Math.fround(-Math.log(uniform()));
 // When each place comes in Halton's sequence over bases 2 and 3 (lab3.decoding.generate.halton_rank).
 export function haltonRank() {
   const rank = new Array(TOKENS).fill(-1);
-  const inverse = (i, base) => {
-    let value = 0;
-    for (let scale = 1 / base; i > 0; i = Math.floor(i / base), scale /= base) value += (i % base) * scale;
-    return value;
-  };
+  const inverse = (i, base) => (i ? (i % base + inverse(Math.floor(i / base), base)) / base : 0);
   for (let i = 0, next = 0; next < TOKENS; i++) {
     const place = Math.floor(inverse(i, 3) * SIDE) * SIDE + Math.floor(inverse(i, 2) * SIDE);
     if (rank[place] < 0) rank[place] = next++;
@@ -48,7 +57,9 @@ export function* decode(forward, tokens, mask, setting) {
       const logits = forward(tokens.map((code, i) => (mask[i] ? CODES : code)), rows, hidden);
       hidden.forEach((place, i) => {
         const logP = logSoftmax(logits.subarray(i * CODES, (i + 1) * CODES));
-        tokens[place] = choose(logP, sampling === "argmax" ? null : uniform);
+        // the likeliest code, or one drawn: the largest of p / exponential noise
+        const drawn = () => logP.map((value) => Math.exp(value) / exponential(uniform));
+        tokens[place] = largest(sampling === "argmax" ? logP : drawn());
         confidence[place] = logP[tokens[place]];
       });
       for (const place of hidden) {
@@ -72,14 +83,4 @@ function logSoftmax(row) {
   for (const value of row) sum += Math.exp(value - most);
   const shift = most + Math.log(sum);
   return row.map((value) => value - shift);
-}
-
-// The likeliest code, or one drawn: the largest of p / exponential noise.
-function choose(logP, uniform) {
-  let best = 0, highest = -Infinity;
-  for (let code = 0; code < CODES; code++) {
-    const value = uniform ? Math.exp(logP[code]) / exponential(uniform) : logP[code];
-    if (value > highest) [best, highest] = [code, value];
-  }
-  return best;
 }

@@ -1,5 +1,6 @@
 // Schedules typed as a formula or drawn as a curve: the language and the sentences of lab3/explorer/formula.py.
-// A formula is parsed and computed piece by piece; no text is ever run as code.
+// A formula is parsed and computed piece by piece; no text is ever run as code. Of Python's expressions those that
+// somebody might try are parsed to be named; all else is no formula.
 const LONGEST = 200, LARGEST = 200;
 export const POINTS = Array.from({ length: 201 }, (_, i) => (i === 200 ? 1 : i * 0.005));
 const HANDLES = 9;
@@ -19,16 +20,17 @@ const OPERATORS = {
 };
 const WORDS = /(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[a-z_]\w*|\S/gi;
 const MODULES = ["np", "numpy", "math", "torch"];
-const has = (table, name) => Object.hasOwn(table, name);
-// Python's binary operators by how tightly they bind; those that a formula lacks are parsed to be named.
-const BINDING = [["or"], ["and"], ["<", ">", "<=", ">=", "==", "!=", "in", "is"], ["|"], ["&"], ["<<", ">>"], ["+", "-"],
-                 ["*", "/", "//", "%", "@"]];
-const KEYWORDS = new Set(["or", "and", "not", "in", "is", "if", "else", "lambda", "for", "await", "yield", "import",
-                          "from", "as", "def", "class", "return", "del", "pass", "raise", "try", "while", "with"]);
+// Python's binary operators by how tightly they bind; signs come between the last two.
+const LEVELS = [[","], ["if", "else"], ["or"], ["and"], ["<", ">", "<=", ">=", "==", "!=", "in", "is"], ["|"], ["&"],
+                ["<<", ">>"], ["+", "-"], ["*", "/", "//", "%", "@"], ["**"]];
+const POWER = LEVELS.length - 1, ARGUMENT = 1, BITS = 5;
 const TOKEN = new RegExp([
   /(?<space>[ ]+|#.*)/, /(?<number>(?:0[xob][\da-f_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[+-]?\d+)?)j?)/,
   /(?<name>[a-z_]\w*)/, /(?<string>'[^']*'|"[^"]*")/, /(?<operator>\*\*|\/\/|<<|>>|[<>=!]=|.)/,
-].map((one) => one.source).join("|"), "giy");
+].map((one) => one.source).join("|"), "gi");
+const has = (table, name) => Object.hasOwn(table, name);
+const values = (name) => (name === "min" || name === "max" ? 2 : 1);
+const known = Object.keys(FUNCTIONS).join(", ");
 
 class FormulaError extends Error {
   constructor(text, place = null) {
@@ -47,24 +49,19 @@ export function parse(typed) {
   const strange = written.findIndex((one) => !/^[ -~]+$/.test(one));
   if (strange >= 0) throw new FormulaError(`“${characters[strange]}” has no place in a formula`, strange);
   const code = written.join(""), places = written.flatMap((one, place) => [...one].map(() => place));
-  const placed = (offset) => (offset < places.length ? places[offset] : characters.length);
-  const from = (place) => characters.slice(place, place + 12).join("");
   checkWords(code, characters, places);
-  const tree = treeOf(code, (offset) => {
-    const place = placed(offset), end = place >= characters.length;
-    const where = end ? ": something is missing at its end" : `, from “${from(place)}” on`;
-    throw new FormulaError(`this is no formula${where}`, place);
-  });
-  const nodes = [tree];
-  for (const node of nodes) nodes.push(...node.parts);
-  const size = nodes.reduce((sum, node) => sum + SIZES[node.kind], 0);
+  const nodes = [treeOf(code, (offset) => {
+    const place = places[offset] ?? characters.length, from = characters.slice(place, place + 12).join("");
+    return { place, from };
+  })];
+  for (const { parts } of nodes) nodes.push(...parts);
+  const size = nodes.reduce((sum, node) => sum + node.size, 0), wrong = nodes.find((node) => node.wrong);
   if (size > LARGEST) throw new FormulaError(`a formula has at most ${LARGEST} parts, not ${size}`);
-  for (const node of nodes) check(node, placed(node.at), from);
-  const gamma = (r) => value(tree, r);
-  const bad = POINTS.find((r) => !Number.isFinite(gamma(r)));
+  if (wrong) throw new FormulaError(wrong.wrong, wrong.place);
+  const gamma = nodes[0].value, bad = POINTS.find((r) => !Number.isFinite(gamma(r)));
   if (bad !== undefined)
-    throw new FormulaError(`it has no finite value at r = ${short(bad)}: a root or a logarithm of something negative, ` +
-                           "a division by 0, or too large a number");
+    throw new FormulaError(`it has no finite value at r = ${Number(bad.toPrecision(6))}: a root or a logarithm of ` +
+                           "something negative, a division by 0, or too large a number");
   return gamma;
 }
 
@@ -76,7 +73,7 @@ function checkWords(code, characters, places) {
     if (MODULES.includes(name) && following === ".")
       throw new FormulaError(`write functions without “${name}.”, as in cos(r)`, place);
     if (has(FUNCTIONS, name)) {
-      const example = name === "min" || name === "max" ? "r, 1" : "r";
+      const example = values(name) === 2 ? "r, 1" : "r";
       if (following !== "(") throw new FormulaError(`${name} needs brackets, as in ${name}(${example})`, place);
     } else if ((has(NAMES, name) || ["r", ")"].includes(name) || /^[\d.]/.test(name)) && (has(NAMES, following)
                || has(FUNCTIONS, following) || ["r", "("].includes(following) || /^\d/.test(following)))
@@ -88,147 +85,91 @@ function checkWords(code, characters, places) {
   throw new FormulaError(`a product needs its *: ${right}`, products[0]);
 }
 
-const short = (number) => String(Number(number.toPrecision(6)));
-// As Python counts parts: an operator and the reading of a name are parts of their own.
-const SIZES = { number: 1, constant: 1, name: 2, unary: 2, binary: 2, call: 1, called: 2, other: 2, pair: 1 };
-
-function treeOf(code, wrong) {
+// A tree of nodes { at, place, size, parts, value, wrong }: where it begins in the code and in the text, how many parts
+// Python counts in it besides those below, what it comes to, a function of r, or what is wrong with it.
+function treeOf(code, placed) {
   const tokens = [...code.matchAll(TOKEN)].filter((match) => !match.groups.space).map((match) => {
     const [kind, text] = Object.entries(match.groups).find(([, found]) => found !== undefined);
-    return { kind: KEYWORDS.has(text) ? "operator" : kind, text, at: match.index };
+    return { kind: LEVELS.flat().includes(text) ? "operator" : kind, text, at: match.index };
   });
   tokens.push({ kind: "end", text: "", at: code.length });
   const open = [];
-  tokens.forEach(({ kind, text, at }, i) => { // brackets without a partner, 2r, 007: found before all else
-    const next = tokens[i + 1];
-    if (kind === "operator" && "([".includes(text)) open.push(at);
-    if (kind === "operator" && ")]".includes(text) && code[open.pop()] !== (text === ")" ? "(" : "[")) wrong(at);
-    if (kind === "number" && next.kind === "name" && next.at === at + text.length) wrong(next.at - 1);
-    if (kind === "number" && /^0\d+$/.test(text) && +text) wrong(at);
-  });
   let now = 0;
-  const token = () => tokens[now];
-  const is = (...texts) => token().kind === "operator" && texts.includes(token().text);
-  const eat = (text) => is(text) && tokens[now++];
-  const unexpected = () => wrong(token().kind === "end" && open.length ? open.at(-1) : token().at);
-  const node = (kind, at, parts = [], more = {}) => ({ kind, at, parts, ...more });
+  const is = (text) => tokens[now].kind === "operator" && tokens[now].text === text;
+  const node = (at, size, value, wrong, parts = []) => ({ at, place: placed(at).place, size, parts, value, wrong });
 
-  function expression() {
-    const first = binary(0);
-    if (!eat("if")) return first;
-    const condition = binary(0);
-    if (!eat("else")) unexpected();
-    return node("other", first.at, [condition, first, expression()]);
+  function unexpected(at = tokens[now].at) { // at the end it is the bracket that was not closed
+    const { place, from } = placed(at === code.length ? open.at(-1) ?? at : at);
+    const where = from ? `, from “${from}” on` : ": something is missing at its end";
+    throw new FormulaError(`this is no formula${where}`, place);
   }
 
-  function binary(level) {
-    if (level === BINDING.length) return unary();
-    if (level === 2 && is("not")) return node("unary", tokens[now++].at, [binary(2)], { sign: "not" });
-    let left = binary(level + 1);
-    while (is(...BINDING[level])) {
-      const operator = tokens[now++].text, right = binary(level + 1);
-      left = node(level < 3 ? "other" : "binary", left.at, [left, right], { operator });
-    }
-    return left;
-  }
-
-  function unary() {
-    if (!is("+", "-", "~")) return power();
-    const { text, at } = tokens[now++];
-    return node("unary", at, [unary()], { sign: text });
-  }
-
-  function power() {
-    const base = primary();
-    return eat("**") ? node("binary", base.at, [base, unary()], { operator: "**" }) : base;
-  }
-
-  function primary() {
-    let made = atom();
+  function expression(lowest) {
+    let left = operand();
     for (;;) {
-      if (is("(")) {
-        const { parts, names } = list("(", ")");
-        if (made.kind === "name") made.kind = "called";
-        made = node("call", made.at, [made, ...parts], { names });
-      } else if (is("[")) made = node("other", made.at, [made, ...list("[", "]").parts]);
-      else if (eat(".")) {
-        if (token().kind !== "name") unexpected();
-        now++;
-        made = node("other", made.at, [made]);
-      } else return made;
+      const { kind, text } = tokens[now], level = LEVELS.findIndex((one) => kind === "operator" && one.includes(text));
+      if (level < lowest || level < 0) return left;
+      now++;
+      const a = left, b = expression(level === POWER ? level : level + 1), operator = OPERATORS[text];
+      const wrong = level < BITS ? "a formula has numbers, r, operators and functions, and nothing else"
+        : operator ? null : "the operators are + - * / % ^";
+      left = node(a.at, 2, (r) => operator(a.value(r), b.value(r)), wrong, [a, b]);
     }
   }
 
-  function list(left, right) { // after a bracket, up to its partner
+  function operand() {
+    const { kind, text, at } = tokens[now++], next = tokens[now];
+    if (kind === "operator" && "+-~".includes(text)) {
+      const of = expression(POWER), sign = text === "-" ? -1 : 1;
+      return node(at, 2, (r) => sign * of.value(r), text === "~" ? "the operators are + - * / % ^" : null, [of]);
+    }
+    if (kind === "operator" && text === "(") {
+      const [inside] = bracketed(at, 0);
+      return inside ?? unexpected(at);
+    }
+    if (kind === "number" && next.kind === "name" && next.at === at + text.length) unexpected(next.at - 1);
+    if (kind === "number" && /^0+[1-9]\d*$/.test(text)) unexpected(at);
+    if (kind === "string" || /^(True|False|None)$|^\d.*j$/i.test(text))
+      return node(at, 1, null, `${text} is no number`);
+    if (kind === "number") {
+      const number = Number(text.replaceAll("_", ""));
+      return node(at, 1, () => number, number > 1e9 ? "numbers may go up to 1e9" : null);
+    }
+    if (kind !== "name") unexpected(at);
+    if (is("(")) return call(text, at);
+    if (text === "r") return node(at, 2, (r) => r);
+    const others = `${Object.keys(NAMES).join(", ")} and the functions ${known}`;
+    return node(at, 2, () => NAMES[text], has(NAMES, text) ? null
+      : `${text} is not known. Progress is r; there are also ${others}`);
+  }
+
+  function call(name, at) {
+    const parts = bracketed(tokens[now++].at, ARGUMENT), of = FUNCTIONS[name], wanted = values(name);
+    let wrong = null;
+    if (!has(FUNCTIONS, name)) wrong = `“${placed(at).from}” does not call one of the functions ${known}`;
+    else if (parts.length !== wanted)
+      wrong = `${name} takes ${wanted === 1 ? "one value" : "two values"}, not ${parts.length}`;
+    return node(at, 3, (r) => of(...parts.map((part) => part.value(r))), wrong, parts);
+  }
+
+  // The expressions after a bracket that was just read, up to its partner, with commas between.
+  function bracketed(at, lowest) {
     const parts = [];
-    now++;
-    let names = false, comma = false;
-    while (!is(right)) {
-      if (token().kind === "name" && tokens[now + 1].text === "=" && left === "(") names = !!(now += 2);
-      const star = left === "(" && (eat("*") || eat("**")), first = expression();
-      names ||= star.text === "**";
-      parts.push(star ? node("other", star.at, [first]) : first);
-      if (!is(",", right) && ["name", "number", "string"].includes(token().kind)) {
-        expression();
-        if (token().kind === "end") unexpected();
-        wrong(first.at); // a comma is missing
-      }
-      if (!(comma = !!eat(",")) && !is(right)) unexpected();
+    open.push(at);
+    while (!is(")")) {
+      parts.push(expression(lowest));
+      if (["name", "number"].includes(tokens[now].kind)) unexpected(parts.at(-1).at); // a comma is missing
+      if (is(",")) now++;
+      else if (!is(")")) unexpected();
     }
     now++;
-    return { parts, names, tuple: comma || parts.length !== 1 };
+    open.pop();
+    return parts;
   }
 
-  function atom() {
-    const { kind, text, at } = token();
-    if (is("(")) {
-      const { parts, tuple } = list("(", ")");
-      return tuple ? node("other", at, parts) : parts[0];
-    }
-    if (is("[")) return node("other", at, list("[", "]").parts);
-    if (!["number", "name", "string"].includes(kind)) unexpected();
-    now++;
-    if (kind === "string" || /^(True|False|None)$|^\d.*j$/i.test(text)) return node("constant", at, [], { text });
-    return node(kind, at, [], { text, value: Number(text.replaceAll("_", "")) });
-  }
-
-  const trees = [expression()];
-  let comma = false;
-  while ((comma = !!eat(",")) && token().kind !== "end") trees.push(expression());
-  if (token().kind !== "end") unexpected();
-  return comma || trees.length > 1 ? node("other", trees[0].at, trees) : trees[0];
-}
-
-// Throws for a node that a formula must not hold.
-function check(node, place, from) {
-  const { kind, text, parts } = node;
-  if (kind === "constant") throw new FormulaError(`${text} is no number`, place);
-  if (kind === "number" && node.value > 1e9) throw new FormulaError("numbers may go up to 1e9", place);
-  if (kind === "name" && text !== "r" && !has(NAMES, text))
-    throw new FormulaError(`${text} is not known. Progress is r; there are also ${Object.keys(NAMES).join(", ")} and ` +
-                           `the functions ${Object.keys(FUNCTIONS).join(", ")}`, place);
-  if (kind === "call") {
-    const { kind: called, text: name } = parts[0];
-    if (called !== "called" || !has(FUNCTIONS, name))
-      throw new FormulaError(`“${from(place)}” does not call one of the functions ${Object.keys(FUNCTIONS).join(", ")}`,
-                             place);
-    const wanted = name === "min" || name === "max" ? 2 : 1;
-    if (node.names || parts.length - 1 !== wanted)
-      throw new FormulaError(`${name} takes ${wanted === 1 ? "one value" : "two values"}, not ` +
-                             `${node.names ? "names" : parts.length - 1}`, place);
-  }
-  if ((kind === "binary" && !OPERATORS[node.operator]) || (kind === "unary" && !"+-".includes(node.sign)))
-    throw new FormulaError("the operators are + - * / % ^", place);
-  if (kind === "other")
-    throw new FormulaError("a formula has numbers, r, operators and functions, and nothing else", place);
-}
-
-function value({ kind, parts, ...node }, r) {
-  if (kind === "number") return node.value;
-  if (kind === "name") return node.text === "r" ? r : NAMES[node.text];
-  if (kind === "unary") return node.sign === "-" ? -value(parts[0], r) : value(parts[0], r);
-  if (kind === "binary") return OPERATORS[node.operator](value(parts[0], r), value(parts[1], r));
-  return FUNCTIONS[parts[0].text](...parts.slice(1).map((part) => value(part, r)));
+  const tree = expression(0);
+  if (tokens[now].kind !== "end") unexpected();
+  return tree;
 }
 
 // A schedule from the heights of a curve at 9 handles, straight in between.

@@ -1,35 +1,36 @@
 // The worker: holds the models and decodes what it is asked for; a newer request ends an older one.
-// In: { weights, wasm }, base64; then { id, picture, hole, settings, pictures }: RGB bytes, 64 x 64 truths, a dict of
+// In: { weights, wasm }, text; then { id, picture, hole, settings, pictures }: RGB bytes, 64 x 64 truths, a dict of
 // settings, whether each step's prediction is drawn. Out: { ready }; a message for each step, then { id, done }.
-import { decode } from "./decoding.js";
+import { decode, tokensHidden } from "./decoding.js";
 import { drawn, parse } from "./formula.js";
 import { tokenizer, transformer } from "./models.js";
-import { TOKENS } from "./sizes.js";
-import { open, unpack } from "./tensors.js";
+import { unpack } from "./tensors.js";
 
-const SCRATCH = 96 << 20; // bytes for what one picture needs on its way; pages that are not touched cost nothing
 const GREY = 128; // what a masked picture shows in its hole
-let models, newest = 0, encoded = {};
+let ready, models, newest = 0, encoded = {};
 
 async function start({ weights, wasm }) {
-  if (typeof DecompressionStream === "undefined" || !WebAssembly.validate(bytesOf(wasm)))
-    throw new Error("this browser is too old for the page: use Chrome 97, Firefox 113 or Safari 16.4, or a later one.");
+  const module = bytesOf(wasm);
+  if (typeof DecompressionStream === "undefined" || !WebAssembly.validate(module))
+    throw new Error("this browser is too old for the page: use Chrome 123, Firefox 120 or Safari 17.5, or a later one.");
   const stream = new Blob([bytesOf(weights)]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const { config, tensors } = unpack(new Uint8Array(await new Response(stream).arrayBuffer()));
-  const below = (prefix) => Object.fromEntries(Object.entries(tensors).filter(([name]) => name.startsWith(prefix))
-    .map(([name, value]) => [name.slice(prefix.length), value]));
-  const size = Object.values(tensors).reduce((sum, { data }) => sum + 4 * data.length, 0);
-  await open(bytesOf(wasm), size + SCRATCH);
+  const { config, tensors } = await unpack(new Uint8Array(await new Response(stream).arrayBuffer()), module);
+  const part = (model) => (name) => ({
+    weight: tensors[`${model}.${name}.weight`], bias: tensors[`${model}.${name}.bias`],
+  });
   models = {
-    forward: transformer(below("transformer."), config.transformer),
-    ...tokenizer(below("tokenizer."), config.tokenizer),
+    forward: transformer(part("transformer"), config.transformer), ...tokenizer(part("tokenizer"), config.tokenizer),
   };
-  return { ready: true, pictures: tensors.pictures.data, holes: tensors.holes.data };
+  return { ready: true, pictures: tensors.pictures, holes: tensors.holes };
 }
 
-function bytesOf(base64) {
-  const text = atob(base64), bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+// What write.py makes of bytes: 15 bits a character, from U+5000 on; first how many bytes there are.
+function bytesOf(text) {
+  const [length, coded] = text.split(" "), bytes = new Uint8Array(length);
+  for (let i = 0, at = 0, bits = 0, held = 0; i < coded.length; i++) {
+    held = (held << 15) | (coded.charCodeAt(i) - 0x5000);
+    for (bits += 15; bits >= 8 && at < length; ) bytes[at++] = held >> (bits -= 8);
+  }
   return bytes;
 }
 
@@ -47,10 +48,7 @@ const pause = () => new Promise((go) => {
 
 async function answer({ id, picture, hole, settings, pictures }) {
   const masked = picture.map((value, i) => (hole[Math.floor(i / 3)] ? GREY : value)), key = masked.join();
-  const mask = Array.from({ length: TOKENS }, (_, i) => {
-    const first = (i >> 4) * 256 + (i & 15) * 4; // a token is known only if all its pixels are
-    return [0, 64, 128, 192].some((row) => hole.slice(first + row, first + row + 4).some(Boolean));
-  });
+  const mask = tokensHidden(hole);
   if (!mask.some(Boolean)) throw new Error("the hole is empty: paint one, or choose another.");
   if (encoded.key !== key) encoded = { key, made: timed(() => models.encode(masked)) };
   const [tokens, encodeMs] = encoded.made;
@@ -62,20 +60,17 @@ async function answer({ id, picture, hole, settings, pictures }) {
       await pause();
       if (id !== newest) return;
       const [{ value }, stepMs] = timed(() => steps.next());
-      const [shown, decodeMs] = timed(() =>
-        (pictures || step === setting.sweetSpot ? models.decode(value.tokens) : null));
-      postMessage({ id, name, step, ...value, picture: shown, stepMs, decodeMs });
+      const shown = pictures || step === setting.sweetSpot;
+      const [made, decodeMs] = timed(() => (shown ? models.decode(value.tokens) : null));
+      postMessage({ id, name, step, ...value, picture: made, stepMs, decodeMs });
     }
   }
   postMessage({ id, done: true });
 }
 
-let ready;
 onmessage = async ({ data }) => {
   try {
-    if (data.weights) {
-      return postMessage(await (ready = start(data)));
-    }
+    if (data.weights) return postMessage(await (ready = start(data)));
     newest = data.id;
     await ready;
     if (data.id === newest) await answer(data);

@@ -89,22 +89,19 @@ function render({ model, el }) {
                        Array.from({ length: steps }, (_, i) => i + 1).filter((i) => (i - 1) % every === 0), nice(most),
                        across, up);
     curves.forEach((curve, place) => {
-      const bar = (0.8 * width) / curves.length;
-      for (const mark of curve.marks.filter((one) => one.made)) {
-        const left = across(mark.step) - 0.4 * width + place * bar;
-        const shape = node(bars, "rect", { x: left, width: bar * 0.92, y: up(mark.revealed),
-                                           height: up(0) - up(mark.revealed), fill: curve.colour });
-        node(shape, "title", {}, `${curve.name}, step ${mark.step}: ${mark.revealed} revealed`);
-        if (mark.rest) {
-          const rest = node(bars, "rect", { x: left, width: bar * 0.92, y: up(mark.revealed + mark.rest),
-                                            height: up(0) - up(mark.rest), fill: "none", stroke: curve.colour,
-                                            "stroke-dasharray": "3 2" });
-          node(rest, "title", {}, `${curve.name}: ${mark.rest} taken all at once, as the decoding stops`);
-        }
+      const wide = (0.8 * width) / curves.length;
+      for (const { step, revealed, rest } of curve.marks.filter((one) => one.made)) {
+        const x = across(step) - 0.4 * width + place * wide;
+        const bar = (from, to, look, title) => {
+          const box = { x, width: wide * 0.92, y: up(to), height: up(from) - up(to) };
+          node(node(bars, "rect", { ...box, ...look }), "title", {}, `${curve.name}${title}`);
+        };
+        bar(0, revealed, { fill: curve.colour }, `, step ${step}: ${revealed} revealed`);
+        if (rest) bar(revealed, revealed + rest, { fill: "none", stroke: curve.colour, "stroke-dasharray": "3 2" },
+                      `: ${rest} taken all at once, as the decoding stops`);
       }
     });
-    const again = focused && root.querySelector(`[data-handle="${focused}"]`);
-    if (again) again.focus();
+    if (focused) root.querySelector(`[data-handle="${focused}"]`)?.focus();
   }
 
   function handles(svg, x, y, low, high) {
@@ -122,23 +119,27 @@ function render({ model, el }) {
         model.set("heights", [...heights]);
         model.save_changes();
       };
-      handle.addEventListener("pointerdown", (event) => { held = i; handle.setPointerCapture(event.pointerId); });
-      handle.addEventListener("pointermove", (event) => {
+      handle.onpointerdown = (event) => {
+        held = i;
+        handle.setPointerCapture(event.pointerId);
+      };
+      handle.onpointermove = (event) => {
         if (held !== i) return;
         const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
         put(low + ((H - BOTTOM - place.y) / (H - TOP - BOTTOM)) * (high - low));
-      });
-      const release = () => { if (held === i) { held = null; draw(); } };
-      handle.addEventListener("pointerup", release);
-      handle.addEventListener("pointercancel", release);
-      handle.addEventListener("keydown", (event) => {
+      };
+      handle.onpointerup = handle.onpointercancel = () => {
+        held = null;
+        draw();
+      };
+      handle.onkeydown = (event) => {
         const step = { ArrowUp: 0.05, ArrowRight: 0.05, ArrowDown: -0.05, ArrowLeft: -0.05, PageUp: 0.2, PageDown: -0.2,
                        Home: -2, End: 2 }[event.key];
         if (step === undefined) return;
         event.preventDefault();
         event.stopPropagation();
         put(heights[i] + step);
-      });
+      };
     });
   }
 

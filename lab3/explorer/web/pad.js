@@ -6,23 +6,22 @@ const SIZE = 512; // of the canvas, whatever its size on the page
 
 function render({ model, el }) {
   const side = model.get("side"), cell = SIZE / side, choosing = side === 16;
-  const root = document.createElement("div");
+  const root = document.createElement("div"), canvas = document.createElement("canvas");
+  const status = document.createElement("div"), image = new Image();
   root.className = choosing ? "l3-pad l3-tokens" : "l3-pad";
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = SIZE;
-  canvas.tabIndex = 0;
+  Object.assign(canvas, { width: SIZE, height: SIZE, tabIndex: 0 });
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", choosing
     ? "Tokens to keep. Arrows move, space chooses a token or takes it back, Delete takes all back."
     : "Hole. Arrows move the brush, space paints, E erases, Delete clears.");
-  const status = document.createElement("div");
   status.setAttribute("aria-live", "polite");
   root.append(canvas, status);
   el.append(root);
-  const image = new Image(), read = (name) => Array.from(model.get(name), Number);
-  let marked = read("marked"), at = [side / 2, side / 2], stroke = null;
+  const read = (name) => Array.from(model.get(name), Number);
+  const middle = choosing ? 0.5 : 0; // of a token, or between two pixels
+  let marked = read("marked"), at = [side / 2 + middle, side / 2 + middle], stroke = null;
   const count = () => marked.reduce((sum, one) => sum + one, 0);
-  const index = ([x, y]) => Math.min(side - 1, Math.floor(y)) * side + Math.min(side - 1, Math.floor(x));
+  const here = () => Math.floor(at[1]) * side + Math.floor(at[0]);
 
   function draw() {
     const pen = canvas.getContext("2d"), free = choosing && read("free"), focused = document.activeElement === canvas;
@@ -36,39 +35,28 @@ function render({ model, el }) {
     pen.fillStyle = "rgb(128 128 128)";
     marked.forEach((inside, i) => {
       const x = cell * (i % side), y = cell * Math.floor(i / side);
-      if (!choosing) inside && pen.fillRect(x, y, cell, cell);
+      if (inside && !choosing) pen.fillRect(x, y, cell, cell);
       else if (inside) frame(x, y, cell, [["#E69F00", 5, 3.5], ["#000", 1.5, 6.5]]);
       else if (free[i]) frame(x, y, cell, [["rgb(90 90 90 / 0.6)", 1, 1], ["rgb(255 255 255 / 0.5)", 1, 2]]);
     });
-    if (focused) {
-      const size = cell * model.get("brush"), corner = (v) => (choosing ? cell * v : cell * v - size / 2);
-      frame(corner(at[0]), corner(at[1]), size, [["#000", 4, 2], ["#fff", 4, 6]]);
-    }
-    if (!choosing) {
-      status.textContent = `${((100 * count()) / marked.length).toFixed(0)} % of the picture is hole.`;
-      return;
-    }
-    const place = index(at), state = marked[place] ? "chosen" : free[place] ? "hidden" : "known";
-    status.textContent = `${count()} of ${model.get("most")} chosen.`
-      + (focused ? ` Row ${at[1] + 1}, column ${at[0] + 1}: ${state}.` : "");
-  }
-
-  function dab(x, y, value) {
+    const size = cell * model.get("brush"), [left, top] = at.map((value) => cell * value - size / 2);
+    if (focused) frame(left, top, size, [["#000", 4, 2], ["#fff", 4, 6]]);
     if (choosing) {
-      const place = index([x, y]);
-      if (read("free")[place] && (!value || marked[place] || count() < model.get("most"))) marked[place] = value;
-      return;
-    }
-    const half = model.get("brush") / 2;
-    for (let row = Math.max(0, Math.round(y - half)); row < Math.min(side, Math.round(y + half)); row++)
-      for (let column = Math.max(0, Math.round(x - half)); column < Math.min(side, Math.round(x + half)); column++)
-        marked[row * side + column] = value;
+      const state = marked[here()] ? "chosen" : free[here()] ? "hidden" : "known";
+      status.textContent = `${count()} of ${model.get("most")} chosen.`
+        + (focused ? ` Row ${Math.ceil(at[1])}, column ${Math.ceil(at[0])}: ${state}.` : "");
+    } else status.textContent = `${((100 * count()) / marked.length).toFixed(0)} % of the picture is hole.`;
   }
 
-  function line(from, to, value) {
-    const steps = Math.max(1, Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1])));
-    for (let i = 0; i <= steps; i++)
-      dab(from[0] + (i / steps) * (to[0] - from[0]), from[1] + (i / steps) * (to[1] - from[1]), value);
+  function dab([x, y], value) {
+    const half = model.get("brush") / 2, free = choosing && read("free");
+    const full = choosing && count() >= model.get("most");
+    const range = (from) => [Math.max(0, Math.round(from - half)), Math.min(side, Math.round(from + half))];
+    const [[left, right], [top, bottom]] = [x, y].map(range);
+    for (let row = top; row < bottom; row++) for (let column = left; column < right; column++) {
+      const i = row * side + column;
+      if (!choosing || (free[i] && !(value && full))) marked[i] = value;
+    }
   }
 
   function send() {
@@ -76,49 +64,48 @@ function render({ model, el }) {
     model.save_changes();
   }
 
+  const limited = (value) => Math.min(side - middle, Math.max(middle, value));
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
-    return [[event.clientX - box.left, box.width], [event.clientY - box.top, box.height]].map(([from, length]) => {
-      const value = Math.min(side, Math.max(0, (from / length) * side));
-      return choosing ? Math.min(side - 1, Math.floor(value)) : value;
-    });
+    const shares = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    return shares.map((share) => limited(choosing ? Math.floor(share * side) + middle : share * side));
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    at = place(event);
-    stroke = event.shiftKey || event.button === 2 || (choosing && marked[index(at)]) ? 0 : 1;
-    dab(...at, stroke);
-    draw();
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (stroke === null) return;
-    const next = place(event);
-    line(at, next, stroke);
-    at = next;
-    draw();
-  });
-  const release = () => { if (stroke !== null) { stroke = null; send(); } };
-  canvas.addEventListener("pointerup", release);
-  canvas.addEventListener("pointercancel", release);
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("focus", draw);
-  canvas.addEventListener("blur", draw);
-  canvas.addEventListener("keydown", (event) => {
-    const far = choosing ? 1 : 2, last = choosing ? side - 1 : side;
-    const moves = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] };
-    if (moves[event.key]) {
-      at = at.map((value, axis) => Math.min(last, Math.max(0, Math.round(value) + moves[event.key][axis])));
-    } else if (event.key === " " || (event.key.toLowerCase() === "e" && !choosing)) {
-      dab(...at, event.key !== " " || (choosing && marked[index(at)]) ? 0 : 1);
-      send();
-    } else if (event.key === "Delete" || event.key === "Backspace") {
-      marked.fill(0);
-      send();
-    } else return;
+  const release = () => {
+    if (stroke !== null) send();
+    stroke = null;
+  };
+  const keydown = (event) => {
+    const far = choosing ? 1 : 2, erases = event.key.toLowerCase() === "e" && !choosing;
+    const move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
+    if (move) at = at.map((value, axis) => limited(value + move[axis]));
+    else if (event.key === " " || erases) dab(at, erases || (choosing && marked[here()]) ? 0 : 1);
+    else if (event.key === "Delete" || event.key === "Backspace") marked.fill(0);
+    else return;
+    if (!move) send();
     event.preventDefault();
     event.stopPropagation();
     draw();
-  });
+  };
+  const events = {
+    pointerdown(event) {
+      canvas.setPointerCapture(event.pointerId);
+      at = place(event);
+      stroke = event.shiftKey || event.button === 2 || (choosing && marked[here()]) ? 0 : 1;
+      dab(at, stroke);
+      draw();
+    },
+    pointermove(event) {
+      if (stroke === null) return;
+      const from = at;
+      at = place(event);
+      const steps = Math.ceil(Math.hypot(at[0] - from[0], at[1] - from[1]));
+      for (let i = 1; i <= steps; i++) dab(from.map((value, axis) => value + (i / steps) * (at[axis] - value)), stroke);
+      draw();
+    },
+    contextmenu: (event) => event.preventDefault(),
+    pointerup: release, pointercancel: release, focus: draw, blur: draw, keydown,
+  };
+  for (const [name, call] of Object.entries(events)) canvas.addEventListener(name, call);
   model.on("change:marked change:free change:most", () => { marked = read("marked"); draw(); });
   model.on("change:picture", () => { image.src = model.get("picture"); });
   model.on("change:brush", draw);
