@@ -7,8 +7,8 @@ beside them: they need no network. Everything else that a notebook says becomes 
     python solutions/slides.py 04 05         # some
     python solutions/slides.py --reveal DIR  # with the reveal.js in DIR, for a machine without a package index
 
-reveal.js comes from pip, once: the package below is the smallest of the package index that holds a built one, so that
-nobody needs Node.js. `npm pack reveal.js` gives a DIR as well.
+reveal.js comes from pip, once: the package below holds a built one, and nobody needs Node.js. `npm pack reveal.js`,
+unpacked, is a DIR as well.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def as_notebook(found):
 
 
 def with_formulas(text):
-    """A text with its formulas drawn, so that the page needs no MathJax; what cannot be drawn is shown as code."""
+    """A text with its formulas drawn: the page needs no MathJax. What cannot be drawn is shown as code."""
     def drawn(mark):
         tag = formula_tag(mark[1] or mark[2]) or f"`{mark[0]}`"
         return f'<p class="display">{tag}</p>' if mark[1] else tag

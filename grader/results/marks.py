@@ -185,8 +185,8 @@ def _manual(path, rows, hand_columns):
     """What `manual.csv` adds: (submission -> points added, submission -> comment, submission -> column -> points).
 
     Points for an exercise take the place of the grader's, whatever those are after a regrade; points without an
-    exercise are added. A column that people alone mark stands in `exercise` like an exercise, or is a column of the
-    file, whose cells are its points.
+    exercise are added. A column that people alone mark is named in `exercise` like an exercise, or is a column of
+    the file, whose cells are its points.
     """
     added, comments, by_hand = {}, {}, {}
     if not path.is_file():
