@@ -633,6 +633,9 @@ MISTAKES = [
         "(1 + scale) * conditional - scale * unconditional", "(1 - scale) * conditional + scale * unconditional")),
     (GUIDED, "get 1 \\+ scale too", ("- scale *", "- (1 + scale) *")),
     (GUIDED, "scale and 1 \\+ scale are exchanged", ("(1 + scale) * c", "scale * c"), ("- scale", "- (1 + scale)")),
+    (GUIDED, "treat scale 0 on its own", ("    if scale == 0:", "    if False:")),
+    (GUIDED, "scale", ("if scale < 0", "if False")),
+    (GUIDED, "shape", ("if conditional.shape != unconditional.shape", "if False")),
     (GUIDED, "plays no part", ("(1 + scale) * conditional - scale * unconditional", "conditional + 0")),
     (GUIDED, "changed in place", ("    return (1 + scale) * conditional", "    return conditional.mul_(1 + scale)")),
 ]

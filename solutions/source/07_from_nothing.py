@@ -349,6 +349,8 @@ practice(tilt, ((p_c, p_u, 0), p_c), ((p_u, p_u, 3), p_u),
 #
 # * `conditional`, `unconditional`: logits `(..., V + 1)`; `scale`: a number, 0 or more.
 # * The result has their shape and dtype. The arguments stay as they are.
+# * At scale 0 it is `conditional` exactly, also where `unconditional` is infinite.
+# * A negative `scale` and shapes that differ are a `ValueError` that names the argument.
 #
 # This exercise is checked and saved like the others. It earns no points.
 #
@@ -360,7 +362,8 @@ practice(tilt, ((p_c, p_u, 0), p_c), ((p_u, p_u, 3), p_u),
 # </details>
 # <details><summary>Hint 2: an outline</summary>
 #
-# One line, the formula in logits. It needs neither a loop nor a softmax.
+# Raise the two errors; at scale 0 return a copy of `conditional`, since 0 times infinity is NaN; else one line, the formula in
+# logits. It needs neither a loop nor a softmax.
 #
 # </details>
 
@@ -376,8 +379,18 @@ def guided_logits(conditional, unconditional, scale):
 
     Returns:
         (..., V + 1), the guided logits.
+
+    Raises:
+        ValueError: scale < 0, or shapes that differ.
     """
     ### BEGIN SOLUTION
+    if scale < 0:
+        raise ValueError(f"scale must be 0 or more, not {scale}")
+    if conditional.shape != unconditional.shape:
+        raise ValueError(f"conditional and unconditional differ in shape: "
+                         f"{tuple(conditional.shape)} and {tuple(unconditional.shape)}")
+    if scale == 0:  # 0 times an infinite logit would be NaN
+        return conditional.clone()
     return (1 + scale) * conditional - scale * unconditional
     ### END SOLUTION
 

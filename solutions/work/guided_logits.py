@@ -19,5 +19,15 @@ def guided_logits(conditional, unconditional, scale):
 
     Returns:
         (..., V + 1), the guided logits.
+
+    Raises:
+        ValueError: scale < 0, or shapes that differ.
     """
+    if scale < 0:
+        raise ValueError(f"scale must be 0 or more, not {scale}")
+    if conditional.shape != unconditional.shape:
+        raise ValueError(f"conditional and unconditional differ in shape: "
+                         f"{tuple(conditional.shape)} and {tuple(unconditional.shape)}")
+    if scale == 0:  # 0 times an infinite logit would be NaN
+        return conditional.clone()
     return (1 + scale) * conditional - scale * unconditional

@@ -6,7 +6,7 @@ whole numbers, so each usual slip gives numbers of its own.
 
 import torch
 
-from lab3.exercises.checks.tools import expect, is_tensor, rng, same, takes, untouched
+from lab3.exercises.checks.tools import expect, is_tensor, refuses, rng, same, takes, untouched
 
 
 def _guided(guided_logits, conditional, unconditional, scale):
@@ -36,14 +36,26 @@ def guidance_ends(guided_logits):
     """Scale 0 gives the conditional logits; where the labels change nothing, no scale does."""
     c, u = torch.randn(2, 2, 5, 7, generator=rng())
     none = _guided(guided_logits, c, u, 0.0)
-    expect(torch.allclose(none, c), "the conditional logits at scale 0",
-           "the unconditional ones" if torch.allclose(none, u) else "other numbers")
+    expect(torch.equal(none, c), "the conditional logits at scale 0, exactly",
+           "the unconditional ones" if torch.allclose(none, u) else
+           "nearly these" if torch.allclose(none, c) else "other numbers")
+    u[0, 0, 0] = -torch.inf
+    expect(torch.equal(_guided(guided_logits, c, u, 0), c), "the conditional logits at scale 0, exactly, also where an "
+           "unconditional one is infinite", "other numbers", "0 times infinity is NaN: treat scale 0 on its own")
     expect(torch.allclose(_guided(guided_logits, c, c.clone(), 4.0), c, atol=1e-4),
            "the logits themselves at scale 4, where both are equal", "other numbers",
            "the two factors must differ by 1")
 
 
+def guidance_refuses(guided_logits):
+    """A negative scale and shapes that differ are refused."""
+    c, u = torch.zeros(2, 5), torch.zeros(2, 6)
+    refuses("scale", "scale -0.5", guided_logits, c, c.clone(), -0.5)
+    refuses("conditional or unconditional or shape", "shapes (2, 5) and (2, 6)", guided_logits, c, u, 1.0)
+    refuses("conditional or unconditional or shape", "shapes (2, 5) and (5,)", guided_logits, c, c[0], 1.0)
+
+
 CHECKS = {
     "guided_logits": (
-        takes(lambda conditional, unconditional, scale: None), guidance_formula, guidance_ends),
+        takes(lambda conditional, unconditional, scale: None), guidance_formula, guidance_ends, guidance_refuses),
 }
