@@ -90,7 +90,7 @@ for total_iter, distance, valid, needed in zip(steps, distances, validity, a_cat
 kits = "the kit's model"
 plots.lines({"valid pictures": {kits: validity}, "FD-Lite0": {kits: distances},
              "bits a cat": {kits: a_cat}}, "steps T",
-            "Valid cats, distance and bits by the number of steps: the first steps count most.", x=steps)
+            "Valid cats, distance and bits: the first steps count most.", x=steps)
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
