@@ -90,7 +90,7 @@ lab.observe("one_pass", 100 * validity[0])
 kits = "the kit's model"
 plots.lines({"valid pictures": {kits: validity}, "FD-Lite0": {kits: distances},
              "bits a cat": {kits: a_cat}}, "steps T",
-            "More steps give more valid cats, at a lower distance, for fewer bits.", x=steps)
+            "Valid cats, distance and bits: the first steps count most.", x=steps)
 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
