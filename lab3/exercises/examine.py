@@ -76,7 +76,7 @@ def plain(error):
 
 
 def import_optimizers(name):
-    """Let PyTorch import what its first optimizer needs, which takes seconds, before an answer that makes one is timed."""
+    """Import what the first optimizer needs, which takes seconds, before an answer that makes one is timed."""
     if ALL_EXERCISES[name].notebook == "03":
         torch.optim.AdamW([torch.zeros(1)])
 
