@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,6 +206,19 @@ def test_an_endless_loop_ends_without_unix_alarm(monkeypatch, where):
     finally:
         sys.setprofile(None)
     assert threading.active_count() < 20
+
+
+def test_what_pytorch_imports_for_an_optimizer_is_not_the_answers_time(monkeypatch, tmp_path):
+    """Where Python has compiled nothing yet and the machine is busy, these imports take longer than an answer may."""
+    from lab3.exercises import examine
+
+    order = []
+    monkeypatch.setattr(torch.optim, "AdamW", lambda _: order.append("imports"))
+    monkeypatch.setattr(examine, "time_limit", lambda _: (order.append("limit"), nullcontext())[1])
+    for name in ("gamma_func", "configure_optimizers"):
+        (tmp_path / f"{name}.py").write_text("1 / 0")
+    assert len(list(examine.examine(tmp_path, ("gamma_func", "configure_optimizers")))) == 2
+    assert order == ["limit", "imports", "limit"]
 
 
 def test_a_picture_whose_name_is_not_utf8_is_audited(tmp_path):

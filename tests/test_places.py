@@ -177,12 +177,14 @@ def test_the_workflow_for_pages_deploys_what_it_writes():
     [job] = PAGES["jobs"].values()
     assert PAGES["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
     assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["container"]["image"])[1])
-    [install, page] = [step["run"] for step in job["steps"] if "run" in step]
+    [install, site, page] = [step["run"] for step in job["steps"] if "run" in step]
     assert_make(install)
+    assert_make(site)
     line = shlex.split(page)
     assert line[:3] == [".venv/bin/python", "-m", "lab3"]
     [folder] = [step["with"]["path"] for step in job["steps"] if "with" in step]
-    assert make_parser().parse_args(line[3:]).out == Path(folder) / "index.html"
+    assert make_parser().parse_args(line[3:]).out.parent == Path(folder)
+    assert yaml.safe_load((ROOT / "mkdocs.yml").read_text())["site_dir"] == folder
 
 
 def test_shell_scripts_are_right():

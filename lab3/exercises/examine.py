@@ -10,6 +10,8 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
+
 from lab3.common.files import InputError, content_key
 from lab3.exercises.answers import defined, link, read_answer
 from lab3.exercises.checks import Report, check
@@ -36,6 +38,7 @@ def examine(work, names=tuple(EXERCISES)):
             yield name, None, Report(name, False, False, f"[TODO] {name}: not there yet")
             continue
         namespace = None
+        import_optimizers(name)
         try:
             with time_limit(CHECK_LIMIT):
                 namespace = read_answer(work, name, defined(found))
@@ -70,6 +73,12 @@ def plain(error):
     """The error, of which a notebook shows the message alone."""
     error._render_traceback_ = str(error).splitlines
     return error
+
+
+def import_optimizers(name):
+    """Import what the first optimizer needs, which takes seconds, before an answer that makes one is timed."""
+    if ALL_EXERCISES[name].notebook == "03":
+        torch.optim.AdamW([torch.zeros(1)])
 
 
 @contextmanager

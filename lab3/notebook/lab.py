@@ -24,7 +24,16 @@ from lab3.data.cats import Cats
 from lab3.exercises import predictions
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
 from lab3.exercises.checks import Report, check
-from lab3.exercises.examine import CHECK_LIMIT, TRAINING, examine, not_there, plain, time_limit, training_key
+from lab3.exercises.examine import (
+    CHECK_LIMIT,
+    TRAINING,
+    examine,
+    import_optimizers,
+    not_there,
+    plain,
+    time_limit,
+    training_key,
+)
 from lab3.exercises.fallbacks import FALLBACKS, TorchAttention
 from lab3.exercises.handin import ZIP, pack_handin
 from lab3.exercises.table import ALL_EXERCISES, DECODING, EXERCISES, LOSS, MARK
@@ -440,6 +449,7 @@ def _check_and_save(name, text, work, others):
 def _check(name, text, path, others):
     """The `Report` on an answer's text, run on its own; what it prints was seen when its cell ran."""
     others = {key: value for key, value in others.items() if key != ALL_EXERCISES[name].defines}
+    import_optimizers(name)
     try:
         with time_limit(CHECK_LIMIT):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
