@@ -129,7 +129,8 @@ AS_FEEDBACK_SAYS = {
     "(?s)NameError": "must hold the helpers", "z_indices was changed in place": IN_PLACE,
     "got       \\(0.9": "betas are 0.9",
     "(?s)ZeroDivisionError": "a number that may be 0", "expected  AdamW": "another than AdamW",
-    "label_smoothing 0.1": "label smoothing", "mode='linear'": "defined as the text says|schedule linear", "(?s)loader": REFUSED,
+    "label_smoothing 0.1": "label smoothing",
+    "mode='linear'": "defined as the text says|schedule linear", "(?s)loader": REFUSED,
     "in each entry of history": "return is missing or short|entry of history",
 }
 

@@ -8,9 +8,11 @@ import io
 
 import probing
 import pytest
+from causes import CAUSES
 from corpus import REASONS, RIGHT, WRONG
 from test_checks import run
 
+from benchmarks.diagnoses import grade, named
 from grader.probes import PROBES
 from lab3.exercises.answers import answer_file
 from lab3.exercises.checks import check
@@ -57,6 +59,26 @@ def test_wrong_answers_fail_a_probe(name):
     exercise, text = WRONG[name]
     for seed in range(1 if "-mistake-" in name else 2):
         assert first_failure(exercise, text, seed), (seed, REASONS[name])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_feedback_names_the_true_cause_first_and_no_other(exercise):
+    wrong = {name: text for name, (one, text) in WRONG.items() if one == exercise}
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        missed = [name for name, text in wrong.items() if not named(CAUSES[name], grade(exercise, text))]
+    assert len(missed) <= 0.1 * len(wrong), missed
+
+
+def test_every_wrong_answer_has_a_true_cause():
+    graded = {name for name, (exercise, _) in WRONG.items() if exercise in EXERCISES}
+    assert CAUSES.keys() >= graded and CAUSES.keys() <= WRONG.keys()
+
+
+@pytest.mark.parametrize("name", ["gamma_func-root", "masked_forward-exchanged", "frechet_distance-root-of-all"])
+def test_one_slip_has_one_diagnosis(name):
+    exercise, text = WRONG[name]
+    assert named(CAUSES[name], grade(exercise, text))
 
 
 def test_the_corpus_is_large_and_has_every_exercise():

@@ -168,8 +168,8 @@ def _test(one, place, visibility):
     lines = [f"Status: {short(one.status, 40)}", *map(short, advice), *(f"Note: {short(note)}" for note in others),
              *(f"{short(name, 60)}: {short(value, 60)}" for name, value in list((one.details or {}).items())[:20])]
     groups, folded = reasons(one)
-    for place, group in enumerate(groups + folded):
-        lines += [FOLDED] * (place == len(groups))
+    for group in (*groups, *folded):
+        lines += [FOLDED] * (group is (folded or [None])[0])
         titles = [f"{short(probe.title)} ({number(points)}){f'; {DECISIVE}' * probe.decisive}"
                   for probe, points in group]
         alone = len(group) == 1
