@@ -457,7 +457,7 @@ def denoise(cats, passes):
     noise = torch.logspace(1.3, -1.5, passes + 1)  # its standard deviation, before each pass
     x, stages = noise[0] * torch.randn(known.shape[1]), []
     for before, after in zip(noise, noise[1:]):
-        # each cat's probability given x, by -|x - cat|^2 / (2 noise^2) but for what all have in common
+        # how likely each cat is, given x: exp(-|x - cat|^2 / (2 before^2)), normalised
         likely = ((known @ x - half_norms) / before**2).softmax(dim=0)
         mean = likely @ known
         x = mean + after / before * (x - mean)
