@@ -270,10 +270,10 @@ plots.change(before, swapped["mouth"], forehead,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Not just 16. The 16 pixels that the token covers change most, but ⟦token of the mouth .*levels: \d+ \d+ (\d+)⟧ change by
-# more than 20 levels: the decoder is made of convolutions, which look at neighbours, so a token has a say in a whole
-# neighbourhood. Far away, many pixels change by a level or two: the decoder's normalisation (GroupNorm) uses the mean and
-# the variance of the whole picture.
+# Not just 16. The 16 pixels that the token covers change most, but ⟦token of the mouth .*levels: \d+ (\d+) ⟧ change by more
+# than 5 levels: the decoder is made of convolutions, which look at neighbours, so a token has a say in a whole neighbourhood.
+# Far away, many pixels change by a level or two: the decoder's normalisation (GroupNorm) uses the mean and the variance of the
+# whole picture.
 #
 # And a token of the background does not paint a green square on the forehead. Among blue neighbours it changes little. What
 # a code draws depends on what is around it.
@@ -479,7 +479,7 @@ def denoise(cats, passes):
     noise = torch.logspace(1.3, -1.5, passes + 1)  # its standard deviation, before each pass
     x, stages = noise[0] * torch.randn(known.shape[1]), []
     for before, after in zip(noise, noise[1:]):
-        # each cat's probability given x, by -|x - cat|^2 / (2 noise^2) but for what all have in common
+        # how likely each cat is, given x: exp(-|x - cat|^2 / (2 before^2)), normalised
         likely = ((known @ x - half_norms) / before**2).softmax(dim=0)
         mean = likely @ known
         x = mean + after / before * (x - mean)
