@@ -129,7 +129,7 @@ your own decoding.
 * **bits a cat**: what the model, without the mistake, needs for a cat that was drawn with it.
 * **FD-Lite0 of filled holes** compares whole decoded pictures with the originals. The tokenizer's reconstructions are
   at {floor:.1f}, grey holes at {holes:.1f}.
-* With so few pictures a distance varies by several points from seed to seed.
+* Every number varies from seed to seed. Draw more (`--pictures`) before you compare rows that are close.
 
 {table(HEADER, [row(name, found) for name, found in results.items()])}
 
