@@ -69,6 +69,7 @@ def shipped(tmp_path_factory):
     """The page of the shipped model, as a user writes it."""
     path = tmp_path_factory.mktemp("page") / "explorer.html"
     assert main(["page", str(path)]) == 0
+    assert path.stat().st_size <= 8e6
     return path
 
 
