@@ -69,6 +69,7 @@ def shipped(tmp_path_factory):
     """The page of the shipped model, as a user writes it."""
     path = tmp_path_factory.mktemp("page") / "explorer.html"
     assert main(["page", str(path)]) == 0
+    assert path.stat().st_size <= 8e6
     return path
 
 
@@ -132,7 +133,7 @@ def small(tokenizer):
     """Models of other shapes: random weights, large enough that no two codes are nearly as likely."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        config = TransformerConfig(dim=64, layers=2, hidden=128, heads=4, norm="pre", conv=True)
+        config = TransformerConfig(dim=64, layers=2, hidden=128, heads=4, norm="pre", conv=True, labels=(3, 2))
         transformer = BidirectionalTransformer(config, TorchAttention).eval()
         for name, parameter in transformer.named_parameters():
             if parameter.ndim > 1:

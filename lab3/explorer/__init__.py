@@ -1,1 +1,1 @@
-"""The schedule explorer: its decodings, its widgets, its pages."""
+"""The schedule explorer: its decodings, its widgets, its page."""

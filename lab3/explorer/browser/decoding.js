@@ -27,17 +27,6 @@ export function generator(seed) {
 
 const exponential = (uniform) => Math.fround(-Math.log(uniform()));
 
-// When each place comes in Halton's sequence over bases 2 and 3 (lab3.decoding.generate.halton_rank).
-export function haltonRank() {
-  const rank = new Array(TOKENS).fill(-1);
-  const inverse = (i, base) => (i ? (i % base + inverse(Math.floor(i / base), base)) / base : 0);
-  for (let i = 0, next = 0; next < TOKENS; i++) {
-    const place = Math.floor(inverse(i, 3) * SIDE) * SIDE + Math.floor(inverse(i, 2) * SIDE);
-    if (rank[place] < 0) rank[place] = next++;
-  }
-  return rank;
-}
-
 // The counting rule: how many of n tokens stay hidden after step t (from 0) of a schedule.
 export function stays(gamma, t, totalIter, n, hiddenNow) {
   const share = t + 1 < totalIter ? gamma((t + 1) / totalIter) : 0;
@@ -46,8 +35,8 @@ export function stays(gamma, t, totalIter, n, hiddenNow) {
 
 // Yields a step's { tokens, mask, confidence }: every hidden token predicted, what stays hidden, log p (NaN: known).
 export function* decode(forward, tokens, mask, setting) {
-  const { gamma, totalIter, sweetSpot, temperature, sampling, order, exact, seed } = setting;
-  const all = [...tokens.keys()], n = mask.filter(Boolean).length, uniform = generator(seed), halton = haltonRank();
+  const { gamma, totalIter, sweetSpot, temperature, sampling, order, exact, seed, halton } = setting;
+  const all = [...tokens.keys()], n = mask.filter(Boolean).length, uniform = generator(seed);
   let rows = all;
   for (let t = 0; t < sweetSpot; t++) {
     const hidden = all.filter((i) => mask[i]), ratio = (t + 1) / totalIter;

@@ -14,7 +14,7 @@ const { schedules, colours } = JSON.parse(text("#options"));
 const form = find("form"), control = (name) => form.elements.namedItem(name);
 const stepSlider = find("#step"), status = find("#status"), films = document.querySelectorAll("#films ol");
 const element = (tag, words = "") => Object.assign(document.createElement(tag), { textContent: words });
-const hiddenIn = ({ mask }) => mask.filter(Boolean).length;
+const count = (mask) => mask.filter(Boolean).length;
 
 // What `curve.js` and `pad.js` take for a model: values, and who is told when they change.
 function model(place, module, values, changed) {
@@ -93,7 +93,7 @@ function update() {
   for (const input of document.querySelectorAll("input[type=range]")) input.nextElementSibling.value = input.value;
   for (const one of document.querySelectorAll(".painted")) one.hidden = control("hole").value !== "painted";
   find("#B").hidden = find("#B").disabled = !control("compare").checked;
-  const hole = holeNow(), n = hiddenIn({ mask: tokensHidden(hole) }), settings = {}, curves = [], notes = [];
+  const hole = holeNow(), n = count(tokensHidden(hole)), settings = {}, curves = [], notes = [];
   let sound = true;
   for (const name of control("compare").checked ? "AB" : "A") {
     const one = settings[name] = setting(name), wrong = find(`#${name} .wrong`);
@@ -158,7 +158,7 @@ function figure(picture) {
 }
 
 function filmCell(one) {
-  const cell = element("li"), name = one.step ? `step ${one.step}` : `${one.name}: hole`, hidden = hiddenIn(one);
+  const cell = element("li"), name = one.step ? `step ${one.step}` : `${one.name}: hole`, hidden = count(one.mask);
   cell.append(canvas(maskPicture(one.mask), SIDE, `${name}: mask, ${hidden} tokens hidden`),
               canvas(confidencePicture(one.confidence ?? Array(TOKENS).fill(NaN)), SIDE, `${name}: confidence`),
               canvas(one.picture, PIXELS, `${name}: picture`), name, element("br"), `${hidden} hidden`);
@@ -185,7 +185,7 @@ async function decodeAll(request) {
       showStep();
     });
     const stepMs = mean(steps.filter((one) => one.step).map((one) => one.stepMs));
-    status.textContent = `${hiddenIn(steps[0])} tokens hidden before the first step; decoded in ` +
+    status.textContent = `${count(steps[0].mask)} tokens hidden before the first step; decoded in ` +
       `${Math.round(performance.now() - began)} ms, ${Math.round(stepMs)} ms a step of the model. ${judged()}`;
   } catch (error) {
     if (error.message === "overtaken") return;
@@ -219,7 +219,7 @@ function showStep() {
   stepSlider.nextElementSibling.value = stepSlider.value;
   for (const [name, steps] of Object.entries(shown)) {
     const one = steps[Math.min(stepSlider.value, steps.length - 1)];
-    const words = `${name}, step ${one.step}: ${hiddenIn(one)} tokens hidden`;
+    const words = `${name}, step ${one.step}: ${count(one.mask)} tokens hidden`;
     figures.push(framed(one.picture, one.step ? one.mask : [], words));
     [...find(`#film-${name}`).children].forEach((cell, i) => cell.toggleAttribute("aria-current", i === one.step));
   }
@@ -229,7 +229,7 @@ function showStep() {
   }
   if (complete.length === 2) {
     const [a, b] = complete.map(([, steps]) => steps.at(-1)), differ = a.tokens.map((code, i) => code !== b.tokens[i]);
-    figures.push(framed(b.picture, differ, `framed: ${hiddenIn({ mask: differ })} tokens of A and B differ`, false));
+    figures.push(framed(b.picture, differ, `framed: ${count(differ)} tokens of A and B differ`, false));
   }
   if (figures.length && !everything()) figures.push(canvas(now().picture, PIXELS, "original"));
   find("#stage").replaceChildren(...figures.map(figure));

@@ -20,6 +20,7 @@ async function start({ weights, wasm }) {
   });
   models = {
     forward: transformer(part("transformer"), config.transformer), ...tokenizer(part("tokenizer"), config.tokenizer),
+    halton: config.halton,
   };
   return { ready: true, pictures: tensors.pictures, holes: tensors.holes };
 }
@@ -40,11 +41,7 @@ const timed = (work) => {
 };
 
 // Newer requests that have arrived are heard before the next step.
-const pause = () => new Promise((go) => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = go;
-  port2.postMessage(0);
-});
+const pause = () => new Promise((go) => setTimeout(go));
 
 async function answer({ id, picture, hole, settings, pictures }) {
   const masked = picture.map((value, i) => (hole[Math.floor(i / 3)] ? GREY : value)), key = masked.join();
@@ -55,7 +52,7 @@ async function answer({ id, picture, hole, settings, pictures }) {
   for (const [name, setting] of Object.entries(settings)) {
     postMessage({ id, name, step: 0, tokens, mask, picture: masked, encodeMs });
     const gamma = setting.heights ? drawn(setting.heights) : parse(setting.formula);
-    const steps = decode(models.forward, tokens, mask, { ...setting, gamma });
+    const steps = decode(models.forward, tokens, mask, { ...setting, gamma, halton: models.halton });
     for (let step = 1; step <= setting.sweetSpot; step++) {
       await pause();
       if (id !== newest) return;

@@ -18,6 +18,7 @@ from torch import nn
 
 from lab3.common.files import InputError, write_text
 from lab3.data.cats import Cats
+from lab3.decoding.generate import halton_rank
 from lab3.explorer.filmstrip import CONFIDENCE
 from lab3.explorer.formula import FORMULAS
 
@@ -26,6 +27,7 @@ WEB = HERE.parent / "web"
 # The exercise's three as its text gives them, then those from papers.
 SCHEDULES = {"linear": "1 - r", "cosine": "cos(pi * r / 2)", "square": "1 - r^2"} | FORMULAS
 PICTURES = 12  # how many of the test pictures come with the page
+LEVELS = 63  # of an int8 weight on either side of 0
 PANEL = 8  # columns that the matrix product takes at a time
 _IMPORT = re.compile(r'^import (\w+|\{[^}]*\}) from "([^"]+)";\n', re.MULTILINE)
 
@@ -69,7 +71,8 @@ def write_page(path, tokenizer, transformer, data):
 def packed(tokenizer, transformer, data):
     """Models and pictures as bytes: a length, a JSON header, then the tensors one after the other.
 
-    float16 keeps the tokens that Python gives. The decoder only draws pictures from tokens: its filters are int8.
+    float16 keeps the tokens that Python gives. The decoder only draws pictures from tokens: its filters are int8, in
+    so few levels that they compress well and change its pictures by less than one grey level in the mean.
     """
     header, body = [], []
     for name, tensor in _tensors(tokenizer, transformer, data).items():
@@ -79,13 +82,12 @@ def packed(tokenizer, transformer, data):
         if kind == "uint8":
             body.append(tensor.tobytes())
         elif kind == "int8":
-            scales = np.abs(tensor).max(axis=-2, keepdims=True).clip(1e-12) / 127
+            scales = np.abs(tensor).max(axis=-2, keepdims=True).clip(1e-12) / LEVELS
             body += [scales.astype("<f4").tobytes(), (tensor / scales).round().astype(np.int8).tobytes()]
         else:  # all low bytes, then all high ones, which compress better by themselves
             body.append(tensor.astype("<f2").reshape(-1, 1).view(np.uint8).T.tobytes())
-    config = asdict(transformer.config)
     config = {"tokenizer": {name: _modules(name, getattr(tokenizer, name)) for name in ("encoder", "decoder")},
-              "transformer": {name: config[name] for name in ("dim", "layers", "hidden", "heads", "norm", "conv")}}
+              "transformer": asdict(transformer.config), "halton": halton_rank().tolist()}
     about = json.dumps({"config": config, "tensors": header}).encode()
     return b"".join([len(about).to_bytes(4, "little"), about, *body])
 

@@ -9,12 +9,10 @@ function render({ model, el }) {
   const root = document.createElement("div"), canvas = document.createElement("canvas");
   const status = document.createElement("div"), image = new Image();
   root.className = choosing ? "l3-pad l3-tokens" : "l3-pad";
-  Object.assign(canvas, { width: SIZE, height: SIZE, tabIndex: 0 });
-  canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", choosing
+  Object.assign(canvas, { width: SIZE, height: SIZE, tabIndex: 0, role: "application", ariaLabel: choosing
     ? "Tokens to keep. Arrows move, space chooses a token or takes it back, Delete takes all back."
-    : "Hole. Arrows move the brush, space paints, E erases, Delete clears.");
-  status.setAttribute("aria-live", "polite");
+    : "Hole. Arrows move the brush, space paints, E erases, Delete clears." });
+  status.ariaLive = "polite";
   root.append(canvas, status);
   el.append(root);
   const read = (name) => Array.from(model.get(name), Number);
