@@ -1,7 +1,7 @@
 """Build the documentation as a site that needs no network: `make docs`, then open `out/site/index.html`.
 
-In: README, CONTRIBUTING, CHANGELOG, `docs/*.md` and the starters in `notebooks/`. Between: `out/pages`, Markdown for
-MkDocs, in which formulas are MathML and links lead to pages. Out: `out/site`.
+In: README, CONTRIBUTING, CHANGELOG, `docs/*.md` but what holds answers, and the starters in `notebooks/`. Between:
+`out/pages`, Markdown for MkDocs, in which formulas are MathML and links lead to pages. Out: `out/site`.
 """
 
 import os
@@ -19,6 +19,7 @@ from lab3.common.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 PAGES, SITE = ROOT / "out" / "pages", ROOT / "out" / "site"
 TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "data/cats/LICENSE.md", "notebooks/*.ipynb")
+ANSWERS = ("docs/SOLUTIONS.md", "docs/TEACHING.md")  # students see the site
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])+)\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)")
 # What no formula is in: code blocks and code; then a formula by itself, and one in a line.
 PARTS = re.compile(r"(```.*?\n```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\\w$])\$(?=\S)([^$]+?)(?<=\S)\$(?![\w$])", re.DOTALL)
@@ -67,7 +68,8 @@ def with_links(text, path, pages):
 
 def prepare():
     """Write what MkDocs reads, and return the formulas that its pages have marks for."""
-    pages = {path: page_of(path) for pattern in TEXTS for path in sorted(ROOT.glob(pattern))}
+    pages = {path: page_of(path) for pattern in TEXTS for path in sorted(ROOT.glob(pattern))
+             if path.relative_to(ROOT).as_posix() not in ANSWERS}
     formulas = []
     shutil.rmtree(PAGES, ignore_errors=True)
     for path, page in pages.items():
