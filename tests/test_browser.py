@@ -107,7 +107,7 @@ def test_a_page_of_a_notebook_hinders_nobody(page, path, tmp_path):
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(path.name, marks=[pytest.mark.nightly] * (path.name[:2] != "05"))
+    pytest.param(path.name, marks=pytest.mark.nightly)
     for path in sorted((ROOT / "solutions").glob("*.ipynb"))])
 def test_a_solved_notebook_can_be_read_as_a_page(jupyter, page, name):
     address, home = jupyter

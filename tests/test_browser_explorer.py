@@ -122,6 +122,7 @@ def explored(page, name):
     assert not page.errors, page.errors
 
 
+@pytest.mark.nightly
 def test_a_notebook_can_be_explored(jupyter, page, abroad):
     address, home = jupyter
     settings(home / "settings", "apputils-extension/themes", theme="JupyterLab Dark")

@@ -172,6 +172,7 @@ def with_holes(pictures, side):
     return pictures
 
 
+@pytest.mark.nightly
 def test_fd_lite0_ranks_damage(pictures, lite0):
     reference = ds.features(pictures, lite0)
 

@@ -46,6 +46,7 @@ def test_a_batch_without_hidden_tokens_has_a_loss(batch):
     assert loss == 0
 
 
+@pytest.mark.nightly
 def test_every_case_can_be_made():
     names = [name for some in cases().values() for name in some]
     assert len(set(names)) > 30

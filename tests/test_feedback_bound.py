@@ -10,6 +10,7 @@ import math
 import re
 import zlib
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -69,6 +70,7 @@ def forged(value, depth=0):
             yield list(columns)
 
 
+@cache
 def messages(exercise, one):
     """What a probe says to all that is forged: a set of (expected, got, likely)."""
     wanted, found = right(exercise, one.name, 3), set()
