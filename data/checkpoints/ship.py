@@ -5,8 +5,12 @@ cats' tokens, beside this file. A transformer that knows labels goes into the fo
 README and notebook 00 are drawn by `python -m benchmarks.from_nothing`, after the transformer has changed.
 
     python -m lab3 train-tokenizer --preset cpu --out runs/shipped   # leave out to keep the tokenizer
-    python -m lab3 train --preset cpu --epochs 2 --train-pictures 60000 --out runs/shipped
+    python -m lab3 train --preset cpu --epochs 14 --out runs/shipped
     python data/checkpoints/ship.py runs/shipped --machine "two cores"
+
+    python -m lab3 train-tokenizer --decoder-of data/checkpoints/tokenizer.safetensors --train-pictures 40000 \
+        --epochs 1 --out runs/decoder  # tokens, and with them the transformer, stay
+    python data/checkpoints/ship.py runs/decoder --machine "two cores"
 
     python -m lab3 train --preset labels --out runs/labels
     python data/checkpoints/ship.py runs/labels --machine "two cores"
@@ -40,6 +44,12 @@ def provenance(path, command, about, curve, machine):
 def main(run, machine):
     if (run / "tokenizer" / "tokenizer.json").is_file():  # trained in this run, not the shipped one
         ship_tokenizer(run, machine)
+    if (run / WEIGHTS).is_file():
+        ship_transformer(run, machine)
+
+
+def ship_transformer(run, machine):
+    """Write the transformer, of labels too."""
     transformer = load_transformer(run / WEIGHTS, load_answers(SOLUTIONS).MultiHeadAttention)
     folder = LABELLED if transformer.config.labels else HERE
     save_transformer(folder / WEIGHTS, transformer, half=True)
@@ -60,8 +70,12 @@ def ship_tokenizer(run, machine):
     about = read_json(run / "tokenizer" / "tokenizer.json")
     curve = [{name: row[name] for name in ("step", "l1", "perceptual", "commitment", "codes_used")}
              for row in read_metrics(run / "tokenizer")][::4]
-    provenance(HERE / TOKENIZER, f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
-               "--out runs/shipped", about, curve, machine)
+    command = f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
+    if "decoder_of" in about:
+        before = read_json((HERE / TOKENIZER).with_suffix(".json"))
+        about["encoder"] = {name: value for name, value in before.items() if name not in ("sha256", "bytes")}
+        command += f"--decoder-of data/checkpoints/{TOKENIZER} --train-pictures {about['train_pictures']} "
+    provenance(HERE / TOKENIZER, f"{command}--out runs/{run.name}", about, curve, machine)
     ship_tokens(open_data(None), load_tokenizer(HERE / TOKENIZER), preset("cpu").training, HERE)
 
 
