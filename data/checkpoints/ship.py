@@ -71,12 +71,13 @@ def ship_tokenizer(run, machine):
     curve = [{name: row[name] for name in ("step", "l1", "perceptual", "commitment", "codes_used")}
              for row in read_metrics(run / "tokenizer")][::4]
     command = f"python -m lab3 train-tokenizer --preset cpu --epochs {about['config']['epochs']} "
-    if "decoder_of" in about:
+    if "decoder_of" in about:  # the tokens stay
         before = read_json((HERE / TOKENIZER).with_suffix(".json"))
         about["encoder"] = {name: value for name, value in before.items() if name not in ("sha256", "bytes")}
         command += f"--decoder-of data/checkpoints/{TOKENIZER} --train-pictures {about['train_pictures']} "
     provenance(HERE / TOKENIZER, f"{command}--out runs/{run.name}", about, curve, machine)
-    ship_tokens(open_data(None), load_tokenizer(HERE / TOKENIZER), preset("cpu").training, HERE)
+    if "decoder_of" not in about:
+        ship_tokens(open_data(None), load_tokenizer(HERE / TOKENIZER), preset("cpu").training, HERE)
 
 
 if __name__ == "__main__":
