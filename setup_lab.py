@@ -1,4 +1,4 @@
-"""Set the lab up on any system, with Python alone: `python setup_lab.py`, then what it prints.
+"""Set up the lab on any system with only Python: run `python setup_lab.py`, then the command that it prints.
 
 In: this folder, pip. Out: a virtual environment in `.venv`. `--gpu` takes PyTorch with CUDA on Linux, where the
 much smaller build for CPUs is the default.

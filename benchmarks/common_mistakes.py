@@ -115,7 +115,7 @@ def page_of(results, lab, command):
     floor, holes = lab.compare.distance_floor, lab.compare.distance_holes
     return f"""# Common mistakes
 
-Ten mistakes that raise no error, each made alone. In the explorer, `lab.explore()`, the menu `mistake` makes them in
+Ten mistakes that raise no error, made one at a time. In the explorer, `lab.explore()`, the menu `mistake` makes them in
 your own decoding.
 
 ![A row for each mistake: cats from nothing and filled holes](common_mistakes.png)

@@ -1,12 +1,12 @@
-"""What the grader's distances come to: right decodings, each mistake, models trained for shorter and longer.
+"""The grader's distances, measured: right decodings, each mistake, models trained for shorter and longer.
 
     OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold [--seeds 20] [--wrong-seeds 3] [--only CASE ...]
                                                             [--model FILE ...] [--compare] [--json FILE]
     OMP_NUM_THREADS=1 python -m benchmarks.grader_threshold --make
 
 Mistakes are those of `benchmarks.threshold`. A decoding whose tokens are refused gets no distance and no points.
---model measures files of weights instead of decodings. --compare says how alike the shipped model they and copies of it
-in disguise are: likeness, overlap, the share of codes drawn alike, and the loss. --make writes
+--model measures files of weights instead of decodings. --compare says how similar they and disguised
+copies of the shipped model are to it: likeness, overlap, the share of codes drawn alike, and the loss. --make writes
 `grader/run/right.safetensors` again, with seeds that no run has; all thresholds have to be measured again after that.
 """
 

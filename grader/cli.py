@@ -51,8 +51,8 @@ def make_parser():
     common.add_argument("--debug", action="store_true", help="show where an error came from")
     common.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     loud = common.add_mutually_exclusive_group()
-    loud.add_argument("--quiet", action="store_true", help="print errors and what remains to be done alone")
-    loud.add_argument("--verbose", action="store_true", help="print a line for each submission too")
+    loud.add_argument("--quiet", action="store_true", help="print only errors and what remains to be done")
+    loud.add_argument("--verbose", action="store_true", help="also print a line for each submission")
     rubric = argparse.ArgumentParser(add_help=False)
     rubric.add_argument("--rubric", type=Path, metavar="FILE",
                         help="points, thresholds, deadline and limits that differ from the kit's; `grader rubric` "
@@ -68,36 +68,36 @@ def make_parser():
     grade = add(commands, "grade", "grade submissions; a single notebook: a self-check", [rubric])
     grade.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION",
                        help="a folder or a zip with notebooks, or a folder that holds many of them; a single .ipynb "
-                            "gets the public checks alone")
+                            "gets only the public checks")
     grade.add_argument("--out", type=Path, metavar="DIR", help="where results go; it may hold earlier ones")
-    grade.add_argument("--seed", type=int, help="default: the one of DIR, else a new one")
-    grade.add_argument("--jobs", type=int, help="submissions at a time; default: one a core")
+    grade.add_argument("--seed", type=int, help="default: that of DIR, or else a new one")
+    grade.add_argument("--jobs", type=int, help="submissions at a time; default: one per core")
     grade.add_argument("--scheduler", metavar="ADDRESS",
                        help="grade on the workers of this Dask scheduler, such as tcp://head:8786 (docs/FARM.md)")
     grade.add_argument("--only", nargs="+", default=(), metavar="ID",
                        help="numbers of notebooks, such as 01, or exercises; other columns stay as they are")
     walls = grade.add_mutually_exclusive_group()
     walls.add_argument("--allow-no-sandbox", action="store_true",
-                       help="grade without bubblewrap, too: for submissions that you trust")
+                       help="grade even without bubblewrap: for submissions that you trust")
     walls.add_argument("--require-sandbox", action="store_true",
                        help="refuse to grade without bubblewrap (the default)")
     grade.add_argument("--dry-run", action="store_true",
                        help="run nothing: list submissions, notebooks and answers, and what looks wrong")
     grade.add_argument("--roster", type=Path, metavar="roster.csv",
-                       help="with --dry-run: what Canvas or Moodle exports, to say whose each submission is")
+                       help="with --dry-run: the export of Canvas or Moodle, to say whose each submission is")
     export = commands.add_parser("export", **_ending("export"),
                                  help="marks and feedback for Canvas and Moodle; an autograder for Gradescope")
     systems = export.add_subparsers(dest="system", required=True, metavar="gradescope|canvas|moodle|feedback")
     gradescope = add(systems, "gradescope", "the zip of an autograder")
     gradescope.add_argument("out", type=Path, metavar="OUT.zip")
-    gradescope.add_argument("--seed", type=int, help="default: another one for each submission")
+    gradescope.add_argument("--seed", type=int, help="default: a different one for each submission")
     gradescope.add_argument("--only", nargs="+", default=(), metavar="ID", help="as in grade")
     gradescope.add_argument("--visibility", default="visible", metavar="WHEN",
                             help="when students see the tests: visible (default), after_due_date, after_published, "
                                  "hidden")
     class_of = argparse.ArgumentParser(add_help=False)
     class_of.add_argument("--grades", type=Path, required=True, metavar="grades.csv",
-                          help="or its folder; what manual.csv, extensions.csv and submitted.csv beside it say counts")
+                          help="or its folder; manual.csv, extensions.csv and submitted.csv beside it apply")
     several = class_of.add_mutually_exclusive_group()
     for choice, text in (("latest", "was handed in last"), ("best", "has the best mark")):
         several.add_argument(f"--{choice}", dest="choose", action="store_const", const=choice,
@@ -113,31 +113,31 @@ def make_parser():
     pages.add_argument("form", choices=("canvas", "moodle", "folder"), help="whose names the pages get")
     pages.add_argument("out", type=Path, metavar="OUT.zip")
     pages.add_argument("--roster", type=Path, metavar="roster.csv", help="as in export canvas and moodle")
-    push = add(commands, "push", "marks and comments to Canvas by its API; without --send, say what would change",
+    push = add(commands, "push", "send marks and comments to Canvas by its API; without --send, list what would change",
                [rubric, class_of])
     push.add_argument("address", metavar="URL", help="the assignment's page: https://HOST/courses/N/assignments/N")
     push.add_argument("--roster", type=Path, required=True, metavar="gradebook.csv",
                       help="the gradebook that Canvas exports")
     push.add_argument("--send", action="store_true",
                       help="send them, with the access token in the environment variable CANVAS_TOKEN")
-    diff = add(commands, "diff", "what a regrade changed")
+    diff = add(commands, "diff", "list what a regrade changed")
     diff.add_argument("old", type=Path, metavar="OLD", help="a grades.csv, or its folder")
     diff.add_argument("new", type=Path, metavar="NEW")
-    similar = add(commands, "similar", "whose answers are alike: pages for staff")
+    similar = add(commands, "similar", "find similar answers: pages for staff")
     similar.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION", help="as in grade")
-    similar.add_argument("--out", type=Path, required=True, metavar="DIR", help="where table and pages go")
-    guesses = add(commands, "predictions", "what the class predicted, as a page that names nobody")
+    similar.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table and the pages go")
+    guesses = add(commands, "predictions", "what the class predicted, as an anonymous page")
     guesses.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION", help="as in grade")
     guesses.add_argument("--out", type=Path, required=True, metavar="OUT.html")
     give = add(commands, "release", "what students get, as a zip: no answers, no probes")
     give.add_argument("out", type=Path, metavar="OUT", help="the folder for lab3-VERSION.zip and its checksum")
     rules = add(commands, "rubric", "print the rubric in use, with a sentence for each field")
-    rules.add_argument("file", type=Path, nargs="?", metavar="FILE", help="check this one, and print what it comes to")
+    rules.add_argument("file", type=Path, nargs="?", metavar="FILE", help="check this one, and print the result")
     return parser
 
 
 def _ending(name):
-    """What a help text ends with."""
+    """The end of a help text."""
     shown = "\n".join(f"  {one}" for one in EXAMPLES[name])
     return {"epilog": f"examples:\n{shown}\n\n{STATUSES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
 
@@ -157,7 +157,7 @@ def main(arguments=None):
             print(json.dumps(told, indent=2))
         return status
     except KeyboardInterrupt:
-        print("stopped. What is done is kept; the same command goes on from there.", file=sys.stderr)
+        print("stopped. What is done is kept; the same command continues from there.", file=sys.stderr)
         return STOPPED
     except Exception as error:
         if options.debug:
@@ -188,7 +188,7 @@ def run_grade(options):
         os.environ[name] = "1"  # before PyTorch is imported: one core a job
     notebooks = [path for path in options.submissions if path.suffix == ".ipynb"]
     if notebooks and len(notebooks) < len(options.submissions):
-        raise InputError(f"{notebooks[0]}: a notebook alone is a self-check. Grade folders and zips without it.")
+        raise InputError(f"{notebooks[0]}: a single notebook gets a self-check. Grade folders and zips without it.")
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {options.jobs}.")
     if options.scheduler and (options.jobs or notebooks):
@@ -213,7 +213,7 @@ def run_grade(options):
     broken = [one.submission for one in results if one.status == "error"]
     options.say(f"{len(results)} submissions graded: {options.out / 'grades.csv'}, {options.out / 'class.html'}")
     if broken:
-        print(f"the grader broke down on {', '.join(broken)}: the same command tries again", file=sys.stderr)
+        print(f"the grader broke down on {', '.join(broken)}: run the same command to try again", file=sys.stderr)
     return 1 if broken else 0, {
         "grades": str(options.out / "grades.csv"), "page": str(options.out / "class.html"), "submissions": [
             {"submission": one.submission, "score": one.score, "max_score": one.max_score, "status": one.status,
@@ -238,7 +238,7 @@ def run_predictions(options):
     found = read_class(options.submissions)
     write_page(found, options.out)
     for name in found.unreadable:
-        print(f"{name}: a file of predictions is not what the notebooks write, and is left out", file=sys.stderr)
+        print(f"{name}: a file of predictions is not in the notebooks' format, and is left out", file=sys.stderr)
     options.say(f"{found.with_predictions} of {found.submissions} submissions hold predictions: {options.out}")
     return 0, {"submissions": found.submissions, "with_predictions": found.with_predictions, "page": str(options.out)}
 
@@ -270,7 +270,7 @@ def run_export(options):
 
         done = hand_over(options.system, options.grades, options.roster, options.out, options.assignment,
                          options.choose, options.rubric)
-        what = "marks; how each came about stands in marks.csv beside the grades"
+        what = "marks; marks.csv beside the grades says how each was computed"
     options.say(f"{done.path}: {done.written} {what}")
     for remark in done.remarks:
         print(remark, file=sys.stderr)

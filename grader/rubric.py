@@ -1,4 +1,4 @@
-"""The rubric: points, thresholds, limits and what lateness costs, from `rubric.yml` and a file of the course's own.
+"""The rubric: points, thresholds, limits and what lateness costs, from `rubric.yml` and a course's own file.
 
 In: YAML files. Out: a `Rubric`. A course's file names what differs from the kit's; all of it is checked.
 """

@@ -1,7 +1,7 @@
 """The command line: `python -m lab3 ...`.
 
-In: arguments. Out: folders of results; exit status 0 done, 1 the work itself failed, 2 unusable input, each error one
-line. Every command is a few calls of the modules beside this one.
+In: arguments. Out: folders of results; exit status 0 done, 1 the work itself failed, 2 unusable input; each error is
+one line. Every command is a few calls to the modules beside this one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab3 import __version__
 
-# No other module: PyTorch takes seconds, and help needs none.
+# No other module: importing PyTorch takes seconds, and help does not need it.
 from lab3.common.paths import ANSWERS, LABELLED, OWN, SHIPPED, answer_folders, work_folder
 
 STOPPED = 130  # what shells expect of a program that Ctrl-C ended
@@ -39,23 +39,23 @@ def make_parser():
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
 
-    lab = commands.add_parser("lab", parents=[debug], help="the notebooks, in JupyterLab")
+    lab = commands.add_parser("lab", parents=[debug], help="open the notebooks in JupyterLab")
     lab.add_argument("folder", type=Path, nargs="?", metavar="DIR",
-                     help="where notebooks go, with work/ beside them; default: the current folder; in the project's "
-                          "own folder: notebooks/")
-    lab.add_argument("--no-browser", dest="browser", action="store_false", help="print the address alone")
+                     help="where notebooks go, with work/ beside them; default: the current folder, or notebooks/ in "
+                          "the project's own folder")
+    lab.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
     lab.add_argument("--jupyter", nargs=argparse.REMAINDER, default=[], metavar="OPTION", help="options of JupyterLab")
 
-    demo = commands.add_parser("demo", parents=[debug], help="the whole lab: train, fill, score, figures, a page")
+    demo = commands.add_parser("demo", parents=[debug], help="run the whole lab: train, fill, score, report")
     demo.add_argument("--preset", default="cpu", help="smoke, cpu (default) or report")
     _add_data(demo)
     demo.add_argument("--out", type=Path, default=Path("out/demo"))
 
-    data = commands.add_parser("data", help="look through a folder of pictures, or make a clean copy of it")
+    data = commands.add_parser("data", help="check a folder of pictures, or make a clean copy of it")
     actions = data.add_subparsers(dest="action", required=True, metavar="audit|import")
-    audit = actions.add_parser("audit", parents=[debug], help="name what is wrong with it")
+    audit = actions.add_parser("audit", parents=[debug], help="list what is wrong with it")
     audit.add_argument("folder", type=Path, metavar="DIR")
-    audit.add_argument("--json", type=Path, metavar="FILE", help="write the findings here too")
+    audit.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
     copy = actions.add_parser("import", parents=[debug], help="make a clean copy of 64x64 PNGs")
     copy.add_argument("folder", type=Path, metavar="DIR")
     copy.add_argument("--out", type=Path, required=True)
@@ -68,16 +68,16 @@ def make_parser():
                            + (" or labels" if name == "train" else ""))
         _add_data(train)
         train.add_argument("--out", type=Path, required=True, metavar="RUN")
-        train.add_argument("--resume", action="store_true", help="go on where the folder's training stopped")
-        train.add_argument("--epochs", type=int, help="train longer or shorter than the preset says")
+        train.add_argument("--resume", action="store_true", help="resume the training in this folder")
+        train.add_argument("--epochs", type=int, help="how many epochs to train, instead of the preset's")
         train.add_argument("--train-pictures", type=int, metavar="N",
                            help="train on the first N pictures; of the embedded cats up to 252,000, default: 12,000")
         if name == "train-tokenizer":
             train.add_argument("--decoder-of", type=Path, metavar="FILE",
-                               help="train only the decoder of this tokenizer on: pictures keep their tokens")
+                               help="train only the decoder of this tokenizer further: pictures keep their tokens")
         if name == "train":
             _add_work(train)
-            train.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: the run's own, or the shipped")
+            train.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: the run's, or the shipped one")
 
     inpaint = commands.add_parser("inpaint", parents=[debug], help="fill the holes of the test pictures")
     inpaint.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
@@ -95,36 +95,36 @@ def make_parser():
     generate.add_argument("--n", type=int, default=64, help="how many pictures; default: 64")
     _add_decoding(generate, sampling="categorical", steps="16")
     generate.add_argument("--order", default="confidence",
-                          help="which tokens a step keeps: those of the most confidence (default), random, halton")
-    generate.add_argument("--labels", metavar="TEXT", help="what cats to draw, such as \"body=blue, eyes=glasses\"")
+                          help="which tokens a step keeps: confidence (the most confident; default), random, halton")
+    generate.add_argument("--labels", metavar="TEXT", help="which cats to draw, such as \"body=blue, eyes=glasses\"")
     generate.add_argument("--guidance", type=float, default=0.0, metavar="SCALE",
-                          help="how strongly labels lead, by the answer guided_logits; default: 0")
+                          help="how strongly labels guide, with the answer guided_logits; default: 0")
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--out", type=Path, required=True)
 
-    sweep = commands.add_parser("sweep", parents=[debug], help="the distance over schedules, steps and temperatures")
+    sweep = commands.add_parser("sweep", parents=[debug], help="score schedules, steps and temperatures")
     sweep.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(sweep)
-    _add_work(sweep, "the kit's own; in a student's copy, work", lambda: answer_folders()[-1])
+    _add_work(sweep, "the kit's own, or work in a student's copy", lambda: answer_folders()[-1])
     for name, kind in (("schedules", str), ("total-iters", int), ("parts", float), ("temperatures", float),
                        ("seeds", int)):
         sweep.add_argument(f"--{name}", type=kind, nargs="+", metavar=name[:-1].upper())
     sweep.add_argument("--sampling", help="categorical or argmax")
-    sweep.add_argument("--pictures", type=int, help="so many test pictures")
+    sweep.add_argument("--pictures", type=int, help="how many test pictures to use")
     sweep.add_argument("--out", type=Path, required=True, metavar="FILE",
-                       help="a JSON file, which a later sweep goes on with; the heat maps go beside it")
+                       help="a JSON file, which a later sweep continues; the heat maps go beside it")
 
-    report = commands.add_parser("report", parents=[debug], help="the lab report of a folder of answers: HTML and PDF")
+    report = commands.add_parser("report", parents=[debug], help="write the lab report for your answers: HTML and PDF")
     _add_work(report, "work", _own_work)
     report.add_argument("--run", type=Path, help="a folder of train; default: what notebook 03 left in work")
     report.add_argument("--preset", help="whose decoding is scored: smoke for a quick draft; default: the training's")
     _add_decoding(report, sampling="categorical")
     report.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the PDF goes beside it")
 
-    check = commands.add_parser("check", parents=[debug], help="what the checks of the notebooks say to answers")
+    check = commands.add_parser("check", parents=[debug], help="run the notebooks' checks on answers")
     _add_work(check, "work", _own_work)
 
-    page = commands.add_parser("page", parents=[debug], help="the explorer as one HTML file that needs no installation")
+    page = commands.add_parser("page", parents=[debug], help="write the explorer as one HTML file to open anywhere")
     page.add_argument("--run", type=Path, default=SHIPPED, help="a folder of train; default: the shipped model")
     _add_data(page)
     page.add_argument("out", type=Path, metavar="OUT.html")
@@ -132,18 +132,18 @@ def make_parser():
     handin = commands.add_parser(
         "handin", parents=[debug], formatter_class=argparse.RawDescriptionHelpFormatter,
         help="pack what you hand in: notebooks, answers, model",
-        epilog="example:\n  python -m lab3 handin lab3-handin.zip\n\nThe zip is written whatever is missing; lines "
-               "say what. exit status: 0 written, 2 unusable input.")
+        epilog="example:\n  python -m lab3 handin lab3-handin.zip\n\nThe zip is written even if something is missing; "
+               "lines say what. exit status: 0 written, 2 unusable input.")
     handin.add_argument("out", type=Path, metavar="OUT.zip")
     handin.add_argument("--predictions", action="store_true",
-                        help="pack your predictions too, for a page of the class's predictions that names nobody")
+                        help="pack your predictions too, for an anonymous page of the class's predictions")
     _add_work(handin, "work", _own_work)
 
-    fid = commands.add_parser("fid", parents=[debug], help="the distance between two folders of pictures")
+    fid = commands.add_parser("fid", parents=[debug], help="measure the distance between two folders of pictures")
     fid.add_argument("folders", type=Path, nargs=2, metavar="DIR")
     fid.add_argument("--features", required=True, help="inception (FID) or lite0 (FD-Lite0, needs no download)")
-    fid.add_argument("--weights", type=Path, metavar="FILE", help="Inception weights of your own")
-    fid.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
+    fid.add_argument("--weights", type=Path, metavar="FILE", help="your own Inception weights")
+    fid.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     return parser
 
 
@@ -182,7 +182,7 @@ def _run(arguments, tell):
     except KeyboardInterrupt:
         again = {"train": "--resume", "train-tokenizer": "--resume", "sweep": "the same command",
                  "report": "the same command"}.get(options.command)
-        tell("stopped." + (f" What was saved is kept; {again} goes on from there." if again else ""))
+        tell("stopped." + (f" What was saved is kept; {again} continues from there." if again else ""))
         return STOPPED
     except Exception as error:
         unusable = isinstance(error, (InputError, SaveError))
@@ -332,7 +332,7 @@ def run_generate(options):
     for name, value in marks.items():
         print(f"{name}: " + (f"{value:.3g}" if isinstance(value, float) else ", ".join(
             f"{part} {share:.3g}" for part, share in value.items())))
-    # one pass for each of them: with 16 steps a small part of the decoding
+    # one pass for each picture: with 16 steps a small part of the decoding
     measured = model_bits(data.val[:min(BITS_PICTURES, max(16, 2 * options.n))], tokenizer, unlabelled)
     print(f"bits: {describe_bits(measured, data)}")
     write_json(options.out / "generate.json",
@@ -346,7 +346,7 @@ def run_report(options):
 
     for path in report(options.work, options.out, options.run, options.preset, **_decoding(options)):
         print(path)
-    print(f"Your own texts go into {options.work / 'report.md'}; write there and run the command again.")
+    print(f"Write your own text in {options.work / 'report.md'} and run the command again.")
 
 
 def run_sweep(options):
@@ -435,14 +435,14 @@ def _add_work(parser, named=None, default=None):
         parser.add_argument("--work", type=Path, metavar="DIR", help=f"the folder of answers; default: {named}")
     else:
         parser.add_argument("--work", type=Path, nargs="+", metavar="DIR",
-                            help="folders of answers, the first that holds one gives it; default: the kit's own, made "
-                                 "fast; in a student's copy, work")
+                            help="folders of answers; the first that has an answer gives it; default: the kit's own, "
+                                 "made fast, or work in a student's copy")
     parser.add_argument("--trust-code", action="store_true",
-                        help="run the answers of another folder than your own: they are code, and run as you")
+                        help="run the answers in a folder that is not your own: they are code, and run as you")
 
 
 def _check_trust(options):
-    """Refuse to run code of somebody else's. Raises InputError."""
+    """Refuse to run someone else's code. Raises InputError."""
     from lab3.common.files import InputError
 
     work = getattr(options, "work", [])
@@ -462,7 +462,7 @@ def _check_seed(options):
 
 
 def _told(options, decoding, data):
-    """What a decoding's JSON says of its settings: a dict."""
+    """What a decoding's JSON says about its settings: a dict."""
     return {"schedule": decoding.schedule, "total_iter": decoding.total_iter, "sweet_spot": decoding.sweet_spot,
             "choice_temperature": decoding.choice_temperature, "sampling": decoding.sampling, "exact": decoding.exact,
             "seed": options.seed, "batch_size": decoding.batch_size, "run": str(options.run), "data": data.name}
@@ -471,11 +471,11 @@ def _told(options, decoding, data):
 def _add_decoding(parser, sampling, steps="the preset's, 8"):
     parser.add_argument("--schedule", help="linear, cosine (default) or square")
     parser.add_argument("--total-iter", type=int, help=f"how many steps the schedule has; default: {steps}")
-    parser.add_argument("--sweet-spot", type=int, help="after how many to stop; default: total-iter")
+    parser.add_argument("--sweet-spot", type=int, help="after how many steps to stop; default: total-iter")
     parser.add_argument("--temperature", dest="choice_temperature", type=float, help="choice temperature; default: 4.5")
     parser.add_argument("--sampling", help=f"categorical or argmax; default: {sampling}")
     parser.add_argument("--exact", action="store_const", const=True,
-                        help="compute every token in every step; default: those that were hidden before it")
+                        help="compute every token in every step; default: only those hidden before the step")
 
 
 def _decoding(options):
@@ -508,7 +508,7 @@ def _models(options, data, answers):
     tokenizer = tokenizer_of(options.run, data).to(best_device())
     if read_json(options.run / SUMMARY)["tokenizer_key"] != tokenizer_key(tokenizer):
         raise InputError(f"{options.run}: its transformer was trained on the tokens of another tokenizer. "
-                         "Put that tokenizer back, or train the transformer anew.")
+                         "Put that tokenizer back, or train the transformer again.")
     return tokenizer, transformer
 
 

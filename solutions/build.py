@@ -1,7 +1,7 @@
 r"""Builds everything that students and instructors get from the one source, `solutions/source/NN_name.py`.
 
-In: jupytext sources with nbgrader's solution markers, and what the first cell of each says of other places to run it,
-`elsewhere.md`. Out: starters in `notebooks/`, the same notebooks solved and run in `solutions/`, the answers alone in
+In: jupytext sources with nbgrader's solution markers, and `elsewhere.md`, what the first cell of each says about other
+places to run it. Out: starters in `notebooks/`, the same notebooks solved and run in `solutions/`, the answers alone in
 `solutions/work/`. A number that a text takes from the run is written as a pattern, such as ⟦floor +([\d.]+)⟧.
 
     python solutions/build.py           # all of it; a solved notebook runs again only where its code has changed

@@ -1,4 +1,4 @@
-"""The reference answers keep their contracts, each sentence checked against a plain computation of its own.
+"""The reference answers keep their contracts, each sentence checked against its own plain computation.
 
 In: `solutions/work`, and `solutions/fast` on top of it. The tests of an exercise start with its name; those of what the
 fast answers do otherwise run with both. Random tests have fixed seeds.

@@ -1,4 +1,4 @@
-"""Hostile and malformed submissions, graded beside honest ones: nothing gained, nobody else hurt, nothing left."""
+"""Hostile and malformed submissions, graded beside honest ones: nothing gained, no one else affected, nothing left."""
 
 import csv
 import html

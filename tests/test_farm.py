@@ -113,7 +113,7 @@ def test_an_interrupted_batch_goes_on_and_keeps_what_has_not_changed(one, tmp_pa
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=PATIENCE)
     first = written(out)
-    assert process.returncode == 1 and "the same command goes on from there" in said and 0 < len(first) < 4
+    assert process.returncode == 1 and "the same command continues from there" in said and 0 < len(first) < 4
     for _ in range(2):
         status, said = grade(students, out, "--scheduler", one.address, only=["gamma_func"])
         assert status == 0, said

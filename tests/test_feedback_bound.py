@@ -1,4 +1,4 @@
-"""What feedback can carry out of a kernel: words of the grader's own, and few bits.
+"""What feedback can carry out of a kernel: the grader's own words, and few bits.
 
 In: observations that an answer forges. Out: nothing; the bounds are those of docs/INSTRUCTOR.md.
 """

@@ -1,4 +1,4 @@
-"""Typed formulas: what they may hold, what they come to, what is said where one is wrong; drawn curves; remarks."""
+"""Typed formulas: what they may hold, their values, what is said if one is wrong; drawn curves; remarks."""
 
 import ast
 import math

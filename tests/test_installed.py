@@ -1,4 +1,4 @@
-"""What a student does with the installed package, on any system. It needs the package and pytest alone.
+"""What a student does with the installed package, on any system. It needs only the package and pytest.
 
 Run it with `--noconftest`; the package is the one that Python finds outside this project's folder.
 """

@@ -1,4 +1,4 @@
-"""What students hand in is read whatever its shape, and the answer that counts is the one the rule says."""
+"""What students hand in is read whatever its shape, and the answer that counts is the one that the rule names."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""A notebook's hold on the lab: what it finds, what stands in, and that answers are checked and saved as they run."""
+"""The notebook's `Lab`: what it finds, its fallbacks, and that answers are checked and saved as they run."""
 
 import inspect
 import math

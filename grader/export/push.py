@@ -1,4 +1,4 @@
-"""Marks and comments to Canvas, by its documented API: what would change, and, where that is asked for, the change.
+"""Marks and comments to Canvas, by its documented API: what would change, and, with --send, the change.
 
 In: the marks of a class, Canvas's gradebook, the address of an assignment, a token from the environment. Out: a line
 for each student whose mark or comment differs.

@@ -1,6 +1,6 @@
 """The parent of all kernels: it has imported PyTorch once, and forks a kernel into each box that the grader makes.
 
-In: requests over a socket, one a kernel. Out: kernels, and the word when one has ended. It runs as a process of its own
+In: requests over a socket, one a kernel. Out: kernels, and a message when one has ended. It runs as a separate process
 that has never seen a submission, a probe's verdict or a right answer, so neither has any kernel that it forks.
 """
 

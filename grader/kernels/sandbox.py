@@ -4,10 +4,10 @@ In: a level of isolation, files to give, limits. Out: a `Box`, whose namespaces 
 
 Three levels, the best that the machine allows; only the first is a sandbox:
 
-* `bubblewrap`: a file system of its own with the interpreter and its packages, read-only, and a private folder in
+* `bubblewrap`: its own file system with the interpreter and its packages, read-only, and a private folder in
   memory; no network; own processes and shared memory.
-* `user`: resource limits, and each kernel is a user of its own, who may read what everybody may. It needs root.
-* `limits`: resource limits alone. Student code may do what the grader's user may do.
+* `user`: resource limits, and each kernel has its own user, who may read what everyone may. It needs root.
+* `limits`: only resource limits. Student code may do what the grader's user may do.
 
 No kernel is the host's root: where the grader is, each kernel is another user at every level, or does not start.
 """

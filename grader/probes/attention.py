@@ -1,10 +1,10 @@
 """The probes of notebook 01: multi_head_attention.
 
 In: the class, with weights that its probe writes into it. Out: `Wrong` where its outputs are not those of the reference
-with the same weights, or where ready-made attention runs or stands in the code.
+with the same weights, or where ready-made attention runs or is in the code.
 
 Heads may be cut in two ways that work: neighbouring columns, as the contract's checkpoints need them, and every
-num_heads-th column. `neighbouring_columns` alone tells them apart; the others give the same for both.
+num_heads-th column. Only `neighbouring_columns` tells them apart; the others give the same for both.
 """
 
 import ast

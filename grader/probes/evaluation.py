@@ -1,7 +1,7 @@
 """The probes of eval_one_epoch.
 
 In: the function, models whose logits are a table, masks that are given. Out: `Wrong` where the mean, the modes, or what
-has to stay as it is are not the contract's. What training owes too is judged as in `grader.probes.training`.
+has to stay as it is are not the contract's. What training must do too is judged as in `grader.probes.training`.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a class predicted, question by question, beside what came out; nobody is named.
+"""What a class predicted, question by question, beside what came out; no one is named.
 
 In: submissions whose students packed their predictions. Out: a page, one file that loads nothing.
 """

@@ -1,6 +1,6 @@
 """What marks depend on, as content hashes: a key for each column, and one of the whole grader.
 
-In: a seed and a rubric. Out: keys. A changed probe changes the key of its exercise alone: of the files of probes, a key
+In: a seed and a rubric. Out: keys. A changed probe changes only its exercise's key: of the files of probes, a key
 holds the statements that its exercise's probes reach by name. All other code counts for every column.
 """
 

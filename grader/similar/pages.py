@@ -1,4 +1,4 @@
-"""What staff read about answers that are alike: a table of all pairs, a page for the class, and one for each pair.
+"""What staff read about similar answers: a table of all pairs, a page for the class, and one for each pair.
 
 In: a `Comparison`. Out: `similar.csv`, `similar.html`, and `similar/NAME+NAME.html` with both answers side by side.
 Each page is one file that loads nothing; code is shown as text, whatever it holds.

@@ -4,10 +4,10 @@ In: the source of a notebook's cells. Out: their statements, and the text of an 
 
 The rule, for a definition in a cell:
 * Kept: top-level statements, whole and with the comments right above them, that bind a name which a kept statement
-  uses, and those that change what such a name stands for: `MultiHeadAttention.forward = f`, `TABLE["linear"] = f`,
+  uses, and those that change what such a name means: `MultiHeadAttention.forward = f`, `TABLE["linear"] = f`,
   `setattr(TABLE, ...)`, `names.append(f)`, a call of an own function that does so.
-* A name counts as the notebook stood when the answer's cell ran: what the answer's own cell binds comes from there
-  alone; otherwise from the cells before it; otherwise from those after it.
+* A name means what it meant when the answer's cell ran: what the answer's own cell binds comes only from there;
+  otherwise from the cells before it; otherwise from those after it.
 * What the lab gives anyway, `IMPORTS` of `lab3.exercises.table` and Python's own names, is looked for in the answer's
   own cell only; the other exercises' names nowhere: the grader gives these.
 * Where the answer looks names up in `globals()` or runs a text, what its own cell binds is kept, and every function and

@@ -1,14 +1,14 @@
 """Reads what students hand in: finds their notebooks and model, and in them the answer to every exercise.
 
-In: a folder, a zip or one notebook, or several of a student's, made by anybody. Out: a `Submission`; whatever is wrong
+In: a folder, a zip or one notebook, or several of a student's, made in any way. Out: a `Submission`; anything wrong
 with the content is a note for the student, never an exception. Nothing is executed.
 
 Which cell counts, in the students' words:
-1. The code cells with a line `#| exercise: ID` are looked at first.
-2. Where no code cell has that line, a text or raw cell with it is taken.
-3. Where none of these defines the name that the exercise asks for, any code cell that defines it is taken.
+1. Code cells with a line `#| exercise: ID` come first.
+2. If no code cell has that line, a text or raw cell with it counts.
+3. If none of these defines the name that the exercise asks for, any code cell that defines it counts.
 4. Of several, the last in the notebook counts. An untouched starter never replaces an answer, nor does a cell that
-   is no Python.
+   is not valid Python.
 5. Of several notebooks, the one with the course's own file name comes first, then those whose name begins with the
    exercise's number, then the others by name. Of several files that a student handed in, the latest comes first; a
    notebook in a folder `notebooks` comes before another of its name, and one in a folder such as `backup` or `old`

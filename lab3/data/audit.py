@@ -1,7 +1,7 @@
 """What is wrong with a folder of pictures, before it spoils a measurement.
 
 In: a folder, as `open_photos` takes it. Out: an `Audit`, ready for JSON, and a text that says what to do: unreadable
-files, duplicates, pictures that stand in two splits, masks that do not fit.
+files, duplicates, pictures that are in two splits, masks that do not fit.
 """
 
 import hashlib

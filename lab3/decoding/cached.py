@@ -1,6 +1,6 @@
-"""A transformer for decoding that computes again only what changed: known tokens keep their keys and values.
+"""A transformer for decoding that recomputes only what changed: known tokens keep their keys and values.
 
-In: a trained transformer. Out: a callable that stands in for it in `iterative_decode`, at a fraction of its cost.
+In: a trained transformer. Out: a callable that replaces it in `iterative_decode`, at a fraction of its cost.
 From step to step most tokens stay the same. The first call computes every token; later ones compute the tokens that
 were hidden in the call before, and read the others' keys and values from a cache. These were computed while more was
 hidden, so logits are close to the transformer's own, not equal to them; the first call's are equal.

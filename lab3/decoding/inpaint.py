@@ -1,6 +1,6 @@
 """Runs a decoding with the student's functions over a whole test set, in batches.
 
-In: masked pictures, their holes, a tokenizer, a transformer, answers. Out: filled pictures, and how they came about.
+In: masked pictures, their holes, a tokenizer, a transformer, answers. Out: filled pictures and their steps.
 """
 
 from dataclasses import dataclass

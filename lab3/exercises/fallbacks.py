@@ -1,7 +1,7 @@
-"""What is used where an answer is missing or wrong, so that every notebook runs alone.
+"""What is used if an answer is missing or wrong, so every notebook runs without the others.
 
 In: nothing. Out: PyTorch's own attention with the answer's interface, and simple substitutes that keep the notebooks
-going, too simple to be taken for the answer: a straight line for every schedule, and a decoding in one pass.
+going, too simple to pass for the answer: a straight line for every schedule, and a decoding in one pass.
 """
 
 import numpy as np

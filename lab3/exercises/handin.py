@@ -1,7 +1,7 @@
 """What a student hands in: notebooks, answers and the trained model in one zip, with a list of what is in it.
 
 In: the folder of answers, with the notebooks beside it. Out: a zip whose `handin.json` lists each file's size and
-SHA-256, and what the public checks said. The list shows what was lost or changed on the way; it proves nothing.
+SHA-256, and what the public checks said. The list shows what was lost or changed in transit; it proves nothing.
 """
 
 import hashlib

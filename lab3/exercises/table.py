@@ -1,7 +1,7 @@
 """The exercises, one table that everything reads, and the marks that their cells carry.
 
 To add one: a row here, its cell in a notebook source, its checks in `checks/`, its probes in `grader/probes/`, its
-points in the rubric. An optional one stands in `OPTIONAL`: it is checked and saved, never graded, and needs no probes
+points in the rubric. An optional one is in `OPTIONAL`: it is checked and saved, never graded, and needs no probes
 and no points.
 """
 

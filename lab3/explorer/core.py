@@ -2,7 +2,7 @@
 
 In: settings, a picture, a hole; schedules, decodings and models to choose from. Out: numbers, a `Trace`, and a figure
 to show without widgets. `explorer.widgets` calls these functions with the values of its controls and shows the
-results. Where nothing can decode, how sure a model would be of each token is drawn at random, once: then the order
+results. Where nothing can decode, each token's confidence is drawn at random, once: then the order
 is the same for all schedules, and only their pace differs.
 """
 

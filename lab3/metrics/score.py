@@ -1,4 +1,4 @@
-"""The marks of a decoding: both protocols, with the two anchors between which they stand.
+"""The marks of a decoding: both protocols, with the two anchors between which they lie.
 
 In: filled pictures, their originals; or what fills them, with several seeds. Out: distances, KID and PSNR as plain
 numbers.

@@ -1,7 +1,7 @@
 """Sweeps: the distance over schedule, total_iter, sweet_spot and temperature, for one model.
 
 In: a model, answers, test pictures, a grid of settings. Out: a file of distances that grows with each decoding, so that
-a sweep goes on where it stopped; heat maps of it; and in a notebook a panel that runs one beside other work.
+a sweep resumes where it stopped; its heat maps; and in a notebook a panel that runs one beside other work.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 In: nothing. Out: the imported module.
 
-PyPI's torchvision is compiled for PyPI's torch. Beside a torch built for the CPU alone the compiled part does not load;
+PyPI's torchvision is compiled for PyPI's torch. With a torch built for CPUs only the compiled part does not load;
 torchvision allows for that, but then describes two of the part's operators, `nms` and `qnms`, to a torch that has never
 heard of them, and the import fails. The kit needs torchvision's Inception only (by way of pytorch-fid), which is
 plain Python.

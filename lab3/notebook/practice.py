@@ -1,7 +1,7 @@
 """Ungraded practice: tries a function on cases whose result is known, and prints a verdict.
 
 In: a function from a notebook, and cases. Out: one line, in the form of the exercises' checks. Nothing is saved and
-nothing is raised, so "Run All" goes on past a step that is not written yet.
+nothing is raised, so "Run All" continues past a step that is not written yet.
 """
 
 import numpy as np

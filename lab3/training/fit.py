@@ -1,7 +1,7 @@
 """Runs a training with the student's functions: parts of an epoch, progress, checkpoints, exact resume.
 
 In: tokens, a preset's numbers, answers. Out: a trained transformer and a run's folder with its curve.
-Every part draws from seeds of its own, so a training that was stopped at any moment ends as one that was not.
+Every part draws from its own seeds, so a training that was stopped at any time ends as one that was not.
 In many processes (`lab3.training.distributed`) all do the same, and process 0 writes the folder.
 """
 

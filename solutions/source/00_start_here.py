@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 00 Start here
 #
-# * **You will be able to** say how the lab works; turn a picture into tokens and back; tell what a hole hides; fill a first hole, and say what is wrong with it.
+# * **You will be able to** explain how the lab works; turn a picture into tokens and back; say which tokens a hole hides; fill a first hole, and say what is wrong with the result.
 # * **Time**: about 40 minutes for you. The machine needs less than a minute. Nothing that you write here is graded.
 # * **Needs**: nothing.
 #
-# In this lab you build MaskGIT, a model that fills holes in pictures, here in pictures of cats. Run a cell with Shift-Enter,
-# and begin with the next one. Every notebook of the lab begins with such a cell.
+# In this lab you build MaskGIT, a model that fills holes in pictures: here, pictures of cats. Run a cell with Shift-Enter,
+# starting with the next one. Every notebook in the lab begins with a cell like it.
 
 # %%
 import math
@@ -21,7 +21,8 @@ import lab3
 lab = lab3.start("00")
 
 # %% [markdown]
-# The first line names the **preset** in force, one set of all sizes and times. The others say what your machine has:
+# The first line names the **preset** in use: one complete set of sizes and times. The other lines describe your
+# machine:
 #
 # | line | what it says |
 # |---|---|
@@ -35,15 +36,15 @@ lab = lab3.start("00")
 # | preset | for | transformer | how to choose it |
 # |---|---|---|---|
 # | `cpu` | a laptop; the default | 4 layers, width 192 | nothing to do |
-# | `smoke` | a quick look whether all runs; its pictures are poor | 2 layers, width 64 | `lab3.start("00", "smoke")` |
+# | `smoke` | a quick check that everything runs; its pictures are poor | 2 layers, width 64 | `lab3.start("00", "smoke")` |
 # | `report` | the size of the original course, on a GPU | 15 layers, width 768 | `lab3.start("00", "report")` |
 #
 # ## From mud to cats
 #
-# Before anything is explained, this is what you will have built. Nothing is given in the upper rows: all of each picture is
-# drawn by a trained model and the decoding of notebook 05, in 1, 2, 4, 8, 16 and 64 steps. In one step every part is drawn
-# without the others, which gives mud. With more steps the parts agree. In the last row a hole is filled in eight steps: each
-# keeps the model's most confident predictions, and what is still open is half grey.
+# Before any explanation, here is what you will have built. The upper rows start from nothing: a trained model and the
+# decoding of notebook 05 draw each whole picture, in 1, 2, 4, 8, 16 and 64 steps. In one step every part is drawn without
+# regard to the others, which gives mud. With more steps the parts agree. In the last row a hole is filled in eight steps:
+# each keeps the model's most confident predictions, and what is still open is half grey.
 
 # %%
 from lab3.common import plots
@@ -54,11 +55,12 @@ plots.comparison(first_pictures(lab.tokenizer, lab.data),
                  "Below, a hole and its eight steps.")
 
 # %% [markdown]
-# These pictures come with the kit; its tokenizer has only decoded them. You draw your own in notebook 07.
+# These pictures come with the kit as tokens; the cell only decodes them. You draw your own in notebook
+# 07.
 #
 # ## A hole, filled
 #
-# Five cats with holes, and the trained model that fills them, here in a single step.
+# Here are five cats with holes. The trained model fills them in a single step.
 
 # %%
 from types import SimpleNamespace
@@ -85,11 +87,11 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 
 # %% [markdown]
 # The model was trained on 12,000 other cats and has never seen these. It draws *a* cat that fits what it sees; where a hole
-# leaves nothing to go by, it makes something up. How it does that, and how to do it better, is what you will write.
+# leaves nothing to go by, it makes something up. You will write the code that does this, and then code that does it better.
 #
 # ## How a notebook works
 #
-# There are eleven **exercises** in notebooks 01 to 06. Each is one cell, which begins with a line like this:
+# Notebooks 01 to 06 contain eleven **exercises**. Each is one cell that begins with a line like this:
 #
 # ```python
 # #| exercise: multi_head_attention
@@ -109,33 +111,34 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
 # there, and you can go on with the next cell by hand. `lab.status()` lists all your answers and says which comes next.
 #
 # * **Your answers are kept.** A cell that ran is saved as `work/multi_head_attention.py`, and the next notebooks find it
-#   there. It is run on its own, so it may use what the first cell of its notebook imports, and nothing from other cells.
+#   there. It runs on its own, so it may use what the first cell of its notebook imports, but nothing from other cells.
 # * **Nothing blocks you.** Where an answer is missing or wrong, the notebook says so and uses a **fallback**: PyTorch's own
-#   attention, a straight line for a schedule, a decoding in one pass, the trained model that comes with the lab. Notebooks
-#   can be done in any order.
-# * **Predict.** Where you read that word, take a guess before you run the next cell. What you should have seen is folded
-#   below it. Where the cell begins with `lab.predict`, put your guess in place of `...`: the cell keeps it before it
-#   computes anything and shows it beside the result. Guesses stay in `work/predictions/`; they never count.
+#   attention, a straight line for a schedule, a decoding in one pass, the trained model that comes with the lab. You can do
+#   the notebooks in any order.
+# * **Predict.** Where you read this word, guess before you run the next cell. What you should have seen is folded below
+#   it. Where the cell begins with `lab.predict`, replace `...` with your guess: the cell saves it before it computes
+#   anything, and shows it beside the result. Guesses stay in `work/predictions/` and never affect your marks.
 # * **Hints** are folded, too. Open one at a time; the last is an outline of the answer. Each exercise says about how long it
 #   takes and how hard it is.
 # * **First steps and "Go further"** are practice: small functions before an exercise, larger ones at a notebook's end. A
 #   cell below tries yours and prints `[OK]`, `[TODO]` or `[FAIL]`. They are neither saved nor graded, and you may skip them.
 #
-# **To begin again**: *Kernel, Restart Kernel and Run All Cells*. That is safe at any time: answers are read from `work/`,
-# and a training goes on where it stopped. To do one exercise again, rewrite its cell and run it. To forget all answers,
-# and the model that you trained, delete the folder `work/`; you find it in the file browser, one level above `notebooks/`.
+# **To start over**: *Kernel, Restart Kernel and Run All Cells*. That is safe at any time: answers are read from `work/`,
+# and training resumes where it stopped. To do one exercise again, rewrite its cell and run it. To discard all answers and
+# the model that you trained, delete the folder `work/`; it is in the file browser, one level above `notebooks/`.
 #
-# **To hand in**: `make check` runs all checks on `work/`, and `python -m lab3 handin OUT.zip` packs what is handed in. With `--predictions` it adds your
-# guesses, for a page of the class's guesses that names nobody. If your course asks for a **report**, `make report` writes it, with your code, curves and scores; your own words go into
-# `work/report.md`, which it makes the first time. Both run in a terminal, in the lab's folder (*File, New, Terminal*).
+# **To hand in**: `make check` runs all checks on `work/`, and `python -m lab3 handin OUT.zip` packs what you hand in.
+# With `--predictions` it adds your guesses, for an anonymous page of the class's guesses. If your course asks for a
+# **report**, `make report` writes it, with your code, curves and scores; your own words go into `work/report.md`, which
+# the first run creates. Run these commands in a terminal, in the lab's folder (*File, New, Terminal*).
 #
 # **To get help**: read the `likely` line; open a hint; print the shapes on the line before the one that fails; `help(lab)`
-# tells what `lab` can do. Every file of `lab3/` is short and begins with what it is for. When you ask somebody, show your
-# cell and all of the message.
+# lists what `lab` can do. Every file in `lab3/` is short and begins with its purpose. When you ask someone, show your cell
+# and the whole message.
 #
 # ## The cats
 #
-# David Revoy drew them (CC BY 4.0), in layers. A cat is one choice of body, fur, eyes, mouth and accessory, laid over one
+# David Revoy drew them (CC BY 4.0), in layers. A cat is one body, fur, pair of eyes, mouth and accessory, drawn over one
 # another on a plain background.
 
 # %%
@@ -168,8 +171,8 @@ for split in ("train", "val", "test"):
 print("pairs that training and test share:", len(pairs["train"] & pairs["test"]))
 
 # %% [markdown]
-# No pair of body and fur that the test cats wear was ever seen in training. Each body was, and each fur was, but not
-# together. So a model that remembers its training cats is no use: it has to put together what it saw apart.
+# Training never shows any of the test cats' pairs of body and fur. It shows each body and each fur, but not
+# together. So memorising the training cats does not help: the model must combine parts that it has only seen apart.
 
 # %%
 train, test = choices("train"), choices("test")[:3]
@@ -216,14 +219,16 @@ print(f"bits of a picture: {bits:,}; of its tokens: {token_bits:,.0f},",
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# A token is one of 1024, so 10 bits, and 256 of them are 2,560 bits: 38.4 times fewer than the 98,304 bits of the pixels.
+# A token is one of 1024, so it takes 10 bits, and 256 of them take 2,560 bits: 38.4 times fewer than the 98,304 bits of
+# the pixels.
 #
 # </details>
 #
-# It was trained once, to redraw pictures: on their pixels, on a network's features of them, as in
-# [LPIPS](https://arxiv.org/abs/1801.03924), and against a network that tells drawn pictures from real ones.
+# The tokenizer was trained once, to redraw pictures. Its loss compares pixels and a network's features, as
+# in [LPIPS](https://arxiv.org/abs/1801.03924), and works against a network that tells drawn pictures from
+# real ones.
 #
-# Something has to be lost on the way. The peak signal-to-noise ratio (PSNR) says how much, in decibels:
+# Something is lost on the way. The peak signal-to-noise ratio (PSNR) says how much, in decibels:
 # $10 \log_{10}(255^2 / \text{mean squared error})$. Higher is better; 30 dB is an error of about 8 of 255 levels, 40 dB one
 # of about 2.5.
 
@@ -236,8 +241,7 @@ plots.comparison({"original": pictures[6:10], "redrawn": redrawn[6:10]},
                  "look at the cable of the headphones.")
 
 # %% [markdown]
-# Whatever a model predicts goes through the same decoder, so pictures drawn from tokens hardly come closer than this: keep the
-# number in mind.
+# Every prediction passes through this decoder, so expect hardly anything closer than this: keep the number in mind.
 #
 # Here is one of these pictures as the transformer sees it. A token covers 4 x 4 pixels.
 
@@ -247,8 +251,9 @@ plots.token_grid(pictures[11], z_indices[11],
                  "Their colour is only there for you.")
 
 # %% [markdown]
-# Neighbouring numbers say nothing about neighbouring colours: code 500 is not "between" 499 and 501. They are names, as
-# words are. Look at the plain background: it is not one token over and over, since the encoder sees more than 4 x 4 pixels.
+# Codes with neighbouring numbers need not have similar colours: code 500 is not "between" 499 and 501. Codes are names,
+# like words. Look at the plain background: it is not one token over and over, since the encoder sees more than 4 x 4
+# pixels.
 #
 # **Predict.** One token, on the cat's forehead, is replaced: once by the token of its mouth, once by one of the background.
 # How many of the 4,096 pixels of the redrawn picture will change, and by how much?
@@ -271,19 +276,19 @@ plots.change(before, swapped["mouth"], forehead,
 # <details><summary>What you should have seen</summary>
 #
 # Not just 16. The 16 pixels that the token covers change most, but ⟦token of the mouth .*levels: \d+ (\d+) ⟧ change by more
-# than 5 levels: the decoder is made of convolutions, which look at neighbours, so a token has a say in a whole neighbourhood.
-# Far away, many pixels change by a level or two: the decoder's normalisation (GroupNorm) uses the mean and the variance of the
+# than 5 levels: the decoder is made of convolutions, which look at neighbours, so a token affects a whole neighbourhood. Far
+# away, many pixels change by a level or two: the decoder's normalisation (GroupNorm) uses the mean and the variance of the
 # whole picture.
 #
-# And a token of the background does not paint a green square on the forehead. Among blue neighbours it changes little. What
-# a code draws depends on what is around it.
+# The background's token does not paint a green square on the forehead. Among blue neighbours it changes little. What a code
+# draws depends on what is around it.
 #
 # </details>
 #
 # ## The codebook
 #
-# What does a code stand for? Collect the places where it occurs, and look at the 4 x 4 pixels there. Left, their average for
-# each of the 1024 codes; right, pieces of different cats whose middle has the same code.
+# What does a code stand for? Collect the places where it occurs, and look at the 4 x 4 pixels there. On the left is their
+# average for each of the 1024 codes; on the right are pieces of different cats whose middle has the same code.
 
 # %%
 more = lab.data.train[:64 if lab.preset.name == "smoke" else 256]
@@ -354,13 +359,13 @@ plots.hole_shares(lab.data.holes, mask,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# More: a third of the tokens for a fifth of the pixels. A token is lost with any of its pixels, and the edge of a random
+# More: a third of the tokens for a fifth of the pixels. One hidden pixel hides its whole token, and the edge of a random
 # walk is ragged. Of two holes of the same size, one can cost 20 tokens more than the other.
 #
 # </details>
 #
-# **Predict.** The tokenizer gets to see the picture *with* its hole. Take only tokens that count as known: all of their
-# pixels are there. Are they the same as the original picture's tokens at these places?
+# **Predict.** The tokenizer sees the picture *with* its hole. Take only tokens that count as known: all of their pixels
+# are there. Are they the same as the original picture's tokens at these places?
 
 # %%
 lab.predict("known_tokens", ...)  # your guess: what share is the same, in %
@@ -382,8 +387,8 @@ lab.observe("known_tokens", 100 * same[known].mean().item())
 #
 # About four of five are the same; next to the hole more than a third are not. The encoder looks beyond a token's own pixels,
 # so the grey of the hole reaches into its neighbours. Through GroupNorm it reaches, weakly, everywhere. The transformer
-# lives with that: it completes the tokens that it is given. And in the end the known *pixels* are put back, or **pasted**,
-# so they are exact whatever the tokens were.
+# completes these tokens as they are. In the end the known *pixels* are put back, or **pasted**, so they are exact whatever
+# the tokens were.
 #
 # </details>
 #
@@ -399,9 +404,9 @@ lab.observe("known_tokens", 100 * same[known].mean().item())
 # | take the code with the highest score at hidden places, keep the token at the others | `(N, 256)` |
 # | decode, and paste the known pixels over it | `(N, 256)` -> `(N, 3, 64, 64)` |
 #
-# For most pictures that does well. These four were chosen because it does not.
+# This works well for most pictures. These four were chosen because it does not.
 #
-# **Predict.** Look at the middle row alone. What have these mistakes in common?
+# **Predict.** Look only at the middle row. What have these mistakes in common?
 
 # %%
 hard = torch.tensor([48, 738, 660, 552])
@@ -413,20 +418,21 @@ plots.comparison({"masked": masked, "filled\nat once": fill_at_once(masked, hole
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Splinters: black specks of several kinds of eyes in one eye, scraps of a bow or a hat and bare fur between them. There the
-# picture leaves open what is hidden. Each token takes what is likeliest *for itself*, and none knows what the others take.
-# One goes for a round eye, its neighbour for a slanted one.
+# Fragments: black specks of several kinds of eyes in one eye, scraps of a bow or a hat with bare fur between them. What is
+# known does not settle what is hidden there. Each token takes the code that is likeliest *for itself*, without knowing what
+# the others take: one goes for a round eye, its neighbour for a slanted one.
 #
 # </details>
 #
-# That is what [MaskGIT](https://arxiv.org/abs/2202.04200) sets right. It predicts all hidden tokens but **keeps only those
-# that it is surest of**, hides the rest again and asks once more. Now the undecided tokens see what the others have become,
-# and agree with them. How many to keep in each round is the *schedule*. How much this gains, and what it costs, you will
-# measure yourself.
+# [MaskGIT](https://arxiv.org/abs/2202.04200) fixes this. It predicts all hidden tokens but **keeps only its most confident
+# predictions**, hides the rest again and predicts once more. Now the undecided tokens see what the others have become, and
+# agree with them. The *schedule* says how many to keep in each round. You will measure how much this gains, and what it
+# costs.
 #
 # ## Three ways to fill a grid
 #
-# A hole is a small case. Take the whole picture: how does one make a cat from nothing? There are three families.
+# A hole is a small case. Take the whole picture: how do you make a cat from nothing? Methods fall into three
+# families.
 #
 # * **Autoregressive**: one token after another, row by row, each drawn in view of those before it. This is how text models
 #   write, and how [VQGAN](https://arxiv.org/abs/2012.09841) drew pictures from tokens. 256 tokens take 256 passes.
@@ -436,12 +442,11 @@ plots.comparison({"masked": masked, "filled\nat once": fill_at_once(masked, hole
 #   ([MaskGIT](https://arxiv.org/abs/2202.04200)). Few at first, many later.
 #
 # The next cell runs all three. The first row and the last are *the same model*, the kit's. It has learned to predict from
-# any set of known tokens, so it can follow any order, row by row included. (A real autoregressive model learns that one
-# order only.) The middle row is a toy, on pixels: for 1,000 training cats the perfect denoiser has a formula, a weighted
-# mean of these cats, and needs no training. It knows them by heart and can draw no other cat; a trained model would draw new
-# ones.
+# any set of known tokens, so it can follow any order, row by row included. (A real autoregressive model learns only that
+# order.) The middle row is a toy, on pixels: for 1,000 training cats the perfect denoiser has a formula, a weighted mean of
+# these cats, and needs no training. It has memorised them and can draw no other cat; a trained model would draw new ones.
 #
-# **Predict.** What do the three look like half of the way through? Which parts of a cat does each settle first?
+# **Predict.** What do the three look like halfway through? Which parts of a cat does each settle first?
 
 # %%
 import time
@@ -513,23 +518,24 @@ plots.comparison(films, "One grid, three ways, from the first pass to the last. 
 # <details><summary>What you should have seen</summary>
 #
 # Row by row, the top is finished while the rest is still open: ears come before a face. Diffusion works on the whole cat
-# from the first pass on. Under the noise many cats are still possible, then fewer, until one is left. Masked, a few
-# scattered tokens settle the colours, and all that follow have to fit in with them.
+# from the first pass on. Under the noise many cats are still possible, then fewer, until one is left. In the masked row
+# a few scattered tokens settle the colours, and all later ones have to fit them.
 #
 # </details>
 #
 # Why the third? It trains like a text model, by predicting codes, and it works on the whole picture at once, as diffusion
-# does. It takes few passes. And a hole is just another mask: a model that has learned every order can fill any hole, in view
-# of what is known on *all* sides of it. A row-by-row model cannot look at what lies below. The price is that tokens revealed
-# in the same pass do not know of one another. You have just seen what that does, and most of this lab is about it.
+# does. It takes few passes. And a hole is just another mask: a model that has learned every order can fill any hole, using
+# what is known on *all* sides of it. A row-by-row model cannot look at what lies below. The price is that tokens revealed in
+# the same pass do not see one another. You have just seen what that does, and most of this lab is about it.
 #
 # ## What goes wrong: a mask read the wrong way round
 #
 # The original lab keeps its holes as grey pictures, 0 in the hole and 255 where the picture is known. In this kit, and in
-# the exercises, True means *hidden*. Half of the code in the world has it the one way and half the other, and no shape tells
-# them apart. Here is such a file, read carelessly.
+# the exercises, True means *hidden*. Half of the world's code uses one convention and half the other, and shapes do not tell
+# them apart. Here is one of these files, read carelessly.
 #
-# **Predict.** The model is told that the hole is known and that all the rest is hidden. What will it draw, and where?
+# **Predict.** The model is told that the hole is known and that everything else is hidden. What will it draw, and
+# where?
 
 # %%
 # as the files have it, (3, 64, 64)
@@ -545,9 +551,9 @@ plots.comparison({"masked": lab.data.masked[:3], "filled": fill_at_once(lab.data
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The holes are still there, grey, as they count as known. The cat, where it was in plain sight, has been painted over, by a
-# model that saw nothing but grey: it made grey cats. No error was raised. What gives it away is a number. Holes cover 9 to
-# 29 % of a picture, and here it is 80 %.
+# The holes are still there, grey, as they count as known. The visible part of the cat has been painted over by a model that
+# saw nothing but grey: it made grey cats. No error was raised. A number gives it away: holes cover 9 to 29 % of a picture,
+# and here it is 80 %.
 #
 # </details>
 #
@@ -570,16 +576,16 @@ for text, reading in readings.items():
 # * `mask64 == 0` and `mask64 < 128` are right. The second also holds for files that were saved with loss, where a hole is
 #   not exactly 0.
 # * `mask64 > 0` is the bug above.
-# * `~mask64` has the right numbers and the wrong type: on uint8, `~` turns every bit over, so 255 becomes 0, and 0 becomes
-#   255. On a *bool* tensor it would mean "not". A uint8 mask is refused by `masked_fill`, taken with a warning by
-#   `torch.where`, and read as a list of row numbers by numpy.
-# * `(1 - mask64).bool()` is all True: in uint8, 1 - 255 is 2, as there is nothing below 0.
+# * `~mask64` has the right numbers and the wrong type: on uint8, `~` flips every bit, so 255 becomes 0, and 0 becomes 255.
+#   On a *bool* tensor it would mean "not". `masked_fill` refuses a uint8 mask, `torch.where` takes it with a warning, and
+#   numpy reads it as a list of row numbers.
+# * `(1 - mask64).bool()` is all True: uint8 wraps around below 0, so 1 - 255 is 2.
 #
-# The habit that finds all of these: print the type of a mask and the share that is True, each time that you read one.
+# One habit finds all of these: each time you read a mask, print its type and the share that is True.
 #
 # </details>
 #
-# Now mend the line in the cell above and run it again.
+# Now fix the line in the cell above and run it again.
 #
 # ## The plan
 #
@@ -587,7 +593,7 @@ for text, reading in readings.items():
 # |---|---|---|
 # | [01 Multi-head attention](01_multi_head_attention.ipynb) | the attention | a transformer with your attention in it; maps of what a hidden token looks at |
 # | [02 Masked token modelling](02_masked_token_modelling.ipynb) | masks, the forward pass, the loss | how well a hidden token can be guessed, for each share that is hidden |
-# | [03 Training](03_training.ipynb) | optimizer and learning rate, the training loop, the validation loop | a model of your own |
+# | [03 Training](03_training.ipynb) | optimizer and learning rate, the training loop, the validation loop | your own model |
 # | [04 Gamma schedules](04_gamma_schedules.ipynb) | three schedules | how many tokens each step keeps |
 # | [05 Iterative decoding](05_iterative_decoding.ipynb) | one step, and the loop around it | holes filled step by step |
 # | [06 Inpainting and FID](06_inpainting_and_fid.ipynb) | the Fréchet distance | all 747 test pictures filled by your model, and a number that says how well |
@@ -604,7 +610,7 @@ for text, reading in readings.items():
 # | `train_one_epoch` | 03 | once through the training tokens, learning |
 # | `eval_one_epoch` | 03 | once through the validation tokens, only looking |
 # | `gamma_func` | 04 | linear, cosine, square: the share that is still hidden, over progress |
-# | `inpainting` | 05 | one decoding step: predict, keep the surest, hide the rest |
+# | `inpainting` | 05 | one decoding step: predict, keep the most confident, hide the rest |
 # | `iterative_decode` | 05 | the steps one after another, until nothing is hidden |
 # | `frechet_distance` | 06 | how far apart two sets of pictures are |
 #
@@ -629,15 +635,15 @@ plots.comparison({"masked": own_masked, "filled\nat once": fill_at_once(own_mask
 # %% [markdown]
 # ## To think about
 #
-# * Find a hole and a cat that the model fills well, and a cat of the same kind that it does not. What does the hole have to
-#   leave for the model to know?
-# * The fill that is wrong in the figures above is sometimes a perfectly good cat, only another one. Is that a mistake? How
+# * Find a hole and a cat that the model fills well, and a cat of the same kind that it does not. What must the hole leave
+#   visible for the model to know?
+# * Some of the wrong fills in the figures above are perfectly good cats, just not the original. Is that a mistake? How
 #   would you score it?
 # * A token is hidden when one of its pixels is. What would be gained, and what lost, if it had to lose half of them?
 #
 # ## Go further
 #
-# Two tasks to warm up, each with a check of its own. Neither is graded.
+# Two tasks to warm up, each with its own check. Neither is graded.
 #
 # **How far apart, in decibels** (*5 minutes, easy*). Write the PSNR from its formula above. Mind the type: a difference of two
 # uint8 numbers cannot be negative.
@@ -659,8 +665,8 @@ practice(decibels, ((light, dark), 20 * math.log10(25.5)), ((dark, light), 20 * 
          ((redrawn[:1], pictures[:1]), psnr(redrawn[:1], pictures[:1])))
 
 # %% [markdown]
-# **From pixels to tokens** (*10 minutes, medium*). Write the rule of the section on holes: a token is hidden with any of its
-# 4 x 4 pixels. Reshape the pixels so that those of one token get axes of their own.
+# **From pixels to tokens** (*10 minutes, medium*). Write the rule from the section on holes: a token is hidden if any of its
+# 4 x 4 pixels is. Reshape the pixels to give those of one token their own axes.
 
 # %%
 def tokens_of(holes):

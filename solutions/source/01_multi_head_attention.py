@@ -113,7 +113,7 @@ print("view alone:          ", y.view(1, 2, 3, 2).tolist())
 #
 # Both have shape `(1, 2, 3, 2)`. In the first, head 0 holds the first halves of tokens 1, 2, 3: `[10, 11], [20, 21], [30, 31]`.
 # In the second, head 0 holds `[10, 11], [12, 13], [20, 21]`: token 1 twice, token 3 not at all. `view` only cuts memory into
-# other lengths; it never moves a number. Nothing complains, the shapes fit. You meet this again at the end.
+# other lengths; it never moves a number. Nothing complains, because the shapes fit. You will meet this again at the end.
 #
 # </details>
 #
@@ -144,11 +144,11 @@ practice(attend, ((q, k, v), torch.full((3, 2), 3.0)),  # the three equal keys a
 # *About 20 minutes, medium.*
 #
 # Write it from `nn.Linear`, matrix products and a softmax. Ready-made attention (`nn.MultiheadAttention`,
-# `F.scaled_dot_product_attention` and their kin) is not allowed here: you are building it.
+# `F.scaled_dot_product_attention` and the like) is not allowed here: you are building it.
 #
 # * Submodules `query`, `key`, `value`, `output`: `nn.Linear(dim, dim)`, and `attn_drop`: `nn.Dropout(attn_drop)`, which drops
 #   *weights*, after the softmax. With these names the kit's trained weights fit your class.
-# * A `dim` that is no multiple of `num_heads` is a `ValueError` that names it.
+# * A `dim` that is not a multiple of `num_heads` raises a `ValueError` that names it.
 #
 # <details><summary>Hint 1: where to begin</summary>
 #
@@ -164,7 +164,7 @@ practice(attend, ((q, k, v), torch.full((3, 2), 3.0)),  # the three equal keys a
 # <details><summary>Hint 3: back again</summary>
 #
 # Undo the two moves in the opposite order: first bring the heads next to their width, then join the two axes. After a transpose
-# `view` refuses, as the numbers do not lie in order; `reshape` copies them into order.
+# `view` fails, because the numbers are no longer in order in memory; `reshape` copies them into order.
 #
 # </details>
 # <details><summary>Hint 4: an outline</summary>
@@ -230,16 +230,16 @@ print("shuffled tokens give the same outputs, shuffled likewise:", same)
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# To attention a picture is a set of tokens, not a grid. That a token knows its place is owed to a vector for every place, which the
-# transformer adds to the tokens before the first layer (`place_embedding` in `lab3/model/transformer.py`).
+# To attention a picture is a set of tokens, not a grid. A token knows its place because the transformer adds a vector for each
+# place to the tokens before the first layer (`place_embedding` in `lab3/model/transformer.py`).
 #
 # </details>
 #
 # ## Put it to work
 #
 # The kit's transformer takes any attention class; this one has six layers with *your* attention in them, and trained weights.
-# First: does it predict? All test pictures have a hole. For 64 of them the model predicts every hidden token in one go. (A guess
-# among 1,024 codes is right one time in a thousand.)
+# First: does it predict? All test pictures have a hole. For 64 of them the model predicts every hidden token in one go. (A
+# random guess among 1,024 codes is right one time in a thousand.)
 
 # %%
 from lab3.data.masks import hidden_tokens
@@ -265,9 +265,9 @@ def share_right(transformer):
 print(f"right: {share_right(transformer):.0%} of {int(mask.sum())} hidden tokens")
 
 # %% [markdown]
-# Next: where does it look? The dropout module `attn_drop` sees your attention weights pass, `(B, H, T, T)`, so a hook on it
-# can keep them. Below, the token marked in orange is hidden, and each map shows the weights of *its* query on all 256 tokens,
-# laid out as the picture is.
+# Next: where does it look? Your attention weights, `(B, H, T, T)`, pass through the dropout module `attn_drop`, so a hook on
+# it can keep them. Below, the token marked in orange is hidden, and each map shows the weights of *its* query on all 256
+# tokens, laid out like the picture.
 #
 # **Predict.** In the first layer the token knows nothing but its place, and that it is hidden. Where will it look? What will the
 # hole itself look like in these maps?
@@ -301,10 +301,10 @@ for depth, (line, weights) in enumerate(zip(grid, kept)):
 page
 
 # %% [markdown]
-# Heads divide the work, and nobody told them to: some keep to the near edge of the hole, some take in all of the cat.
+# Heads divide the work without being told to: some stay at the near edge of the hole, some take in the whole cat.
 #
-# **Predict.** In these 16 pictures a third of the tokens is hidden. Which share of its weight does a hidden token give to hidden
-# tokens, in the first layer, and in the last?
+# **Predict.** In these 16 pictures a third of the tokens are hidden. What share of its weight does a hidden token give to hidden
+# tokens in the first layer, and in the last?
 
 # %%
 hidden = mask[:16].cpu()
@@ -318,17 +318,17 @@ for depth, weights in enumerate(kept):
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Early on hidden tokens get far less than their share: they have nothing to tell yet, and the hole stays dark in the maps.
-# By the last layers they get about their share: by then they carry what the layers before have gathered in them. A map shows where a
-# token looks, not what it makes of what it sees: read it as a hint, not as a reason.
+# Early on, hidden tokens get far less than their share: they carry no information yet, and the hole stays dark in the maps. By the
+# last layers they get about their share, as they now carry what the earlier layers gathered. A map shows where a token looks, not
+# what it makes of what it sees: read it as a hint, not an explanation.
 #
 # </details>
 #
 # ## What goes wrong: heads that swallow their neighbours
 #
-# The commonest bug in this exercise is the second line of the little example above: `view(B, H, T, d)` without a transpose.
-# Every shape fits, no error comes, training even gets somewhere. Here is that bug in the trained model. The wrapper puts the numbers
-# that leave a linear layer where the wrong `view` would have put them.
+# The most common bug in this exercise is the second line of the small example above: `view(B, H, T, d)` without a transpose. Every
+# shape fits, no error is raised, and training even makes progress. Here is that bug in the trained model. The wrapper puts the
+# numbers that leave a linear layer where the wrong `view` would have put them.
 #
 # **Predict.** How many hidden tokens will the model still get right?
 
@@ -369,8 +369,8 @@ plots.comparison(
     "Every hidden token predicted at once. The bug raises no error; a picture shows it.")
 
 # %% [markdown]
-# **Repair it.** Write the two moves as functions of their own, so that one undoes the other. The cell after them tests
-# them on numbered tokens, as you should test every reshape: with numbers that say where they come from.
+# **Repair it.** Write the two moves as two functions, each undoing the other. The cell after them tests them as you
+# should test every reshape: on numbers that say where they come from.
 
 # %%
 def split_heads(y, num_heads):
@@ -421,8 +421,8 @@ print("every head holds every token, and the way back is the way there")
 #
 # * The weights are `(T, T)` for each head. What does attention cost in time and memory when a picture has four times as many tokens?
 #   <details><summary>Answer</summary>Sixteen times as many weights, to compute and to keep.</details>
-# * A model that writes text may not look at words that are still to come; its scores get a mask before the softmax. Why has
-#   ours none, although some tokens are hidden?
+# * A model that writes text may not look at words that are still to come; its scores get a mask before the softmax. Why
+#   does ours not need one, although some tokens are hidden?
 # * The transformer is one page, `lab3/model/transformer.py`. What does each layer add to its input, and why add rather than replace?
 #
 # To read on: [*Attention Is All You Need*](https://arxiv.org/abs/1706.03762) (Vaswani et al., 2017);
@@ -430,7 +430,7 @@ print("every head holds every token, and the way back is the way there")
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **Looking back only** (*10 minutes, easy*). In a model that writes text, token $t$ may look at tokens up to $t$. Give the
 # scores of later tokens a value that the softmax turns into 0, and return the weights.
@@ -454,10 +454,10 @@ practice(causal_weights,
           else "weights @ v differs from PyTorch's attention with is_causal=True"))
 
 # %% [markdown]
-# **Without the large matrix** (*30 minutes, hard*). The `(T, T)` weights are what attention needs most memory for, and they need
-# never exist at once. Go through the keys a few at a time. Keep three things for each query: the largest score so far $m$, the
-# sum of $e^{\text{score} - m}$, and the sum of $e^{\text{score} - m}$ times the values. When a larger score comes, both sums
-# shrink by the same factor.
+# **Without the large matrix** (*30 minutes, hard*). The `(T, T)` weights take most of attention's memory, yet they need never
+# exist all at once. Go through the keys a few at a time. Keep three things for each query: the largest score so far $m$, the sum
+# of $e^{\text{score} - m}$, and the sum of $e^{\text{score} - m}$ times the values. When a larger score comes, both sums shrink
+# by the same factor.
 
 # %%
 def attend_in_parts(q, k, v, size):

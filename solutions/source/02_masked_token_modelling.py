@@ -21,15 +21,15 @@ lab = lab3.start("02")
 # ## Hide some, ask for them
 #
 # A transformer that has to fill holes learns by filling holes. Take the tokens of a whole picture, $z = (z_1, \dots, z_T)$,
-# hide some of them, and ask for what was hidden. Nobody has to label anything: the picture holds the answers.
+# hide some of them, and ask for what was hidden. This needs no labels: the picture holds the answers.
 #
 # Let $M$ be the set of hidden places and $z_{\bar M}$ the tokens that are left. The transformer gives, for each place, a
 # probability of each code, and the loss is the mean surprise at what was hidden:
 #
 # $$\mathcal L = -\frac{1}{|M|} \sum_{t \in M} \log p(z_t \mid z_{\bar M})$$
 #
-# This is the mean of one picture. For a batch, this lab pools: one mean over the hidden tokens of all rows, so each hidden
-# token counts the same, and a row counts the more, the more of it is hidden.
+# This is the mean for one picture. For a batch, this lab pools: it takes one mean over the hidden tokens of all rows. Each
+# hidden token counts the same, so a row with more hidden tokens counts for more.
 #
 # That makes three pieces, one exercise each:
 #
@@ -45,14 +45,13 @@ lab = lab3.start("02")
 #
 # In decoding, the model first sees a picture with a large hole. Then it sees the same picture with some of its own tokens in
 # the hole, and then with more of them, until few are hidden. It meets *every* share.
-# [BERT](https://arxiv.org/abs/1810.04805), the language model that this game comes from, hides 15 % of the words, always; it
-# would be lost in front of a large hole. So the share is drawn anew for each picture, from the uniform distribution
-# $U(0, 1)$.
+# [BERT](https://arxiv.org/abs/1810.04805), the language model that this task comes from, always hides 15 % of the words; it
+# would be lost in front of a large hole. So each picture draws its own share from the uniform distribution $U(0, 1)$.
 #
 # Given the share $r$, there are two ways to choose:
 #
 # * **topk**: exactly $n = \max(1, \lceil r T \rceil)$ tokens, all choices of $n$ places being equally likely;
-# * **bernoulli**: each token on its own, with probability $r$. The number is then a matter of chance as well.
+# * **bernoulli**: each token on its own, with probability $r$. The number is then random too.
 #
 # Rounding up looks harmless. **Predict.** Fifty-four per cent of 100 tokens: what does $\lceil r T \rceil$ give, in float32
 # and in float64? What do the other two give?
@@ -67,11 +66,11 @@ for ratio, tokens in ((0.54, 100), (0.5 + 1e-8, 256), (0.07, 100)):
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# A float32 holds about seven digits. 0.54 becomes a little more than 0.54, and rounding up makes 55 of it. A share just
-# above one half loses what makes it more. In float64 both come out right. Yet the last line shows that float64 does not do
-# away with it: its 0.07 times 100 is $7 + 10^{-15}$, and that is 8, rounded up. **The contract says float64**, so that
-# everybody gets the same counts; what lies within $10^{-6}$ of a whole number without being one is never asked for in
-# grading.
+# A float32 holds about seven digits. 0.54 becomes a little more than 0.54, and rounding up gives 55. A share just above
+# one half becomes exactly one half. In float64 both come out right. Even so, float64 does not remove the problem, as the
+# last line shows: its 0.07 times 100 is $7 + 10^{-15}$, which rounds up to 8. **The contract says float64** to give
+# everyone the same counts; grading never asks for a product that lies within $10^{-6}$ of a whole number without being
+# one.
 #
 # </details>
 #
@@ -113,13 +112,13 @@ practice(ranks, ((torch.tensor([[0.2, 0.9, 0.1], [0.3, 0.4, 0.5]]),),
 # * `prob_type` is `"topk"` or `"bernoulli"`, as above.
 # * `ratio` is the share to hide: a number for all rows, or a tensor `(batch,)` with one for each row. `None` draws **one for
 #   each row** from $U(0, 1)$, for both types.
-# * With `"topk"` each row hides exactly `max(1, ceil(ratio * tokens))`, also at `ratio=0`, at places of its own. With
-#   `"bernoulli"` a row may hide nothing at all.
+# * With `"topk"` each row hides exactly `max(1, ceil(ratio * tokens))` tokens, even at `ratio=0`, and chooses its own
+#   places. With `"bernoulli"` a row may hide nothing at all.
 # * The product `ratio * tokens` is taken in float64.
-# * All that is random comes from `generator`: the same state gives the same mask. The mask lies on `device`; where that is
-#   `None`, on the generator's, and without a generator on the CPU.
-# * A `prob_type` that does not exist, or a `ratio` outside [0, 1], is a `ValueError` that names the argument. A `ratio`
-#   tensor is not changed.
+# * All randomness comes from `generator`: the same state gives the same mask. The mask is on `device`; if that is `None`,
+#   on the generator's device, or without a generator on the CPU.
+# * An unknown `prob_type` or a `ratio` outside [0, 1] raises a `ValueError` that names the argument. A `ratio` tensor
+#   is not changed.
 #
 # <details><summary>Hint 1: random places, an exact number of them</summary>
 #
@@ -136,12 +135,12 @@ practice(ranks, ((torch.tensor([[0.2, 0.9, 0.1], [0.3, 0.4, 0.5]]),),
 # <details><summary>Hint 3: ranks</summary>
 #
 # `scores.argsort(dim=1)` lists the places from the lowest score to the highest. That is a permutation, and the rank asks the
-# opposite question: at which position of this list does a place stand? Which function turns a permutation around?
+# opposite question: at which position in this list is a place? Which function inverts a permutation?
 #
 # </details>
 # <details><summary>Hint 4: an outline</summary>
 #
-# Refuse an unknown `prob_type`. Settle the device. Without a ratio, draw one a row. Make the ratio a float64 tensor, refuse
+# Refuse an unknown `prob_type`. Choose the device. Without a ratio, draw one per row. Make the ratio a float64 tensor, refuse
 # values outside [0, 1], and give it the shape `(batch, 1)`. Draw a score for each token. `"bernoulli"`: which scores are below
 # the ratio? `"topk"`: which ranks are below `how_many`?
 #
@@ -210,12 +209,12 @@ plots.comparison({label: torch.stack([plots.mask_picture(row) for row in mask])
                  "Without a ratio, some rows hide nearly all and some hardly any.")
 
 # %% [markdown]
-# No share looks like a hole: hidden and known tokens lie side by side, where a hole is in one piece. The model learns to
-# fill holes from masks that are none. It works because the masks have all shares, and much of the picture is missing in many
-# of them.
+# None of these masks looks like a hole: hidden and known tokens lie side by side, whereas a hole is in one piece. The model
+# learns to fill holes from masks that are not holes. This works because the masks cover all shares, and many of them hide
+# much of the picture.
 #
-# **Predict.** You draw 4,000 masks of each type and count what each hides. How do the two histograms look at `ratio=0.5`?
-# And without a ratio?
+# **Predict.** You draw 4,000 masks of each type and count what each hides. What do the two histograms look like at
+# `ratio=0.5`? And without a ratio?
 
 # %%
 counts = {}
@@ -239,7 +238,7 @@ plots.hidden_counts(counts,
 #
 # ## The forward pass
 #
-# The transformer knows `V + 1` ids: the codes 0 ... 1023, and the **mask token** 1024, which stands where a token is hidden.
+# The transformer knows `V + 1` ids: the codes 0 ... 1023, and the **mask token** 1024, which takes a hidden token's place.
 # It gives as many logits for each place:
 #
 # | what | shape | here |
@@ -251,8 +250,8 @@ plots.hidden_counts(counts,
 # | `targets` | `(B, T)` | `[[ 12, 700,   3, ...]]` |
 #
 # The last logit belongs to the mask token, and it is dropped. No picture holds a mask token, so it is never the right
-# answer, and the tokenizer has nothing to draw for it. If it stayed in, the model would have to spend training on learning
-# what you know already.
+# answer, and the tokenizer cannot draw it. If it stayed in, the model would have to spend training on learning what you
+# already know.
 #
 # ## First step: hide
 #
@@ -277,9 +276,9 @@ practice(hide, ((three, three == 700, 1024), torch.tensor([[12, 1024, 3]])),
 #
 # * `transformer` is a callable, `(B, T) -> (B, T, V + 1)`. Call it once. It sees `mask_token_id` where `mask` is True and
 #   the real token elsewhere.
-# * Back come `logits` `(B, T, V)`, raw, without a softmax and with their gradient, and `targets` `(B, T)`, the real tokens,
+# * Return `logits` `(B, T, V)`, raw, without a softmax and with their gradient, and `targets` `(B, T)`, the real tokens,
 #   long. `V` is `mask_token_id`.
-# * `z_indices` and `mask` stay as they are. You may get them again.
+# * Leave `z_indices` and `mask` unchanged: you may get them again.
 #
 # <details><summary>Hint 1: hiding without changing</summary>
 #
@@ -362,9 +361,8 @@ lab.observe("seen_tokens", 100 * share_right(logits, targets, ~mask))
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Hardly any, although they stand before its eyes. It was trained with a loss on hidden tokens alone, so nobody ever asked it
-# about the others, and what it says there is of no use to anyone. That is why a known token is never predicted anew but
-# carried along.
+# Hardly any, although it sees them. It was trained with a loss on hidden tokens only, so its output at the other places
+# was never trained and is of no use. This is why decoding carries known tokens along and never predicts them again.
 #
 # </details>
 #
@@ -377,8 +375,8 @@ lab.observe("seen_tokens", 100 * share_right(logits, targets, ~mask))
 # in *nats*, as the logarithm is the natural one. **The sum runs over the codes**, the last axis of `(B, T, V)`. The loss is
 # the mean over hidden tokens.
 #
-# **Predict.** A model knows nothing and gives each code the same logit. What is its loss? And that of one which is sure to a
-# half: the right code gets probability 1/2?
+# **Predict.** A model knows nothing and gives each code the same logit. What is its loss? And the loss of a model that gives
+# the right code probability 1/2?
 
 # %% tags=["nbval-check-output"]
 print(f"equal logits: {torch.zeros(1024).logsumexp(dim=0):.3f} = ln 1024")
@@ -389,14 +387,14 @@ print("the mean over no hidden token at all:",
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# ln 1024 = 6.93: remember it, a training begins there. $e^{\text{loss}}$, the *perplexity*, is how many codes the model is
-# choosing between: 1024, or 2. The third line is 0 / 0, not a number. One row in a batch of `"bernoulli"` masks may hide nothing;
-# when that happens to a whole batch, one NaN in the gradient would make every weight NaN.
+# ln 1024 = 6.93: remember this number, as every training begins there. $e^{\text{loss}}$, the *perplexity*, is how many codes the
+# model is choosing between: 1024, or 2. The third line is 0 / 0, not a number. One row in a batch of `"bernoulli"` masks may hide
+# nothing; when that happens to a whole batch, one NaN in the gradient would make every weight NaN.
 #
 # </details>
 #
-# **Label smoothing** asks for a little less than certainty: with $\varepsilon$ = `label_smoothing`, the target is not the
-# real code alone, but it with weight $1 - \varepsilon$ and all codes alike with weight $\varepsilon$:
+# **Label smoothing** asks for a little less than certainty: with $\varepsilon$ = `label_smoothing`, the real code has
+# weight $1 - \varepsilon$ in the target, and all codes together share the weight $\varepsilon$ equally:
 #
 # $$\mathcal L_\varepsilon = (1 - \varepsilon) \, (-\log p_z) + \varepsilon \, \frac 1 V \sum_v (-\log p_v)$$
 #
@@ -421,9 +419,9 @@ practice(surprise, ((torch.zeros(1024), 5), math.log(1024)),
 #
 # *About 15 minutes, medium.*
 #
-# * The mean cross-entropy over the codes, of the tokens where `mask` is True, all rows together; where `mask` is `None`, of
-#   all tokens.
-# * `label_smoothing` means what it means in `F.cross_entropy`, which you may use.
+# * Return the mean cross-entropy over the codes for the tokens where `mask` is True, all rows pooled; if `mask` is `None`,
+#   for all tokens.
+# * `label_smoothing` works as in `F.cross_entropy`, which you may use.
 # * If no token is hidden, the loss is 0 **and has a gradient**: `loss.backward()` must work and leave zeros, never NaN.
 # * The result is a scalar. Under autocast logits can be in bfloat16, which has three digits: the loss is more exact in float32.
 #
@@ -440,8 +438,8 @@ practice(surprise, ((torch.zeros(1024), 5), math.log(1024)),
 # </details>
 # <details><summary>Hint 3: nothing hidden</summary>
 #
-# A new tensor `torch.tensor(0.0)` has no connection to the logits, so there is nothing to go back to. Which operation on an
-# *empty* piece of the logits gives 0, and is connected?
+# A new tensor `torch.tensor(0.0)` is not connected to the logits, so `backward` has nowhere to go. Which operation on an
+# *empty* piece of the logits gives 0 and is connected?
 #
 # </details>
 # <details><summary>Hint 4: an outline</summary>
@@ -492,16 +490,16 @@ for sure in (0.5, 0.8, 0.9, 0.99, 0.9999):
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The smoothed loss has its minimum near $p = 0.9$, at about 1.02, and rises again beyond it: too sure is wrong, too. So
-# losses with and without smoothing cannot be compared. [MaskGIT](https://arxiv.org/abs/2202.04200) trains with 0.1; this
-# lab's training loop uses none.
+# The smoothed loss has its minimum near $p = 0.9$, at about 1.02, and rises again beyond it: overconfidence costs, too.
+# So losses with and without smoothing cannot be compared. [MaskGIT](https://arxiv.org/abs/2202.04200) trains with 0.1;
+# this lab's training loop uses none.
 #
 # </details>
 #
 # ## How well can a hidden token be guessed?
 #
-# Now your three functions together. **Predict.** Sketch the loss of the trained model as a function of the share that is
-# hidden, from 5 % to 100 %: is it a straight line? Where does it end? (About 10 seconds on a CPU.)
+# Now use your three functions together. **Predict.** Sketch the loss of the trained model as a function of the share
+# that is hidden, from 5 % to 100 %: is it a straight line? Where does it end? (About 10 seconds on a CPU.)
 
 # %%
 ratios = [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.94, 0.97, 0.98, 0.99, 1.0]
@@ -520,11 +518,12 @@ plots.loss_by_share(ratios, losses, accuracies,
 # <details><summary>What you should have seen</summary>
 #
 # Nearly flat, and then a wall. With half of the tokens hidden the model does about as well as with a twentieth hidden; with
-# nine of ten it still gets ⟦90 % hidden: (\S+) of⟧ right. Only where hardly a token is left the loss shoots up. These cats
-# are six choices each. A dozen tokens in the right places tell most of them, and photos of real cats would not be so kind.
+# nine of ten it still gets ⟦90 % hidden: (\S+) of⟧ right. Only where hardly any tokens are left does the loss shoot up.
+# Each of these cats is six choices. A dozen tokens in the right places reveal most of them; photos of real cats would not
+# be so kind.
 #
-# With *everything* hidden it is still better than guessing: place by place, it knows what cats are made of. What it loses at
-# 5 % is not for lack of tokens. It is what the model has not learned, on cats whose pairs of body and fur are new to it.
+# With *everything* hidden it is still better than guessing: place by place, it knows what cats are made of. The loss at 5 %
+# is not for lack of tokens. It is what the model has not learned about cats whose pairs of body and fur are new to it.
 #
 # </details>
 #
@@ -559,15 +558,16 @@ plots.shares_by_batch({"a ratio for each row": each, "one for the batch": one},
 # <details><summary>What you should have seen</summary>
 #
 # The mean stays the same. But with one ratio a batch is all easy or all hard, so its loss and its gradient jump about: by
-# $\sqrt{32} \approx 5.7$ times as much, as the mean of 32 independent rows spreads that much less. And the wall of the
-# figure above, beyond 90 %, is met by nearly every batch on the left, by one in ten on the right. No error tells you: the
-# training is only noisier. It is a common slip, as `ratio = torch.rand(1)` is the shorter line.
+# $\sqrt{32} \approx 5.7$ times as much, because the mean of 32 independent rows spreads that much less. On the left
+# nearly every batch meets the wall of the figure above, beyond 90 %; on the right one in ten does. No error is raised:
+# training is just noisier. It is a common slip, because `ratio = torch.rand(1)` is the shorter line.
 #
 # </details>
 #
 # ## What the loss means: bits a cat
 #
-# The loss of a row, averaged over rows, says how likely the model finds a whole picture, in three lines:
+# The loss of a row, averaged over rows, bounds how likely the model finds a whole picture. Three lines
+# show it:
 #
 # 1. Reveal the tokens one by one in an order $s$. By the chain rule,
 #    $-\log p(z \mid s) = \sum_{i=1}^{T} -\log p(z_{s(i)} \mid z_{s(1)}, \dots, z_{s(i-1)})$.
@@ -607,17 +607,17 @@ print(f"the cats' entropy: {true_bits('val'):.1f} bits; "
 # <details><summary>What you should have seen</summary>
 #
 # Well above the entropy, which no model can beat on average, and well below guessing. The kit's estimate, in
-# `lab3/model/likelihood.py`, is the same with one mask for each cat. You find it again in the training curve of notebook 03
-# and beside the distance in your report: the distance judges what is drawn, the bits judge the model alone.
+# `lab3/model/likelihood.py`, is the same with one mask for each cat. You will find it again in the training curve of
+# notebook 03 and beside the distance in your report: the distance judges what is drawn, the bits judge the model alone.
 #
 # The pooled mean is higher: a row that hides 250 tokens counts 125 times as much as one that hides 2, and it is the harder
 # one. Both are sound losses to train with. Only the mean of the rows' losses bounds the likelihood.
 #
 # </details>
 #
-# Pooling is one way to give more weight to rows that hide much; drawing their ratio otherwise is another. A common choice
-# is $r = \cos(\pi u / 2)$ with $u$ uniform, the cosine of notebook 04. **Predict.** What share of the masks hides more than
-# 90 % of the tokens, for each?
+# Pooling is one way to give more weight to rows that hide much; you can also draw their ratio from another distribution. A
+# common choice is $r = \cos(\pi u / 2)$ with $u$ uniform, the cosine of notebook 04. **Predict.** For each, what share of
+# the masks hides more than 90 % of the tokens?
 
 # %% tags=["nbval-check-output"]
 u = (torch.arange(100_000) + 0.5) / 100_000  # evenly spread over (0, 1)
@@ -633,9 +633,10 @@ for name, ratio in {"uniform": u, "cosine": torch.cos(math.pi / 2 * u)}.items():
 #
 # Here is a loss from a published solution of this lab. It makes the targets *one-hot*, 1 at the real code and 0 elsewhere,
 # so that they have the shape of the logits, `(B, T, V)`, and hands both to `F.cross_entropy`. The shapes agree, the loss
-# falls, a model comes out.
+# falls, and a model comes out.
 #
-# **Predict.** What does this loss say of a model that gives all codes the same logit? (It should be ln 1024 = 6.93.)
+# **Predict.** What does this loss give for a model whose logits are the same for all codes? (It should be ln 1024 =
+# 6.93.)
 
 # %% tags=["nbval-check-output"]
 def loss_over_places(logits, targets, mask):
@@ -654,7 +655,7 @@ print(f"mvtm_loss {mvtm_loss(shifted, some):.1f},",
 # <details><summary>What you should have seen</summary>
 #
 # 1.386, not 6.931. `F.cross_entropy` takes axis 1 as the classes, and that is the 256 *places*. For each code it asks: at
-# which places of the picture does it stand? Each of the 256 tokens of a picture costs ln 256, and the sum is divided by 1024
+# which places in the picture does it occur? Each of the 256 tokens of a picture costs ln 256, and the sum is divided by 1024
 # codes: $\frac{256}{1024} \ln 256 = 1.386$.
 #
 # The second line is worse. Every place is now sure of code 1023, which is wrong everywhere. Your loss is in the hundreds;
@@ -664,8 +665,8 @@ print(f"mvtm_loss {mvtm_loss(shifted, some):.1f},",
 # </details>
 #
 # What does a model learn from it? Two small transformers (2 layers, width 64) start from the same weights and see the same
-# batches and masks; only the loss differs. **Predict** which of them gets better at hidden tokens, and how far. (10 to 30
-# seconds for each on a CPU.)
+# batches and masks; only the loss differs. **Predict** which of them gets better at hidden tokens, and by how much. (10 to
+# 30 seconds for each on a CPU.)
 
 # %%
 from lab3.presets import TransformerConfig
@@ -738,14 +739,13 @@ plots.comparison({"masked": lab.data.masked[3:8]} | filled,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The wrong loss does fall, and accuracy rises a little at first: that a code of the background stands at the edge and one of
-# an eye in the middle is something to learn from places, too. Then it stands still, while your loss gets better and better.
-# In the pictures the holes are full of codes that are common at such places but go with nothing: any fur, any eye, several
-# at once.
+# The wrong loss does fall, and accuracy rises a little at first: even this loss can teach that background codes occur at the
+# edge and eye codes in the middle. Then accuracy stalls, while with your loss it keeps rising. In the pictures the holes are
+# full of codes that are common at such places but do not go together: any fur, any eye, several at once.
 #
-# Solutions with this bug did reach a score in the original course, after 100 epochs of a large model. It costs quality, not
-# the run. That is what makes it hard to find, and why the number of the first step is worth a look: a loss that starts at
-# 1.39 instead of 6.93 is a loss of something else.
+# Solutions with this bug did reach a score in the original course, after 100 epochs of a large model. It costs quality but
+# never crashes. That makes it hard to find, and it is why the number of the first step is worth a look: a loss that starts
+# at 1.39 instead of 6.93 is a loss of something else.
 #
 # </details>
 #
@@ -777,7 +777,7 @@ assert torch.isclose(found, mvtm_loss(logits, targets)), \
 print("one-hot targets and token indices give the same loss")
 
 # %% [markdown]
-# The same one-hot targets again, over all tokens as in the published loss; only the axis is mended.
+# The same one-hot targets again, over all tokens as in the published loss; only the axis is fixed.
 
 # %%
 def mended(logits, targets, mask):
@@ -789,13 +789,13 @@ plots.lines({"hidden tokens right (%)": right}, "step", "It was the axis.",
             x=range(0, steps + 1, steps // 6))
 
 # %% [markdown]
-# In these first steps the mended loss is even a little ahead of yours, although it counts known tokens as well. That says
-# nothing about the end of a training; which of the two is better there is a good question for notebook 03.
+# In these first steps the fixed loss is even a little ahead of yours, although it counts known tokens as well. That says
+# nothing about a whole training; which of the two wins there is a good question for notebook 03.
 #
 # ## What your functions have made
 #
-# At last the trained transformer again, and a cat of which your `sample_mask` leaves less and less. `masked_forward`
-# predicts all hidden tokens, once.
+# Finally, the trained transformer again, and a cat of which your `sample_mask` leaves less and less.
+# `masked_forward` predicts all hidden tokens, once.
 
 # %%
 shares = [0.3, 0.6, 0.9, 0.95, 0.98, 1.0]
@@ -834,16 +834,16 @@ plots.comparison({"left": torch.where(covered[:, None], 128, pictures[2]), "pred
 # %% [markdown]
 # ## To think about
 #
-# * At decoding time the first step sees a hole of some 85 tokens, the last one of a few. Is $U(0, 1)$ the best distribution
-#   for the training ratio? What would you try, and how would you find out?
-# * The last picture, with everything hidden, is no cat that anybody drew. Each token is the likeliest for its place. Why is
-#   the likeliest picture not made of the likeliest tokens?
-# * The masks in training are scattered, the holes are in one piece. What would you expect from training on holes? What could
+# * At decoding time the first step sees a hole of some 85 tokens, the last one only a few. Is $U(0, 1)$ the best
+#   distribution for the training ratio? What would you try, and how would you find out?
+# * The last picture, with everything hidden, is not a cat that anyone drew. Each token is the likeliest for its place. Why
+#   is the likeliest picture not made of the likeliest tokens?
+# * The masks in training are scattered; the holes are in one piece. What would you expect from training on holes? What could
 #   get lost?
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **A hole in one piece** (*15 minutes, medium*). The masks of training are scattered. Write one that is not: a square of tokens,
 # each position on the grid equally likely. To find out what it is good for, train with it in notebook 03.
@@ -909,4 +909,4 @@ except NotImplementedError:
     pass
 
 # %% [markdown]
-# Next: [03 Training](03_training.ipynb), where a model of your own learns from all this.
+# Next: [03 Training](03_training.ipynb), where your own model learns from all this.

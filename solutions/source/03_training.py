@@ -53,11 +53,11 @@ print(f"to train on: {tuple(train_tokens.shape)}, to validate on: {tuple(val_tok
 # $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
 # w \leftarrow w - \eta \left( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + \lambda w \right)$$
 #
-# The fraction is near 1 for a steady gradient, large or small, so the learning rate $\eta$ says how far a weight moves in one
-# step. The hats correct the start: $\hat m = m / (1 - \beta_1^s)$ and $\hat v = v / (1 - \beta_2^s)$ after $s$ steps, since both
-# means begin at 0. **betas** $= (0.9, 0.95)$: $m$ remembers some 10 steps and $v$ some 20. PyTorch's own 0.999 would remember 1,000, more
-# steps than your training has. **Weight decay** $\lambda$ (PyTorch's default, 0.01) pulls each weight towards 0 apart from
-# the gradient: that is the W.
+# The fraction is near 1 for a steady gradient, large or small, so the learning rate $\eta$ says how far a weight moves in one step. The
+# hats correct the start: $\hat m = m / (1 - \beta_1^s)$ and $\hat v = v / (1 - \beta_2^s)$ after $s$ steps, since both means begin at 0.
+# **betas** $= (0.9, 0.95)$: $m$ remembers some 10 steps and $v$ some 20. PyTorch's own 0.999 would remember 1,000, more steps than your
+# training has. **Weight decay** $\lambda$ (PyTorch's default, 0.01) pulls each weight towards 0 separately from the gradient: that is the
+# W.
 #
 # ## The learning rate
 #
@@ -101,17 +101,18 @@ practice(half_cosine, ((0.0,), 1.0), ((0.5,), 0.5), ((1.0,), 0.0), ((1 / 3,), 0.
 # * The optimizer: `torch.optim.AdamW` over all parameters of the model, with learning rate `lr` and betas `(0.9, 0.95)`.
 # * The scheduler: `torch.optim.lr_scheduler.LambdaLR`, which will be stepped **once per batch**, with the factor $f(s)$ above.
 # * `warmup_steps = 0` is allowed: the factor is then 1 at $s = 0$. From `total_steps` on it is exactly `eta_min`.
-# * `total_steps < 1`, `warmup_steps < 0` and `warmup_steps > total_steps` are a `ValueError` that names the argument.
+# * `total_steps < 1`, `warmup_steps < 0` and `warmup_steps > total_steps` raise a `ValueError` that names the
+#   argument.
 #
 # <details><summary>Hint 1: what LambdaLR wants</summary>
 #
-# A function from the number of the step to a factor. LambdaLR calls it with $s = 0$ when it is made and with one more at each
-# `scheduler.step()`, and multiplies `lr` by what it gives. `lr` itself has no place in your function.
+# A function from the number of the step to a factor. LambdaLR calls it with $s = 0$ when it is created and with one more at
+# each `scheduler.step()`, and multiplies `lr` by the result. `lr` itself does not belong in your function.
 #
 # </details>
 # <details><summary>Hint 2: three cases</summary>
 #
-# Three `return`s, one for each line of the formula. The order in which you ask decides what happens with `warmup_steps = 0`, and
+# Three `return`s, one for each line of the formula. The order of the cases decides what happens with `warmup_steps = 0`, and
 # with `warmup_steps = total_steps`: try both by hand.
 #
 # </details>
@@ -191,14 +192,13 @@ print([round(factor, 3) for factor in factors(8, total_steps=6, warmup_steps=2, 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# 0, 0.5, 1: the first batch is trained with a learning rate of 0 and changes nothing, the third is the first to get all of
-# it. One batch of 1,500 costs nothing, but remember that 0: it matters at the end of this notebook. At the last batch the
-# factor is 0.232, and it would be `eta_min` at the next.
+# 0, 0.5, 1: the first batch is trained with a learning rate of 0 and changes nothing, the third is the first to get the
+# full rate. One batch of 1,500 costs nothing, but keep that 0 in mind: it matters at the end of this notebook. At the last
+# batch the factor is 0.232, and it would be `eta_min` at the next.
 #
 # </details>
 #
-# And a whole training of 1,500 batches of eight pictures, which is what the preset `cpu` has: one epoch. A tenth of it is
-# warm-up.
+# Here is a whole training: 1,500 batches of eight pictures, the one epoch of the preset `cpu`. A tenth of it is warm-up.
 
 # %%
 from lab3.common import plots
@@ -239,13 +239,13 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 #
 # In bfloat16 the weight is still 1: the next number below 1 is 0.996, and each step is rounded away. A model whose *weights*
 # were bfloat16 would stop learning when its steps get small. In float16 the weight does move, with an error, but the gradient
-# is 0: $10^{-8}$ is below the smallest number it has, and its largest is 65,504.
+# is 0: $10^{-8}$ is below its smallest number, and its largest is 65,504.
 #
 # </details>
 #
-# So one mixes. Weights, gradients and the optimizer stay in float32; within `torch.autocast` the matrix products alone take
-# copies in bfloat16. The kit's `lab3.autocast(device)` is this context where the machine multiplies bfloat16 faster, and does
-# nothing elsewhere (the first cell says which it is here). Your code is the same on every machine.
+# So training mixes them. Weights, gradients and the optimizer stay in float32; within `torch.autocast` only the matrix
+# products use copies in bfloat16. The kit's `lab3.autocast(device)` is this context on machines that multiply bfloat16
+# faster, and does nothing on others (the first cell says which yours is). Your code is the same on every machine.
 
 # %% tags=["nbval-check-output"]
 layer = nn.Linear(4, 4)
@@ -257,25 +257,25 @@ print("weight", layer.weight.dtype, "| product", y.dtype,
 
 # %% [markdown]
 # **What is a GradScaler for?** For float16, which older GPUs have to use. Small gradients would become 0 in it, as you saw. So a
-# `torch.amp.GradScaler` multiplies the loss by a large number before `backward`, by which all gradients grow alike, and
-# divides them again before the optimizer's step. It has three methods, used once a batch in this order:
+# `torch.amp.GradScaler` multiplies the loss, and with it all gradients, by a large number before `backward`, and divides the
+# gradients by it again before the optimizer's step. It has three methods, used once a batch in this order:
 #
 # * `scale(loss)` gives the loss times the scale,
-# * `step(optimizer)` divides the gradients and then lets the optimizer step, or leaves the step out where a gradient overflowed,
+# * `step(optimizer)` divides the gradients and then lets the optimizer step, or skips the step if a gradient overflowed,
 # * `update()` corrects the scale: halved after an overflow, doubled after 2,000 good steps.
 #
-# It *learns* its scale, so a training has **one**, which is handed to every epoch. bfloat16 has float32's range and needs none:
-# here `scaler` is `None`, but your function takes one.
+# It *adapts* its scale as it goes, so a training has **one** scaler, passed to every epoch. bfloat16 has float32's range and
+# needs none: here `scaler` is `None`, but your function takes one.
 #
 # ## One batch after another
 #
 # For each batch of tokens `z_indices`:
 #
-# | name | what | shape or kind |
+# | line | what | shape or kind |
 # |---|---|---|
 # | 1 | the tokens, on the device | `(B, T)` long |
 # | 2 | a mask, from *your* `sample_mask` | `(B, T)` bool |
-# | 3 | gradients of the batch before: cleared | |
+# | 3 | the gradients of the previous batch, cleared | |
 # | 4 | *your* `masked_forward` and `mvtm_loss`, under autocast | `(B, T, V)`, `(B, T)`, then a scalar |
 # | 5 | backward, through the scaler where there is one | a gradient for each weight |
 # | 6 | a step of the optimizer | |
@@ -294,9 +294,9 @@ for _ in range(3):
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# 3, 6, 9, though the gradient of $3w$ is always 3: `backward` *adds* to what is there. Uncleared, each step would go where
-# all batches so far together point. Where gradients may be left from before the epoch, they have to go before the first step,
-# too.
+# 3, 6, 9, though the gradient of $3w$ is always 3: `backward` *adds* to what is there. Without clearing, each step would
+# follow the sum over all batches so far. Gradients may also be left from before the epoch, so clear them before the first
+# step, too.
 #
 # </details>
 #
@@ -336,30 +336,32 @@ practice(one_step, ((lambda: weight**2, descent), moved_to(4.0, 1.6)),
 #
 # *About 15 minutes, medium.*
 #
-# * The loader is anything that can be looped over and yields `(B, T)` tokens. The last batch may be smaller.
+# * The loader is any iterable that yields `(B, T)` tokens. The last batch may be smaller.
 # * The transformer is put in train mode.
-# * Masks come from `sample_mask` with its defaults: one ratio a row, drawn anew, no fixed ratio. Hand it `generator` and
-#   `device`.
+# * Masks come from `sample_mask` with its defaults: each row draws its own ratio. Pass it `generator` and `device`.
 # * The forward pass runs under `lab3.autocast(device)`. The loss counts the hidden tokens, without label smoothing.
-# * The gradients are those of this batch alone; none that were left in the model before count. No clipping.
-# * One step of the optimizer, then one of the scheduler, for **each batch**. Where `scaler` is not None, backward and step go
+# * Each step uses the gradients of its own batch only, never any left in the model from before. No clipping.
+# * One step of the optimizer, then one of the scheduler, for **each batch**. If `scaler` is not None, backward and step go
 #   through it.
-# * It returns the mean of the batch losses, a float. A loader without a batch is a `ValueError` that names `loader`.
+# * It returns the mean of the batch losses, a float. A loader without a batch raises a `ValueError` that names
+#   `loader`.
 #
 # <details><summary>Hint 1: where to begin</summary>
 #
-# The table has a line or two of code for each of its rows. Write it for `scaler=None` first and run the check.
+# Each row of the table is a line or two of code. Write it for `scaler=None` first and run the check.
 #
 # </details>
 # <details><summary>Hint 2: what belongs under autocast</summary>
 #
-# The forward pass and the loss. Backward comes after the `with` block: it uses the types of the forward pass by itself.
+# The forward pass and the loss. Backward comes after the `with` block: it uses the types of the forward pass
+# automatically.
 #
 # </details>
 # <details><summary>Hint 3: losses to average</summary>
 #
-# Collect each batch's loss without its graph (`detach`), or the memory of all batches is kept. `item()` gives a float at
-# once, but on a GPU it waits for the batch to finish each time; a list of detached tensors, averaged at the end, does not.
+# Collect each batch's loss without its graph (`detach`); otherwise the graphs of all batches stay in memory. `item()`
+# gives a float at once, but on a GPU it waits for the batch to finish each time; a list of detached tensors, averaged at
+# the end, does not.
 #
 # </details>
 # <details><summary>Hint 4: an outline</summary>
@@ -422,7 +424,7 @@ lab.check("train_one_epoch")
 # %% [markdown]
 # ## One batch by heart
 #
-# The first thing to do with a new training loop: let a tiny model learn one batch by heart. If it cannot even do that, no
+# The first thing to do with a new training loop: make a tiny model overfit one batch. If it cannot even do that, no
 # amount of data will help.
 #
 # **Predict** the very first loss. The model is new and knows nothing, and there are 1,024 codes.
@@ -460,16 +462,17 @@ if ready():
 # <details><summary>What you should have seen</summary>
 #
 # The first loss is that of guessing, $\ln 1024 = 6.93$, give or take: a new model gives all codes about the same probability.
-# Where the first loss is far from it, look for the error before you train on. Here it came down to ⟦last loss (\d+\.\d)⟧. Not
-# to 0: a row may be hidden altogether, and then nobody can tell which of the 16 cats it is.
+# Where the first loss is far from it, look for the error before you train on. Here it came down to ⟦last loss (\d+\.\d)⟧. It
+# does not reach 0: a row may be hidden entirely, and then nothing tells which of the 16 cats it is.
 #
 # </details>
 #
 # ## How good is it? Measuring without touching
 #
-# The loss on pictures that training never saw tells whether the model learns cats or learns *these* cats. To measure is not
-# to change: dropout off, no gradients, and everything as it was afterwards. That includes the **mode of each module**:
-# somebody may have put a single part into eval mode on purpose, and to call `transformer.train()` at the end would undo that.
+# The loss on pictures that training never saw tells whether the model learns cats or learns *these* cats. Measuring must not
+# change the model: dropout is off, no gradients are kept, and afterwards everything is as it was. That includes the **mode of
+# each module**: someone may have put a single part into eval mode on purpose, and calling `transformer.train()` at the end
+# would undo that.
 #
 # ## First step: note the modes, put them back
 #
@@ -507,10 +510,10 @@ practice(put_back, ((noted,), lambda _: "" if all(one.training == mode for one, 
 #
 # * The mean over the batches of the loss on hidden tokens; masks from `sample_mask` and the forward pass under autocast, as
 #   in training.
-# * Eval mode and no gradients meanwhile. Parameters, buffers and gradients stay as they are.
-# * Afterwards each submodule has its own mode back, also when something in the middle raises an exception.
+# * It runs in eval mode, without gradients. Parameters, buffers and gradients stay as they are.
+# * Afterwards each submodule has its own mode back, even if something in the middle raises an exception.
 # * The same state of `generator` gives the same value.
-# * A loader without a batch is a `ValueError` that names `loader`.
+# * A loader without a batch raises a `ValueError` that names `loader`.
 #
 # <details><summary>Hint 1: no gradients</summary>
 #
@@ -525,8 +528,8 @@ practice(put_back, ((noted,), lambda _: "" if all(one.training == mode for one, 
 # </details>
 # <details><summary>Hint 3: also after an exception</summary>
 #
-# `try: ... finally: ...` runs the second part in any case. Setting a module's `training` touches this module alone;
-# `module.train()` would change all that is inside it.
+# `try: ... finally: ...` runs the second part in any case. Setting a module's `training` affects this module only;
+# `module.train()` would change everything inside it.
 #
 # </details>
 # <details><summary>Hint 4: an outline</summary>
@@ -579,8 +582,8 @@ lab.check("eval_one_epoch")
 
 # %% [markdown]
 # The kit has a model that was trained for much longer. **Predict.** Its validation loss is measured four times: twice with a
-# new generator of seed 0, then once more with the second of these generators, which has been used by now, then with seed 1.
-# Which of the four are the same?
+# new generator of seed 0, then once more with the second of these generators, which is used by now, then with seed 1. Which
+# of the four are the same?
 
 # %%
 val_loader = val_tokens[:256].split(32)
@@ -606,9 +609,9 @@ if ready():
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# The first two agree to the last digit, the others do not: a generator remembers what it has drawn, and other masks ask other
-# questions. Which tokens happen to be hidden moves the loss by as much as epochs of training do. Two models are compared fairly on the *same* masks only, so the training below measures with the same
-# seed each time.
+# The first two agree to the last digit; the others do not: a generator remembers what it has drawn, and other masks ask
+# other questions. Which tokens happen to be hidden moves the loss by as much as epochs of training do. Two models are
+# compared fairly on the *same* masks only, so the training below measures with the same seed each time.
 #
 # </details>
 #
@@ -617,26 +620,27 @@ if ready():
 # Now all of it: your attention, masks, loss, optimizer and loops, 12,000 pictures, one epoch. The first cell of this notebook
 # has printed how long that takes here. Meanwhile the curve below is drawn again after every 100 batches.
 #
-# * Stop it whenever you like (the square in the toolbar, or the keys `I`, `I`): run the cell again and it goes on where it
+# * Stop it whenever you like (the square in the toolbar, or the keys `I`, `I`): run the cell again and it resumes where it
 #   was. The same holds if the machine or the notebook is shut down. Train in one notebook at a time.
-# * When it is done, the cell takes a second: it finds the trained model. `lab.train(fresh=True)` trains anew, after you
-#   have changed an answer for example, and keeps the earlier run under another name.
-# * `work/maskgit.safetensors` is handed in with your notebooks (00 says how). Beside your model it holds the record of its training: the curve, and the loss after
-#   20 %, 50 % and 100 % of it. The grader computes the last loss again; a file without a record, or with that of another
-#   model, gets no points. If yours has none, run the cell again: it adds the record without training again.
-# * The training's seed comes from the text of your answers, so nobody else's training gives your model.
+# * Once training is done, the cell takes a second: it finds the trained model. `lab.train(fresh=True)` trains from
+#   scratch, for example after you have changed an answer, and keeps the earlier run under another name.
+# * You hand in `work/maskgit.safetensors` with your notebooks (00 says how). Beside your model it holds the record of
+#   its training: the curve, and the loss after 20 %, 50 % and 100 % of it. The grader computes the last loss again; a
+#   file without a record, or with another model's record, gets no points. If yours has none, run the cell again: it
+#   adds the record without training again.
+# * The training's seed comes from the text of your answers, so no one else's training gives your model.
 
 # %%
 transformer = lab.train()
 
 # %% [markdown]
-# The loss starts from guessing and does most of its way in the first third of the epoch. (Without 02's answers there is no
-# training, and `transformer` is the kit's.)
+# The loss starts at that of guessing and covers most of its way down in the first third of the epoch. (Without 02's
+# answers there is no training, and `transformer` is the kit's.)
 #
-# How far is it? The kit keeps copies of your model from 20 % and 50 % of the training. The kit's own model is shown beside
-# them; the first line that the cell prints says how large it is and how long it was trained. Each of them fills the holes of
-# the first test pictures **in one pass**: every hidden token gets its likeliest code, all at once. That is the crudest
-# decoding there is, and notebook 05 replaces it.
+# How far has it come? The kit keeps copies of your model from 20 % and 50 % of the training. The kit's own model is shown
+# beside them; the first line that the cell prints says how large it is and how long it was trained. Each of them fills the
+# holes of the first test pictures **in one pass**: every hidden token gets its likeliest code, all at once. That is the
+# crudest decoding there is, and notebook 05 replaces it.
 #
 # **Predict.** What does a model learn first: the colour of the fur, the outline of the cat, or its eyes?
 
@@ -670,9 +674,8 @@ plots.comparison(rows | {"original": lab.data.test[:shown]},
 # <details><summary>What you should have seen</summary>
 #
 # The validation loss falls from row to row, and the share of tokens that are exactly right grows. In the picture the colours
-# of fur and background fit first, and outlines run on through the hole. What is small and has a shape of its own comes last:
-# eyes, and the folds of a scarf. Where nothing in the picture tells what was there, every
-# model makes something up.
+# of fur and background fit first, and outlines run on through the hole. Small things with their own shape come last: eyes,
+# and the folds of a scarf. Where nothing in the picture tells what was there, every model makes something up.
 #
 # </details>
 #
@@ -690,8 +693,8 @@ plots.comparison(rows | {"original": lab.data.test[:shown]},
 #
 # It looks tidy. **Predict** the learning rate of the first epoch, and what the loss does in it.
 #
-# To meet the bug without breaking your `train_one_epoch`, the scheduler that it gets is wrapped: it notes the learning rate
-# of each batch, and hands on every step, or only the last one of an epoch.
+# To show the bug without breaking your `train_one_epoch`, the cell wraps its scheduler: the wrapper notes the learning rate
+# of each batch, and passes on every step, or only the last one of an epoch.
 
 # %%
 class Stepped:
@@ -750,13 +753,13 @@ if ready():
 # The loss stays where it was for the whole first epoch (⟦counted in epochs +loss at the start (\d+\.\d+)⟧ at its start,
 # ⟦counted in epochs .*after the first epoch (\d+\.\d+)⟧ after it): one third of this training is thrown away. Then the
 # learning rate jumps to its full height at once, so the warm-up is missing, and it ends at half of that, so there is hardly
-# a decay: the loss at the end is higher. A public report of the original lab trains in this way, 100 epochs with 10 of
-# warm-up. Nobody notices: the loss of the first epoch is just a high number, and the next 99 look well.
+# a decay: the loss at the end is higher. A public report of the original lab trains this way, 100 epochs with 10 of
+# warm-up. It is easy to miss: the loss of the first epoch is just a high number, and the next 99 look fine.
 #
 # </details>
 #
-# **Repair it.** Count in batches. How many has a training, and how many of them are warm-up? The last batch of an epoch may
-# be a smaller one, but it is a batch.
+# **Repair it.** Count in batches. How many does a training have, and how many of them are warm-up? The last batch of an
+# epoch may be smaller, but it counts as a batch.
 
 # %%
 def steps_of(epochs, warmup_epochs, pictures, batch_size):
@@ -785,7 +788,7 @@ print(f"{total_steps} steps, {warmup_steps} of them warm-up,",
       f"full learning rate at step {repaired.index(1)}")
 
 # %% [markdown]
-# **Its sibling: a GradScaler made anew each epoch.** The same public solutions write `scaler = GradScaler()` inside
+# **Its sibling: a new GradScaler in each epoch.** The same public solutions write `scaler = GradScaler()` inside
 # `train_one_epoch`. The scale then starts over at 65,536 in every epoch, and each epoch loses steps again until no gradient
 # overflows. Here is what a GradScaler does, without a GPU: ten epochs of 50 batches, and gradients of at most 4, in float16,
 # whose largest number is 65,504.
@@ -813,9 +816,9 @@ print(f"kit's model after {last['epoch']:.0f} epochs: training loss {last['epoch
       f"validation loss {last['val_loss']:.2f}")
 
 # %% [markdown]
-# Three of 500, or thirty: at 65,536, 32,768 and 16,384 the scaled gradient is too large, at 8,192 it fits. It could be worse:
-# where an epoch has fewer batches than it takes to come down, such a training never makes a step. This is why `scaler` is an
-# argument of your function.
+# Three of 500, or thirty: at 65,536, 32,768 and 16,384 the scaled gradient is too large; at 8,192 it fits. It could be worse:
+# if an epoch has fewer batches than the scale needs to come down, such a training never makes a step. This is why `scaler` is
+# an argument of your function.
 
 # %% [markdown]
 # ## Explain
@@ -842,11 +845,11 @@ print(f"kit's model after {last['epoch']:.0f} epochs: training loss {last['epoch
 #   you expect of the two curves if you trained ten times as long? When would you stop?
 # * A batch of eight pictures is one step here. With batches of 64 there are an eighth as many steps. What would you do to the
 #   learning rate, and what to `warmup_steps`?
-# * The loss does not come near 0, however long you train. Which hidden tokens could nobody predict?
+# * The loss does not come near 0, however long you train. Which hidden tokens can no model predict?
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **A large batch on a small machine** (*15 minutes, medium*). A batch that does not fit into memory is cut into parts, and their
 # gradients are added up before the optimizer steps. The result has to be the gradient of the *mean* over the whole batch, also

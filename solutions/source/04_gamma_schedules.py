@@ -21,20 +21,20 @@ lab = lab3.start("04")
 # ## How fast may a hole close?
 #
 # Your transformer predicts every hidden token at once. Iterative decoding, which you build in the next notebook, does not keep
-# all of them at once: it keeps the few that the model is surest of, hides the others again, and asks once more. What it needs
-# from you here is a plan: after each of these steps, how much of the hole is still hidden?
+# all of them at once: it keeps the model's few most confident predictions, hides the others again, and predicts once more.
+# What it needs from you here is a plan: after each of these steps, how much of the hole is still hidden?
 #
 # With `total_iter` steps, numbered $t = 0, 1, \dots$, the **progress** after step $t$ is
 #
 # $$r = \frac{t + 1}{\mathtt{total\_iter}} \in (0, 1]$$
 #
 # and the plan is a function $\gamma$ of progress: **$\gamma(r)$ is the share of the hole that is still hidden when the share
-# $r$ of the steps is done.** Nothing is filled in at the start, nothing is left at the end, and a token that was revealed
-# stays so:
+# $r$ of the steps is done.** Nothing is filled in at the start, nothing is left at the end, and a revealed token stays
+# revealed:
 #
 # $$\gamma(0) = 1, \qquad \gamma(1) = 0, \qquad \gamma \text{ never rises.}$$
 #
-# Three such functions are asked for:
+# You write three such functions:
 #
 # | name | $\gamma(r)$ | at $r = 0$ | at $r = 1/2$ | at $r = 1$ |
 # |---|---|---|---|---|
@@ -43,12 +43,12 @@ lab = lab3.start("04")
 # | `"square"` | $1 - r^2$ | 1 | 0.75 | 0 |
 #
 # The cosine is [MaskGIT](https://arxiv.org/abs/2202.04200)'s choice. A hole of $n$ hidden tokens has
-# $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Mind what $\gamma$ is *not*: it is not the share that is
-# known, and no mixing weight between old and new tokens. It only counts.
+# $\lfloor \gamma(r)\, n \rfloor$ of them left after the step. Note what $\gamma$ is *not*: it is not the share that is
+# known, nor a mixing weight between old and new tokens. It only counts.
 #
-# **Predict.** A hole hides 139 tokens, and there are 8 steps. The count is a product, rounded down. Does it matter in which
-# kind of number the product is taken? Below it is done once in Python's own floats, which have 53 binary digits, and once in
-# bfloat16, which has 8.
+# **Predict.** A hole hides 139 tokens, and there are 8 steps. The count is a product, rounded down. Does the number format
+# of the product matter? The cell takes it once in Python's own floats, which have 53 binary digits, and once in bfloat16,
+# which has 8.
 
 # %% tags=["nbval-check-output"]
 n_hidden = 139
@@ -60,8 +60,8 @@ print("bfloat16", [math.floor(torch.tensor(share).bfloat16() * n_hidden) for sha
 # <details><summary>What you should have seen</summary>
 #
 # After the second step 128 tokens are left, or 129. In bfloat16 the share 0.9239 becomes 0.9258, and above 128 there are whole
-# numbers only: 128.4 comes out as 129. Mixed precision brings such numbers about by itself, so counts are taken in float64
-# throughout this lab.
+# numbers only: 128.4 comes out as 129. Mixed precision produces such numbers without being asked, so this lab takes all counts
+# in float64.
 #
 # </details>
 #
@@ -95,9 +95,10 @@ practice(power, *(((n,), is_power(n)) for n in (1, 2, 3)))
 #
 # `gamma_func(mode)` gives you the function $\gamma$, not a number.
 #
-# * `mode` is `"linear"`, `"cosine"` (the default) or `"square"`. Another one is a `ValueError` that names `mode`.
-# * `gamma(ratio)` takes a float or a numpy array with values in $[0, 1]$ and gives the same kind back: a float for a float, an
-#   array of the same shape for an array. Notebook 05 hands it floats, the figures here hand it arrays.
+# * `mode` is `"linear"`, `"cosine"` (the default) or `"square"`. Any other raises a `ValueError` that names
+#   `mode`.
+# * `gamma(ratio)` takes a float or a numpy array with values in $[0, 1]$ and returns the type it was given: a float for a
+#   float, an array of the same shape for an array. Notebook 05 passes floats; the figures here pass arrays.
 # * It does not change the array.
 #
 # <details><summary>Hint 1: a function that gives a function</summary>
@@ -166,9 +167,9 @@ plots.schedule_curves(schedules, total_iter,
                       "Cosine and square leave more hidden at every step but the last.")
 
 # %% [markdown]
-# Linear takes the same number of tokens at each step. The two others are **concave**, they bend over the line: they leave more
-# hidden at first, so they reveal little while the model sees little, and much at the end, when most of the picture stands and
-# constrains the rest.
+# Linear reveals the same number of tokens at each step. The other two are **concave**: they curve above the line. They leave
+# more hidden at first, so they reveal little while the model sees little, and much at the end, when most of the picture is
+# known and constrains the rest.
 #
 # **Predict.** A hole of average size hides 85 tokens. Which schedule reveals most in its *first* of eight steps, and how
 # many? Which in its last?
@@ -203,15 +204,15 @@ plots.step_bars(revealed,
 #
 # Linear reveals 11 tokens in its first step, cosine and square only 2. In the last step it is the other way round: 10, 16 and
 # 19. Cosine and square never differ by more than 5 tokens. All three make eight passes through the transformer: a schedule
-# costs no time, it only deals out the tokens.
+# costs no time; it only divides the tokens among the steps.
 #
 # </details>
 #
 # ## Steps and the sweet spot
 #
-# Two numbers belong to a schedule. **total_iter** is how many steps $\gamma$ is cut into. **sweet_spot** is how many of
-# them are really made: decoding stops early, and *all that is still hidden then takes its last prediction at once*. The
-# progress is still counted against `total_iter`: to stop after 4 of 8 steps is not the same as to make 4 steps.
+# Two numbers go with a schedule. **total_iter** is how many steps $\gamma$ is cut into. **sweet_spot** is how many of
+# them are actually made: decoding stops early, and *all that is still hidden then takes its last prediction at once*.
+# The progress is still counted against `total_iter`: stopping after 4 of 8 steps is not the same as making 4 steps.
 #
 # **Predict.** You stop after $s$ of 8 steps. How many of the 85 tokens are then taken all at once, for $s = 1$, $4$, $8$? For
 # which $s$ does the schedule make no difference to the picture at all?
@@ -228,9 +229,9 @@ lab.observe("taken_at_once", int(hidden_counts(schedules["cosine"], total_iter, 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# With $s = 8$ nothing is left over. With $s = 4$ it is 42 tokens for linear, but 60 and 63 for cosine and square: they had
-# the larger part still before them. With $s = 1$ **every** token comes from the first prediction, those that the step would
-# keep and those that it would hide. One pass, and neither schedule nor temperature can change a single token. A public report
+# With $s = 8$ nothing is left over. With $s = 4$ it is 42 tokens for linear, but 60 and 63 for cosine and square: they still
+# had the larger part ahead of them. With $s = 1$ **every** token comes from the first prediction, those that the step would
+# keep and those that it would hide. In one pass neither schedule nor temperature can change a single token. A public report
 # of the original lab gives as its best setting `total_iter` 5, `sweet_spot` 1, cosine. The word cosine has no meaning in that
 # line.
 #
@@ -238,9 +239,9 @@ lab.observe("taken_at_once", int(hidden_counts(schedules["cosine"], total_iter, 
 #
 # ## Masks, step by step
 #
-# Which tokens a step reveals, the model decides: those of highest confidence. No model is needed to see the *pace*. Here each
-# token of one cat's hole gets a confidence at random, once; every step hides again the least confident ones, as many as your
-# $\gamma$ says. Before the first column the masked cat, then the mask in the latent domain: dark is hidden.
+# The model decides which tokens a step reveals: the most confident ones. You need no model to see the *pace*. Here each token
+# of one cat's hole gets a random confidence, once; every step hides the least confident ones again, as many as your $\gamma$
+# says. The masked cat comes first, then the mask in the latent domain: dark is hidden.
 
 # %%
 from lab3.explorer.core import masks_after
@@ -260,18 +261,19 @@ plots.mask_steps(films, lab.data.masked[cat],
 # ## The explorer
 #
 # Try it yourself. The schedules named *yours* are those of your `gamma_func`; others come from papers, from a formula that you
-# type, such as `1 - r^3`, or from a curve that you drag. Choose whose hole, or paint one with the mouse; a second setting
-# can stand beside the first; the steps can be played. What fills the hole is the exercise of the next notebook. Where
-# nothing can decode yet, the order of the tokens is drawn at random, as above, and only the pace counts.
+# type, such as `1 - r^3`, or from a curve that you drag. Choose whose hole, or paint one with the mouse; a second setting can
+# stand beside the first; the steps can be played. Filling the hole is the exercise of the next notebook. Until then the order
+# of the tokens is drawn at random, as above, and only the pace counts.
 #
 # (Where there are no widgets, as in a printed notebook, you see one setting only.) All of it works with the keyboard: tab
-# leads from one control to the next, arrows move a slider, a point of the curve or the brush, space paints, and arrows and
+# moves from one control to the next, arrows move a slider, a point of the curve or the brush, space paints, and arrows and
 # enter choose from a list.
 #
 # Things to look for:
 #
 # * Set `total_iter` to 21. How many steps of cosine reveal just one token? How many of linear?
-# * Test picture 28 hides 137 tokens, test picture 39 hides 49. What changes with the hole, what does not?
+# * Test picture 28 hides 137 tokens, test picture 39 hides 49. What changes with the hole, and what does
+#   not?
 # * Leave `total_iter` at 8 and bring `sweet_spot` down. When do more tokens come all at once than step by step: for linear,
 #   for square?
 # * Type `0.5 + r / 4`, which rises. What does the counting rule make of it? Why does the hole close all the same?
@@ -282,21 +284,21 @@ lab.explore(hole=cat)
 # %% [markdown]
 # ## What goes wrong: noise that grows
 #
-# The next notebook adds noise to the confidences, times a temperature: `choice_temperature`, 4.5, times $1 - r$. In the first of
-# eight steps that is 3.94, and almost any token may come first; in the last it is 0, and the surest come first. Public solutions have written it
-# with $\gamma(r)$ in place of $r$, as there is a variable called `ratio` for both:
+# The next notebook adds noise to the confidences, scaled by a temperature: `choice_temperature`, 4.5, times $1 - r$. In
+# the first of eight steps that is 3.94, and almost any token may come first; in the last it is 0, and the most
+# confident come first. Public solutions have $\gamma(r)$ in place of $r$, because one variable, `ratio`, holds both:
 #
 # ```python
 # ratio = gamma(ratio)                                # from progress to the share still hidden
 # temperature = choice_temperature * (1 - ratio)      # meant for progress
 # ```
 #
-# No error, and $1 - \gamma$ lies in $[0, 1]$ just as $1 - r$ does. **Predict** the temperature over eight steps, right and wrong.
-# What becomes of the order of the tokens at the beginning, and at the end?
+# It raises no error, and $1 - \gamma$ lies in $[0, 1]$ just as $1 - r$ does. **Predict** the temperature over eight steps, right
+# and wrong. What becomes of the order of the tokens at the beginning, and at the end?
 #
-# To see that, take the kit's model and how sure it is of each hidden token of the cat above, $\log p$ of its likeliest code.
-# Without noise, one half of the hole is the surer half. Under noise some of it drops out. All of it stays: the order is the
-# model's. About half of it stays: the order is as good as random.
+# To see it, take the kit's model and its confidence in each hidden token of the cat above, $\log p$ of the likeliest code.
+# Without noise, one half of the hole is the surer half. Under noise some of it drops out. If all of it stays, the order is
+# the model's; if about half of it stays, the order is as good as random.
 
 # %%
 from lab3.model.transformer import MASK_TOKEN_ID
@@ -335,14 +337,15 @@ plots.curves(panels, "step",
              "and at random at the end, when most tokens are revealed.")
 
 # %% [markdown]
-# Right, the temperature falls from 3.9 to 0 whatever the schedule. The order is hardly better than chance at first
-# (⟦right.*step 1 (\S+?),⟧ of the surer half stays) and follows the model more and more (⟦right.*step 7 (\S+)⟧ in step 7). In step 8
-# all that is left is taken, in whatever order. Wrong, it rises to 4.5. Cosine and square then begin almost without noise
-# (⟦wrong, cosine.*step 1 (\S+?),⟧ and ⟦wrong, square.*step 1 (\S+?),⟧), so decodings of one picture all
-# begin with nearly the same tokens, and it is this one blind first pass that decides which. In step 7, where they reveal a
-# fifth of the hole, the order is as good as random. You will measure what that does to real decodings in the next notebook.
+# Done right, the temperature falls from 3.9 to 0 whatever the schedule. The order is hardly better than chance at first
+# (⟦right.*step 1 (\S+?),⟧ of the surer half stays) and follows the model more and more (⟦right.*step 7 (\S+)⟧ in step 7). Step 8
+# takes all that is left, in whatever order. Done wrong, the temperature rises to 4.5. Cosine and square then begin almost without
+# noise (⟦wrong, cosine.*step 1 (\S+?),⟧ and ⟦wrong, square.*step 1 (\S+?),⟧), so decodings of one picture all begin with nearly the
+# same tokens, and this one blind first pass decides which. In step 7, where they reveal a fifth of the hole, the order is as good
+# as random. You will measure what that does to real decodings in the next notebook.
 #
-# **Repair it.** A temperature that is told the step, so that there is no `ratio` to take for something else.
+# **Repair it.** Write a temperature that takes the step: that leaves no `ratio` to mistake for something
+# else.
 
 # %%
 def temperature_at(t, total_iter, choice_temperature=4.5):
@@ -372,7 +375,7 @@ print("temperatures:", falling)
 #
 # Two more plans that look harmless:
 #
-# * **rising**: $\gamma(1 - r)$. Somebody took $\gamma$ for the share that is *known*.
+# * **rising**: $\gamma(1 - r)$. Someone took $\gamma$ for the share that is *known*.
 # * **late**: $\gamma(t / \mathtt{total\_iter})$. The progress is that before the step, not after it.
 #
 # A token that has been revealed is not hidden again, so a step that asks for more hidden tokens than there are changes nothing.
@@ -398,9 +401,9 @@ plots.mask_steps(films, lab.data.masked[cat],
 # %% [markdown]
 # Rising reveals 79 of 97 tokens in the first step, when the model knows least, and nothing after it: seven more passes for
 # nothing. Late wastes its first step, which hides all of the hole again, and stops one step short. Both still have 18 tokens
-# hidden at the end. What stands there depends on the code that comes after: the last prediction at best, the mask token,
-# which is no code at all, at worst. Some programs only look as if they closed the hole: $\cos(\pi / 2)$ is $6 \cdot 10^{-17}$
-# in a computer, not 0, so whoever rounds the count *up* keeps one token hidden.
+# hidden at the end. What ends up there depends on the code that follows: at best the last prediction, at worst the mask
+# token, which is not a code at all. Some programs only appear to close the hole: in floating point $\cos(\pi / 2)$ is
+# $6 \cdot 10^{-17}$, not 0, so rounding the count *up* keeps one token hidden.
 #
 # **Repair it.** The counts should close the hole whatever schedule they are given: progress after the step, rounded down; never
 # more than before; and nothing after the last step, not even where $\gamma(1)$ says otherwise.
@@ -456,13 +459,13 @@ print("every hole closes:", closing)
 #
 # * One student of the original course decoded the test set five times for each schedule and reported FIDs of 31.61 ± 0.47 for
 #   linear, 31.43 ± 0.67 for cosine and 32.03 ± 0.71 for square; others report a best schedule from one decoding each. What
-#   may be said about the three? How many decodings would you make before you call a difference of 0.2 one?
+#   can you say about the three? How many decodings would you make before you call a difference of 0.2 real?
 # * A convex schedule, such as $(1 - r)^2$, reveals most at first. Type it into the explorer. When could it be a good plan?
 # * The smallest holes hide some 30 tokens. What do 50 steps do for them?
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **Passes that keep nothing** (*10 minutes, easy*). Where a hole is small, the count stays the same from one step to the next, and
 # a pass through the transformer is wasted. Count such steps, by the counting rule alone.
@@ -480,7 +483,7 @@ practice(wasted_steps, ((lambda r: 1 - r, 8, 85), 0), ((lambda r: 1 - r, 8, 3), 
          ((lambda r: 1 - r**2, 50, 30), 20))
 
 # %% [markdown]
-# **The plan behind the counts** (*15 minutes, medium*). Go the other way. Somebody tells you how many tokens each step should
+# **The plan behind the counts** (*15 minutes, medium*). Go the other way. You are told how many tokens each step should
 # reveal; find a schedule that does it: a $\gamma$ that passes through the right shares and is straight between them. (A
 # convex schedule, such as one that reveals 40 tokens first, is possible as well.)
 

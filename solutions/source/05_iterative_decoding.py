@@ -3,7 +3,7 @@
 #
 # * **You will be able to** write one step of decoding and the loop around it; say what temperature, number of steps and sweet spot do, and show it; find the three mistakes that public solutions make.
 # * **Time**: about 80 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints how long that takes here.
-# * **Needs**: your attention (01) and your schedules (04). Without them PyTorch's attention and a straight line stand in. The model is the kit's, trained longer than yours.
+# * **Needs**: your attention (01) and your schedules (04). Without them PyTorch's attention and a straight line are used. The model is the kit's, trained longer than yours.
 
 # %%
 import math
@@ -20,8 +20,8 @@ lab = lab3.start("05")
 # %% [markdown]
 # ## Why not all at once?
 #
-# The model gives every hidden token a distribution over the codes. It looks as if one pass were enough: draw each token,
-# done. But the model draws each token as if it did not know what the others have drawn.
+# The model gives every hidden token a distribution over the codes. One pass looks like enough: draw each token, done.
+# But each token is drawn without knowing what is drawn for the others.
 #
 # The smallest example has two hidden tokens, the left and the right half of a mouth. All mouths in the world are open or
 # shut, half of them each, and no mouth is open on one side only:
@@ -58,8 +58,8 @@ lab.observe("torn_mouths", 100 * (at_once[0, 1] + at_once[1, 0]).item())
 # </details>
 #
 # One token a pass would be exact for a perfect model, as long as the order does not depend on the values drawn, and cost 85
-# passes for a hole of 85 tokens. [MaskGIT](https://arxiv.org/abs/2202.04200) (Chang et al., 2022) lies between: a
-# few tokens at first, the surest ones, then more and more, as what is known constrains what is not.
+# passes for a hole of 85 tokens. [MaskGIT](https://arxiv.org/abs/2202.04200) (Chang et al., 2022) lies in between: it keeps
+# a few tokens at first, the most confident ones, then more and more as the known tokens constrain the rest.
 #
 # ## One step
 #
@@ -70,10 +70,10 @@ lab.observe("torn_mouths", 100 * (at_once[0, 1] + at_once[1, 0]).item())
 # | 1. predict | `(B, T, V + 1)` | one forward pass with the mask token in every hidden place |
 # | 2. draw | `(B, T)` | each hidden token $z_i$ from the softmax over the $V$ codes; known tokens stay |
 # | 3. confidence | one number a hidden token | $c_i = \log p_i(z_i) + \tau\, (1 - r)\, G_i$, with $G_i$ Gumbel noise and $\tau$ the choice temperature |
-# | 4. count | `(B,)` | $\lfloor \gamma(r) \cdot n \rfloor$ tokens of a row stay hidden, $n$ being what its hole hid at the very first |
+# | 4. count | `(B,)` | $\lfloor \gamma(r) \cdot n \rfloor$ tokens of a row stay hidden, where $n$ is what its original hole hid |
 # | 5. hide again | `(B, T)` | in each row those with the *least* confidence |
 #
-# Step 3 needs a word. Why noise on the confidence, why Gumbel's, and why on the *logarithm*?
+# Step 3 needs explaining. Why noise on the confidence, why Gumbel's, and why on the *logarithm*?
 #
 # ### The Gumbel trick
 #
@@ -103,12 +103,13 @@ plots.shares(drawn, expected, ["0.6", "0.25", "0.1", "0.05"],
 # <details><summary>What you should have seen</summary>
 #
 # With $\tau = 1$ the largest of $\log p + G$ is a draw from $p$ itself. With $\tau$ near 0 it is always the likeliest, with
-# a large $\tau$ any of the four. Take not the one largest but the $k$ largest, and you have drawn $k$ of them without
-# putting any back ([Kool et al., 2019](https://arxiv.org/abs/1903.06059)).
+# a large $\tau$ any of the four. Take the $k$ largest instead of one, and you have drawn $k$ of them without replacement
+# ([Kool et al., 2019](https://arxiv.org/abs/1903.06059)).
 #
-# So a step does not simply keep the surest tokens: it *draws* which to keep, with a bias to the sure ones. The factor
-# $1 - r$ takes the noise away as decoding goes on: at first almost any order may come, at the end the surest come first. All
-# of this rests on the logarithm. Added to $p$ itself, the same noise means something else; you will see what.
+# So a step does not simply keep the most confident tokens: it *draws* which to keep, with a bias towards confident ones. The
+# factor $1 - r$ removes the noise as decoding goes on: at first almost any order is possible, at the end the most confident
+# come first. All of this rests on the logarithm. Added to $p$ itself, the same noise means something else; you will see
+# what.
 #
 # </details>
 #
@@ -126,15 +127,14 @@ for n_hidden in (85, 3):
 # <details><summary>What you should have seen</summary>
 #
 # The 3 tokens go 2, 2, 2, 2, 1, 1, 0, 0: steps two to four and step six run the whole transformer and keep nothing of it,
-# and before step eight nothing is left to do. Hence a further
-# rule: a step leaves *at least one token fewer* hidden than before, in every row that hides any. And at $r = 1$ none is
-# left, whatever $\gamma(1)$ comes to.
+# and before step eight nothing is left to do. Hence another rule: a step leaves *at least one token fewer* hidden than
+# before, in every row that hides any. And at $r = 1$ none is left, whatever $\gamma(1)$ is.
 #
 # </details>
 #
 # ## First step: hide the least confident
 #
-# *About 10 minutes, medium, not graded.* Line 5 of the table by itself: each row has its own number of tokens to hide.
+# *About 10 minutes, medium, not graded.* Write line 5 of the table: each row has its own number of tokens to hide.
 
 # %%
 from lab3.notebook.practice import practice
@@ -161,24 +161,24 @@ practice(hide_again,
 #
 # One step, for a whole batch.
 #
-# * One forward pass, with `mask_token_id` wherever `mask` is True. What stands there in `z_indices` does not matter.
+# * One forward pass, with `mask_token_id` wherever `mask` is True. What `z_indices` holds there does not matter.
 # * Hidden tokens are drawn from the softmax over the $V$ codes (`sampling="categorical"`) or are its maximum (`"argmax"`).
-#   The mask token's own logit is no code: leave it out. Known tokens come back as they were.
-# * Confidence of a hidden token: `log p(chosen) + choice_temperature * (1 - ratio) * Gumbel noise`, drawn for each token on
-#   its own. A logit will not do in place of `log p`: the logits of each token have an additive constant of their own, and here
+#   The mask token is not a code: leave its logit out. Known tokens come back as they were.
+# * Confidence of a hidden token: `log p(chosen) + choice_temperature * (1 - ratio) * Gumbel noise`, drawn independently for
+#   each token. A logit will not do in place of `log p`: each token's logits have their own additive constant, and here
 #   different tokens are compared.
 # * `next_mask` hides, in each row, the `floor(gamma(ratio) * n_hidden)` least confident of the tokens hidden now; at least
 #   one fewer than are hidden now; none at `ratio == 1`. `n_hidden` is `(B,)`: what each row's *original* mask hid. Take the
 #   product in float64.
 # * Rows do not influence one another. A row that hides nothing comes back as it is.
-# * A `ratio` outside $(0, 1]$ or another `sampling` is a `ValueError`. Inputs are not changed in place. The same state of
-#   `generator` gives the same result.
+# * A `ratio` outside $(0, 1]$ or another `sampling` raises a `ValueError`. Inputs are not changed in place. The same
+#   state of `generator` gives the same result.
 #
 # <details><summary>Hint 1: where to begin</summary>
 #
-# The table above, one line of code for each of its five lines, with the shape beside it. All five lines can work on the
-# hidden tokens of all rows at once: `logits[mask]` is `(n, V + 1)`, and `something[mask] = values` puts `n` values back in
-# their places.
+# Write one line of code for each of the five lines of the table above, with the shape beside it. All five lines can work
+# on the hidden tokens of all rows at once: `logits[mask]` is `(n, V + 1)`, and `something[mask] = values` puts `n` values
+# back in their places.
 #
 # </details>
 # <details><summary>Hint 2: drawing</summary>
@@ -267,12 +267,12 @@ lab.check("inpainting")
 # ## One step on one cat
 #
 # This cat's mouth is in the hole. Below: how likely the likeliest code is at each hidden token, then what *your* step would
-# leave hidden when half of the way is done ($r = 1/2$), without noise and with the usual $\tau = 4.5$, and what it predicts.
+# leave hidden halfway ($r = 1/2$), without noise and with the usual $\tau = 4.5$, and what it predicts.
 #
 # The model is the kit's, as its pictures are better to look at. Put `lab.trained()` in place of `lab.shipped()` to see your
 # own.
 #
-# **Predict.** Where in the hole is the model sure, where is it not?
+# **Predict.** Where in the hole is the model sure, and where not?
 
 # %%
 from lab3.data.masks import hidden_tokens
@@ -304,8 +304,8 @@ plots.one_step(lab.data.masked[27], likely[0].cpu(), shown,
 
 # %% [markdown]
 # The rim is easy: background, fur and the bow follow from what is known beside them. Where the mouth was, the likeliest code
-# has a probability below one quarter, and so it goes for parts of the eye. Without noise the step keeps the rim and leaves
-# the heart of the hole. With noise it keeps some of the heart as well. Both leave the same number hidden.
+# has a probability below one quarter, and the same holds for parts of the eye. Without noise the step keeps the rim and
+# leaves the middle of the hole. With noise it keeps some of the middle as well. Both leave the same number hidden.
 #
 # ## First step: the progress of each step
 #
@@ -328,13 +328,13 @@ practice(progress_of, ((4,), [0.25, 0.5, 0.75, 1.0]), ((4, 2), [0.25, 0.5]), ((1
 #
 # The loop: steps `t = 0 … total_iter - 1`, each with `ratio = (t + 1) / total_iter`.
 #
-# * A token revealed at one step is known, and the same, at every later step. Tokens are carried forward; no picture is ever
-#   decoded and encoded again in between.
-# * `sweet_spot`: stop after so many steps. The schedule still runs as if there were `total_iter`. `None`: all steps. Tokens
-#   that are still hidden at the end take the last prediction.
+# * A token revealed at one step stays known, and unchanged, at every later step. Tokens are carried forward; no picture is
+#   ever decoded and encoded again in between.
+# * `sweet_spot`: stop after this many steps. The schedule still runs as if there were `total_iter`. `None`: all steps.
+#   Tokens that are still hidden at the end take the last prediction.
 # * `history` is a list of `(z_predict, next_mask)`, one entry for each step, also for steps at which nothing was left to
 #   hide.
-# * Whatever is in hidden places of `z_indices` does not matter, `-1` and `mask_token_id` included.
+# * What `z_indices` holds in hidden places does not matter, whether `-1` or `mask_token_id`.
 # * `total_iter < 1`, or not `1 <= sweet_spot <= total_iter`: `ValueError`.
 #
 # <details><summary>Hint 1: what is carried</summary>
@@ -344,8 +344,8 @@ practice(progress_of, ((4,), [0.25, 0.5, 0.75, 1.0]), ((4, 2), [0.25, 0.5]), ((1
 # </details>
 # <details><summary>Hint 2: what is not</summary>
 #
-# `n_hidden` belongs to the *original* mask: count it once, before the loop. Counted anew at each step, the hole empties too
-# fast.
+# `n_hidden` belongs to the *original* mask: count it once, before the loop. If you count again at each step, the hole
+# empties too fast.
 #
 # </details>
 # <details><summary>Hint 3: the last prediction</summary>
@@ -408,8 +408,8 @@ lab.check("iterative_decode")
 # %% [markdown]
 # ## Watch it decode
 #
-# `lab3.decoding.inpaint.fill` runs your functions over pictures in batches and decodes what comes out. The function below adds the
-# preset's setting, with codes drawn, of which single numbers can be changed.
+# `lab3.decoding.inpaint.fill` runs your functions over pictures in batches and decodes what comes out. The function below uses the
+# preset's setting, with codes drawn, and lets you change single numbers.
 
 # %%
 from dataclasses import replace
@@ -456,11 +456,12 @@ plots.comparison({schedule: pictures[:, :, *mouth]
 # with itself. Both can be measured:
 #
 # * **PSNR in the hole**, in dB: how near the pixels are to the original's.
-# * **Disagreement**: of the filled hole, hide every second token again, like the black squares of a chessboard, and ask the
-#   model what it thinks of the tokens that stood there, now that it sees the others. It is the loss of notebook 02, in nats:
-#   low where every part fits its neighbours.
+# * **Disagreement**: hide every second token of the filled hole again, like the black squares of a chessboard, and ask the
+#   model how likely the tokens were that it held there, now that the others are known. It is the loss of notebook 02, in
+#   nats: low where every part fits its neighbours.
 #
-# **Predict.** Decoding in 1, 2, 4, 8 and 16 steps: which of the two measures changes much, which little?
+# **Predict.** Decoding in 1, 2, 4, 8 and 16 steps: which of the two measures changes much, and which
+# little?
 
 # %%
 from lab3.metrics.distance import psnr
@@ -511,12 +512,12 @@ plots.comparison(
 # <details><summary>What you should have seen</summary>
 #
 # Disagreement falls a lot, from ⟦total_iter  1 +\S+ +(\S+)⟧ at one step to ⟦total_iter 16 +\S+ +(\S+)⟧ at sixteen; PSNR moves little, from
-# ⟦total_iter  1 +(\S+)⟧ to ⟦total_iter 16 +(\S+)⟧ dB. A likely mouth is not nearer to the original mouth than a torn one: where the hole
-# hides it, nobody can know.
+# ⟦total_iter  1 +(\S+)⟧ to ⟦total_iter 16 +(\S+)⟧ dB. A likely mouth is not nearer to the original mouth than a torn one: the hole hides
+# the original, so no model can know it.
 #
 # With enough steps the filled holes disagree *less* than the originals do (⟦originals +\S+ +(\S+)⟧). That does not make them better.
-# Real cats hold details that surprise the model, the more so as the test cats wear furs on bodies that training never showed
-# together; what the model draws itself, the surest first, surprises it less.
+# Real cats have details that surprise the model, all the more because training never showed the test cats' bodies and furs together;
+# what the model draws itself, most confident first, surprises it less.
 #
 # </details>
 #
@@ -540,7 +541,7 @@ table += [f"sweet_spot {s:2d} {measure(whole.predictions[:, s - 1])}"
 print("\n".join(table))
 
 # %% [markdown]
-# Each step earlier leaves more tokens to be drawn at once: disagreement is ⟦sweet_spot  8 +\S+ +(\S+)⟧ at the end and
+# The earlier you stop, the more tokens are drawn at once: disagreement is ⟦sweet_spot  8 +\S+ +(\S+)⟧ at the end and
 # ⟦sweet_spot  1 +\S+ +(\S+)⟧ at `sweet_spot = 1`, which is a decoding in one pass. With this model the sweet spot is the end. The report of
 # the original lab found its best score at 1; notebook 06 measures whether a distance between sets of pictures agrees.
 #
@@ -583,18 +584,18 @@ print("\n".join(table))
 # <details><summary>What you should have seen</summary>
 #
 # * With argmax and $\tau = 0$ nothing is drawn: six times the same cat. With categorical sampling the *tokens* are drawn
-#   also at $\tau = 0$; temperature concerns only their order.
+#   even at $\tau = 0$; temperature affects only their order.
 # * Variety rises with temperature, from ⟦categorical  τ =  0.*?(\S+)$⟧ of the hidden tokens at 0 to ⟦categorical  τ = 15.*?(\S+)$⟧ at 15, and
 #   PSNR goes from ⟦categorical  τ =  0.0 +(\S+)⟧ to ⟦categorical  τ = 15.0 +(\S+)⟧ dB.
 # * Disagreement is ⟦categorical  τ =  0.0 +\S+ +(\S+)⟧ at $\tau = 0$, ⟦categorical  τ =  4.5 +\S+ +(\S+)⟧ at 4.5 and
-#   ⟦categorical  τ = 15.0 +\S+ +(\S+)⟧ at 15. Surest first without any noise leaves the whole mouth to the last steps, and then
-#   draws it nearly at once: look at the mouths of that row. A little noise fixes some of it early.
+#   ⟦categorical  τ = 15.0 +\S+ +(\S+)⟧ at 15. Without noise the whole mouth is left to the last steps, and then drawn nearly at
+#   once: look at the mouths of that row. A little noise fixes some of it early.
 # * Argmax takes the likeliest code at each place, step by step: a greedy guess at the likeliest filling, and always the same.
 #
 # </details>
 #
-# Mind the word: in language models "temperature" divides the logits and changes which token is drawn. Here it changes the
-# *order* in which drawn tokens are kept. That order sharpens the result all the same: an unlikely draw is hidden again and
+# Beware of the word: in language models "temperature" divides the logits and changes which token is drawn. Here it changes
+# the *order* in which drawn tokens are kept. Even so, that order sharpens the result: an unlikely draw is hidden again and
 # drawn once more, so likely codes end up more often than the model gives them.
 #
 # ## What does this sampler sample?
@@ -638,19 +639,18 @@ print("code 0 in the first token kept of 2, 5, 85:",
 # <details><summary>What you should have seen</summary>
 #
 # ⟦temperature 0 .*exact ([\d.]+),⟧ without noise, ⟦temperature 4.5 .*exact ([\d.]+),⟧ at $\tau = 4.5$, and
-# ⟦temperature very large .*exact ([\d.]+),⟧, as in the world itself, where the order is random. Keeping the most confident
-# draw is a choice that looks at the value: an unlikely code is hidden again and gets another chance to be likely. So confidence
-# sampling has an *implicit low temperature*, here ⟦temperature 0 .*at temperature ([\d.]+)⟧ at $\tau = 0$, though every token
-# is drawn at temperature 1. The more tokens compete for a step, the stronger it is: the first token kept of 85 is practically
-# never the unlikely one. [Hayakawa et al. (2025)](https://arxiv.org/abs/2510.04525) analyse this mechanism, and give an
-# asymptotically equivalent sampler that chooses the places first and draws afterwards. A low temperature gives clean pictures
-# and takes variety away.
+# ⟦temperature very large .*exact ([\d.]+),⟧, as in the world itself, where the order is random. Keeping the most confident draw
+# is a choice that looks at the value: an unlikely code is hidden and drawn again. So confidence sampling has an *implicit low
+# temperature*, here ⟦temperature 0 .*at temperature ([\d.]+)⟧ at $\tau = 0$, though every token is drawn at temperature 1. The
+# more tokens compete for a step, the stronger it is: the first token kept of 85 is practically never the unlikely one.
+# [Hayakawa et al. (2025)](https://arxiv.org/abs/2510.04525) analyse this mechanism, and give an asymptotically equivalent
+# sampler that chooses the places first and draws afterwards. A low temperature gives clean pictures and costs variety.
 #
 # </details>
 #
-# Is `"argmax"` the limit of that, the likeliest filling? **Predict.** Left is A with 0.6 or B with 0.4. Right is one of
-# three codes, 1/3 each, where left is A; it is always a fourth one where left is B. Which filling is the likeliest? Which
-# does argmax choose, the surest token first?
+# Is `"argmax"` the limit of that, the likeliest filling? **Predict.** The left token is A with probability 0.6 or B with
+# 0.4. If it is A, the right token is one of three codes, 1/3 each; if it is B, always a fourth one. Which filling is the
+# likeliest? Which does argmax choose, most confident token first?
 
 # %% tags=["nbval-check-output"]
 joint = torch.tensor([[0.2, 0.2, 0.2, 0.0], [0.0, 0.0, 0.0, 0.4]])  # p(left, right)
@@ -663,8 +663,8 @@ print(f"likeliest filling: left = {'AB'[int(joint.amax(dim=1).argmax())]}, p = {
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# Argmax takes A and ends at a filling with $p = 0.2$; B with its only partner has 0.4. Taking the surest token first is a
-# greedy search, and a greedy search can be wrong from its first step. It gives a likely filling, always the same one, and
+# Argmax takes A and ends at a filling with $p = 0.2$; B with its only partner has 0.4. Taking the most confident token
+# first is a greedy search, which can be wrong from its first step. It gives a likely filling, always the same one, and
 # not always the likeliest.
 #
 # </details>
@@ -676,21 +676,22 @@ print(f"likeliest filling: left = {'AB'[int(joint.amax(dim=1).argmax())]}, p = {
 # is exact. Here it is not, since every token sees all others: kept keys were computed while more was hidden. Filling 32
 # pictures at a time then takes 0.59 of the processor time of exact steps, one at a time 0.70, and the distance stays the
 # same within the spread of seeds (`docs/RESULTS.md`). The same idea makes large masked text models faster
-# ([Fast-dLLM](https://arxiv.org/abs/2505.22618)). It needs an attention that gives its keys away, so with yours every step
-# is exact.
+# ([Fast-dLLM](https://arxiv.org/abs/2505.22618)). It needs an attention that exposes its keys, so with yours every step is
+# exact.
 #
 # ## All of it by hand
 #
 # The explorer of notebook 04 now decodes with *your* functions: every step's mask, confidence and prediction, beside the
 # original. Move a slider, and a new decoding follows within a second or so.
 #
-# * Set B beside A with another seed alone. Which tokens differ? How sure was the model of them?
-# * Play the steps of `total_iter` 21. Where is the model sure at first, where at last?
+# * Set B beside A with only the seed changed. Which tokens differ? How sure was the model of them?
+# * Play the steps of `total_iter` 21. Where is the model sure at first, and where only at the end?
 # * Paint a hole over both eyes, and another over nothing but background. In which does the schedule matter?
 # * Choose the hole *everything*: the same functions draw a cat from nothing. Set B to linear, or to another order. What tears?
 # * The menu *mistake* makes ten common mistakes in your decoding, one at a time. Give one to B, with the hole *everything*. Which of
 #   them would you notice in a filled hole?
-# * Tick *be the sampler* and choose yourself which predictions each step keeps. Can you beat MaskGIT on the same hole and seed?
+# * Tick *be the sampler* and choose for yourself which predictions each step keeps. Can you beat MaskGIT on the same hole and
+#   seed?
 
 # %%
 lab.explore(hole=27)
@@ -705,14 +706,14 @@ lab.explore(hole=27)
 # * **Growing.** `choice_temperature * (1 - gamma(ratio))`: the factor that falls with *progress* rises when it is given
 #   *gamma*.
 #
-# To see what they do to the order, take your own decoding of the pictures above and look in before each of its steps. Each
+# To see what they do to the order, take your own decoding of the pictures above and look before each of its steps. Each
 # hidden token has been drawn with some probability $p$, mostly a high one, but about one in twenty is an unlikely draw with
 # $p < 0.05$. Confidence is there to hide those again. Two measures of an order by confidence:
 #
 # * its rank correlation with $\log p$: 1 where it follows exactly, 0 where it is random;
 # * of the tokens that it keeps at this step, the share that are unlikely draws.
 #
-# **Predict** both for the three kinds of noise, and for an order at random.
+# **Predict** both for the three kinds of noise, and for a random order.
 
 # %%
 def rank_correlation(a, b):
@@ -757,19 +758,21 @@ plots.lines({"rank correlation with log p": follows,
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# At $\tau = 4.5$ the *right* order is a loose one: its rank correlation with $\log p$ is ⟦right +rank correlation +(\S+),⟧ on average, and
-# grows as the noise goes. But it finds bad draws: ⟦right .*among kept +(\S+)⟧ of what it keeps, against ⟦noise on p .*among kept +(\S+)⟧ with
-# noise on $p$ and ⟦at random .*among kept +(\S+)⟧ at random. That is due to the logarithm. A draw with $p = 0.001$ stands at $-6.9$, far below the rest; its plain $p$ lies only 1 below the surest. So noise
-# on $p$ lets bad draws pass at every step. Noise that grows sorts best where all tokens are still to choose from, and worst
-# at the end, where most tokens are revealed.
+# At $\tau = 4.5$ the *right* order is a loose one: its rank correlation with $\log p$ is
+# ⟦right +rank correlation +(\S+),⟧ on average, and grows as the noise shrinks. But it does catch bad draws:
+# ⟦right .*among kept +(\S+)⟧ of what it keeps, against ⟦noise on p .*among kept +(\S+)⟧ with noise on $p$ and
+# ⟦at random .*among kept +(\S+)⟧ at random. The logarithm makes the difference. A draw with $p = 0.001$ is at $-6.9$,
+# far below the rest; its plain $p$ lies only 1 below the surest. So noise on $p$ lets bad draws pass at every step.
+# Noise that grows sorts best where all tokens are still to choose from, and worst at the end, where most tokens are
+# revealed.
 #
 # </details>
 #
-# On all 747 test pictures, in the distance of the next notebook, noise that grows costs least, noise on probabilities more, an
-# order at random most: all of it too little to notice on a single picture, so nobody did.
+# On all 747 test pictures, in the distance of the next notebook, noise that grows costs least, noise on probabilities more, a
+# random order most: all too little to notice in a single picture, so no one did.
 #
-# **Repair it.** Write the confidence as a function of its own, one that cannot be given gamma by mistake: it takes progress,
-# and log-probabilities of any shape. The test knows what the Gumbel trick promises.
+# **Repair it.** Write the confidence as a separate function that cannot be given gamma by mistake: it takes progress, and
+# log-probabilities of any shape. The test checks what the Gumbel trick promises.
 
 # %%
 def confidence(log_p, ratio, temperature, generator=None):
@@ -806,8 +809,8 @@ print("no noise at the end, less and less before, and Gumbel's on the logarithm"
 # ## What goes wrong: pictures instead of tokens
 #
 # The last mistake: after each step the tokens are decoded to a picture, and the next step encodes that picture again. It
-# looks harmless, as the hole is where things happen. But the tokenizer does not give back the tokens it was given. Nothing
-# but the tokenizer is needed to see it: encode the *originals*, decode, encode again, eight times over.
+# looks harmless, as the hole is where things happen. But the tokenizer does not return the tokens it was given. You need
+# only the tokenizer to see it: encode the *originals*, decode, encode again, eight times over.
 #
 # **Predict.** After eight rounds, how many of the tokens outside the hole, the known ones, are still what they were?
 
@@ -834,17 +837,18 @@ plots.comparison({"original": lab.data.test[places], "1 round": lab.tokenizer.de
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# ⟦known tokens changed: (\S+)⟧ of the known tokens change in the first round, ⟦known tokens changed:.* (\S+)$⟧ after eight, and PSNR goes from
-# ⟦round 0 on: (\S+)⟧ to ⟦round 0 on:.* (\S+)$⟧ dB. The outlines hold; the
-# tabby stripes and the pale patches, all that differs little from its surroundings, fade. In a decoding that re-encodes, the
-# model fills the hole to fit such a worn picture.
+# ⟦known tokens changed: (\S+)⟧ of the known tokens change in the first round, ⟦known tokens changed:.* (\S+)$⟧ after
+# eight, and PSNR goes from ⟦round 0 on: (\S+)⟧ to ⟦round 0 on:.* (\S+)$⟧ dB. The outlines hold; the tabby stripes and
+# the pale patches, everything that differs little from its surroundings, fade. In a decoding that re-encodes, the model
+# fills the hole to fit such a faded picture.
 #
 # The distance of whole pictures does not show it: with re-encoding at each step it is the same within the spread of seeds.
 # A score that does not punish a mistake does not make it right.
 #
 # </details>
 #
-# Your `iterative_decode` never leaves the tokens, so a known token cannot change. As a test of it, on its own history:
+# Your `iterative_decode` never leaves the tokens, so a known token cannot change. Here is a test of that, on its own
+# history:
 
 # %% tags=["nbval-check-output"]
 given = lab.tokenizer.encode(lab.data.masked[cats])
@@ -858,7 +862,7 @@ print("no step changed a known token")
 # %% [markdown]
 # ## Filled by you
 #
-# Ten cats with your own step and your own loop, at the preset's setting, known pixels put back.
+# Here are ten cats filled with your own step and loop, at the preset's setting, with the known pixels put back.
 
 # %%
 ten = slice(16, 26)
@@ -897,7 +901,7 @@ plots.comparison({"masked": lab.data.masked[ten], "filled": decode(ten).pasted,
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **What a cache saves** (*10 minutes, easy*). The first step computes all 256 tokens, each later one those that were hidden at the
 # step before it (some of them have become known since). `hidden` lists how many tokens each step finds hidden. Exact steps
@@ -915,9 +919,9 @@ practice(share_computed, (([85],), 1.0), (([256, 256],), 1.0), (([64, 0],), 0.62
          (([85, 83, 78, 70, 60, 47, 32, 16],), (256 + 455) / 2048))
 
 # %% [markdown]
-# **The other temperature** (*15 minutes, medium*). `iterative_decode` takes any callable for a transformer. Write one that draws
-# tokens at a temperature of your own, and your decoding needs no change. Then compare: temperature 0.7 with an order at
-# random, and temperature 1 with confidence.
+# **The other temperature** (*15 minutes, medium*). `iterative_decode` accepts any callable as its transformer. Write one that
+# draws tokens at a temperature of your choice, and your decoding needs no change. Then compare: temperature 0.7 with a random
+# order, and temperature 1 with confidence.
 
 # %%
 def at_temperature(transformer, temperature):

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 Inpainting and FID
 #
-# * **You will be able to** write the Fréchet distance so that it holds also with few pictures; fill a test set and score it; tell a difference between two settings from chance.
+# * **You will be able to** write a Fréchet distance that also holds with few pictures; fill a test set and score it; tell a real difference between two settings from chance.
 # * **Time**: about 75 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints how long that takes here.
 # * **Needs**: all earlier notebooks. Without your model (03) the kit's is used, without your decoding (05) one pass that keeps everything at once.
 
@@ -35,8 +35,8 @@ lab = lab3.start("06")
 # | `sigma` | `(d, d)` | `np.cov(features, rowvar=False)` | the same |
 #
 # FD-Lite0 needs no download: its network comes with the kit. It is the same formula on other features, so its numbers are
-# **not** FIDs and not on the FID's scale. Where Inception's weights are at hand, the kit gives the FID too; the command
-# stands below.
+# **not** FIDs and not on the FID's scale. Where Inception's weights are available, the kit gives the FID too; the command
+# is below.
 #
 # In one dimension the formula becomes $(\mu_1 - \mu_2)^2 + (\sigma_1 - \sigma_2)^2$, with standard deviations $\sigma$.
 # **Predict** the distance of each of these pairs.
@@ -56,8 +56,9 @@ for (mu1, sd1), (mu2, sd2) in [((0, 1), (3, 1)), ((0, 1), (0, 4)), ((0, 2), (0, 
 #
 # ### The root of a product
 #
-# In $d$ dimensions everything is plain but $(\Sigma_1 \Sigma_2)^{1/2}$. A covariance is symmetric, and its eigenvalues are
-# not negative. A product of two covariances is not symmetric. Its eigenvalues are still real and not negative, on paper.
+# In $d$ dimensions everything is simple except $(\Sigma_1 \Sigma_2)^{1/2}$. A covariance is symmetric, and its eigenvalues
+# are not negative. A product of two covariances is not symmetric. Its eigenvalues are still real and not negative, on
+# paper.
 #
 # **Predict.** Twenty pictures, fifty features. How many of the 50 eigenvalues of $\Sigma_1 \Sigma_2$ are not 0 on paper?
 # What will numpy say?
@@ -77,10 +78,10 @@ lab.observe("eigenvalues", int((abs(eigenvalues) > 1e-9).sum()))
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# 20 pictures less their mean span 19 dimensions, so 19 eigenvalues are not 0. The others should be exactly 0 and come out as
-# dust around it, negative and complex too. A square root turns a dust of $-10^{-16}$ into $10^{-8}\,i$, or NaN. Codes that
-# take the root of the matrix itself (`scipy.linalg.sqrtm`) get a complex matrix here; public ones add something to the
-# diagonal, or drop the imaginary part, and hope. You can do better: **the formula needs no root of a matrix, only its
+# 20 pictures less their mean span 19 dimensions, so 19 eigenvalues are not 0. The others should be exactly 0, but come out
+# as dust around it, even negative or complex. A square root turns dust of $-10^{-16}$ into $10^{-8}\,i$, or NaN. Code that
+# takes the root of the matrix itself (`scipy.linalg.sqrtm`) gets a complex matrix here; public solutions add something to
+# the diagonal, or drop the imaginary part, and hope. You can do better: **the formula needs no root of a matrix, only its
 # trace.**
 #
 # </details>
@@ -114,8 +115,8 @@ practice(symmetric_root, ((np.diag([4.0, 9.0, 0.0]),), np.diag([2.0, 3.0, 0.0]))
 # *About 15 minutes, hard.*
 #
 # * `mu1`, `mu2`: `(d,)`; `sigma1`, `sigma2`: `(d, d)`; all float64 arrays. The result is a `float`.
-# * It is real and finite also where the covariances are singular, as they are here with 747 pictures and 1280 features.
-# * Shapes that do not match are a `ValueError`.
+# * It is real and finite even where the covariances are singular, as they are here with 747 pictures and 1280 features.
+# * Shapes that do not match raise a `ValueError`.
 #
 # <details><summary>Hint 1: the trace</summary>
 #
@@ -131,8 +132,8 @@ practice(symmetric_root, ((np.diag([4.0, 9.0, 0.0]),), np.diag([2.0, 3.0, 0.0]))
 # </details>
 # <details><summary>Hint 3: dust</summary>
 #
-# For symmetric matrices `np.linalg.eigh` and `eigvalsh` give real eigenvalues; those of a covariance that come out negative
-# are rounding. What should they have been?
+# For symmetric matrices `np.linalg.eigh` and `eigvalsh` give real eigenvalues; negative ones of a covariance are rounding
+# errors. What should they have been?
 #
 # </details>
 # <details><summary>Hint 4: an outline</summary>
@@ -182,14 +183,14 @@ lab.check("frechet_distance")
 # %% [markdown]
 # ## Two anchors
 #
-# A distance says little alone. Two others tell where it stands:
+# A distance says little on its own. Two others put it in context:
 #
 # * the **floor**: the originals, encoded and decoded by the tokenizer. No filling that passes through the tokenizer can be
 #   expected below it.
 # * the **holes**: the masked pictures, unfilled.
 #
-# Below they are measured by your function, and by the kit's, which works another way (see `lab3/metrics/distance.py`: no covariance,
-# no eigenvalues). Features take about 7 seconds per 747 pictures on one core.
+# Below, your function measures them, and so does the kit's, which works in another way (see `lab3/metrics/distance.py`: no
+# covariance, no eigenvalues). Features take about 7 seconds per 747 pictures on one core.
 
 # %%
 from lab3.common.paths import cache_folder
@@ -227,7 +228,7 @@ floor, unfilled = (distance(found, real) for found in sets.values())
 #
 # ### How many pictures?
 #
-# The originals fall into two halves at random. Both come from one and the same distribution.
+# Split the originals into two halves at random. Both come from the same distribution.
 #
 # **Predict.** How far is one half from the other, for halves of 16, 32, … pictures?
 
@@ -260,14 +261,15 @@ plots.lines({f"{name} between two halves of the originals": {"mean of 3 draws": 
 # points cannot fill a space of 1280 dimensions, so two clouds of few points look apart whatever they were drawn from. The
 # distance is *biased*, and the bias depends on the number of pictures. **A distance without its N says nothing.**
 #
-# Your filled pictures are better off than these halves, as they are compared with their own originals, the same cats. Still
-# you will meet the bias again.
+# Your filled pictures are better off than these halves, as they are compared with their own originals, the same cats. Even
+# so, you will meet the bias again.
 #
 # </details>
 #
 # ## Fill the test set
 #
-# Now all you have built comes together: your attention in your model, your schedule, your decoding, your distance.
+# Now everything you have built comes together: your attention in your model, your schedule, your decoding, your
+# distance.
 
 # %%
 import time
@@ -319,10 +321,10 @@ plots.comparison(
 # ([Bińkowski et al., 2018](https://arxiv.org/abs/1801.01401)). It assumes no normal distribution and, unlike the Fréchet
 # distance, is not biased by the number of pictures.
 #
-# Codes are drawn here, as `inpainting` does unless told otherwise. A draw also takes what the model hardly believes, so a
-# model that has learned little comes nearer with `sampling="argmax"`, and `make demo` fills that way.
+# Here codes are drawn, which is the default of `inpainting`. A draw can pick a code that the model hardly believes in, so
+# a model that has learned little comes nearer with `sampling="argmax"`, which `make demo` uses.
 #
-# Mind the two protocols: `course` scores the whole decoded picture, as the original lab does, so everything the tokenizer
+# Note the two protocols: `course` scores the whole decoded picture, as the original lab does, so everything the tokenizer
 # smooths away counts as well. `pasted` puts the known pixels back before it scores.
 #
 # To get the FID of the same pictures on a machine that has Inception's weights or may download them, save both sets and let
@@ -353,8 +355,8 @@ else:
 # %% [markdown]
 # ## Which setting is best?
 #
-# The report of the original lab compares schedules, numbers of steps and sweet spots. So will you, with the kit's model, on
-# a smaller set, the same for all settings.
+# The report of the original lab compares schedules, numbers of steps and sweet spots. You will do the same, with the kit's
+# model, on a smaller set that is the same for all settings.
 #
 # One decoding with `total_iter = T` holds the results of all sweet spots $s = 1 \dots T$: they are its predictions, step by
 # step. So fifteen decodings give all settings. It takes one to two minutes.
@@ -410,15 +412,15 @@ plots.heat_maps(tables, iterations, ["1/4", "1/2", "3/4", "all"],
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# One map, nearly, three times over. The worst places are those where most of the hole is drawn at once: one step, or a
-# quarter of the steps. To the right and downwards the distance falls to a plain, where neighbours differ by chance. Here the
-# report's conclusion, few steps and an early stop, does not hold. The report's loss was another, its loop changes tokens that
-# are known, so that more steps do more harm, and it tried one seed.
+# Nearly the same map, three times over. The worst settings draw most of the hole at once: one step, or a quarter of the
+# steps. To the right and downwards the distance falls to a plain, where neighbours differ by chance. Here the report's
+# conclusion, few steps and an early stop, does not hold. The report used a different loss; its loop changes known tokens,
+# which makes more steps do more harm; and it tried one seed.
 #
 # </details>
 #
 # The kit has swept its own model beforehand: more pictures, two seeds, temperatures too. **Model** chooses yours
-# instead: **Start** decodes while you go on in this notebook, saves after each decoding, and goes on after a stop.
+# instead: **Start** decodes while you go on in this notebook, saves after each decoding, and resumes after a stop.
 
 # %%
 lab.sweep()
@@ -426,8 +428,8 @@ lab.sweep()
 # %% [markdown]
 # ### Epochs
 #
-# The report also shows what training longer is worth. If you trained in notebook 03, it kept your model after 20 % and 50 %
-# of its way.
+# The report also shows what longer training is worth. If you trained in notebook 03, it kept your model after 20 % and 50 %
+# of the training.
 
 # %%
 stages = {f"yours, {part}": transformer for part, transformer in lab.milestones().items()}
@@ -440,8 +442,8 @@ plots.distance_bars(by_stage, study_floor, study_holes, name,
                     "The longer a model was trained, the nearer it comes.")
 
 # %% [markdown]
-# Compare these steps with the differences in the maps. If your model stopped after one epoch, more of them will gain more than
-# any setting of the decoding.
+# Compare these steps with the differences in the maps. If your model stopped after one epoch, further epochs will gain more
+# than any setting of the decoding.
 #
 # ## What goes wrong: settings that cannot matter
 #
@@ -467,17 +469,17 @@ for label, changes in {"linear": {"schedule": "linear"}, "square": {"schedule": 
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# None, in no case. Schedule and temperature decide which tokens are hidden *again* for the next step, and there is no next
+# None in any case. Schedule and temperature decide which tokens are hidden *again* for the next step, and there is no next
 # step. With categorical sampling the tokens are drawn, so seeds differ, but all schedules and temperatures give the same
-# distribution. A table of settings has to tell which of them were at work.
+# distribution. A table of settings has to say which of them had an effect.
 #
 # </details>
 #
 # ## What goes wrong: one seed decides
 #
 # The maps above hold one seed each. The smallest number in them is the best setting, or the luckiest. Here are the three
-# schedules with all steps, three seeds each; and the best setting of the maps, decoded with three seeds that it was not
-# chosen by.
+# schedules with all steps, three seeds each; and the best setting of the maps, decoded with three seeds other than the
+# one that chose it.
 #
 # **Predict.** Will the best setting keep its number?
 
@@ -517,7 +519,7 @@ plots.dots(by_setting, f"{name}, {n_study} pictures",
 # $$\mathtt{df} = \frac{(v_a + v_b)^2}{v_a^2 / (n_a - 1) + v_b^2 / (n_b - 1)}$$
 #
 # For three seeds on each side $t$ is 2.8 to 4.3, and a limit of $2 e$ would find a difference in 12 % of the pairs that have
-# none. Mind what seeds are: they repeat the *decoding*. Another training and other pictures would spread the numbers further.
+# none. Note what seeds repeat: only the *decoding*. Another training and other pictures would spread the numbers further.
 
 # %%
 from scipy import stats
@@ -583,8 +585,8 @@ for a, b in [(0, 1), (2, 1), (3, 1)]:
 #
 # ## What goes wrong: sets of different size
 #
-# Two students compare their scores. Both used the same decoding, with the same model, down to the same seed; one scored a
-# part of the test set only, to save time.
+# Two students compare their scores. Both used the same decoding, with the same model, down to the same seed; one scored
+# only part of the test set, to save time.
 #
 # **Predict** the numbers for the first 16, 32, … pictures.
 
@@ -601,9 +603,9 @@ plots.lines({f"{name} to the originals": by_count}, "pictures scored",
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# ⟦64: ([\d.]+)⟧ with 64 pictures, ⟦747: ([\d.]+)⟧ with all 747, and it is the same decoding. The floor falls likewise. So a number
-# from the maps above must not be held against one from the whole test set, nor an FID of 747 pictures against one of 50,000
-# in a paper. Say N with every distance, and compare equal N on the same originals.
+# ⟦64: ([\d.]+)⟧ with 64 pictures, ⟦747: ([\d.]+)⟧ with all 747, and it is the same decoding. The floor falls likewise. So never
+# compare a number from the maps above with one from the whole test set, nor an FID of 747 pictures with one of 50,000 in a paper.
+# State N with every distance, and compare equal N on the same originals.
 #
 # </details>
 #
@@ -646,7 +648,7 @@ Markdown("\n".join([lines[0], "|---|---|---|---|", *lines[1:]]))
 # %% [markdown]
 # ## A wall of cats
 #
-# Sixty of the test pictures, filled by your decoding, with your own model where you have one. Somewhere in each was a hole.
+# Sixty of the test pictures, filled by your decoding, with your own model if you have one. Each had a hole somewhere.
 
 # %%
 last = list(models)[-1]
@@ -671,38 +673,39 @@ plots.wall(filled[last].pasted[:60], 15, f"{last}, your decoding, known pixels p
 # %% [markdown]
 # ## What became of it
 #
-# MaskGIT is from 2022. Its idea, predict everything, keep some, ask again, is now used for images, text and both together.
-# Most of these papers change one line of what you have written:
+# MaskGIT is from 2022. Its idea (predict everything, keep some, predict again) is now used for images, text and both
+# together. Most of these papers change one line of what you have written:
 #
 # | paper | what it does | what to change in our code |
 # |---|---|---|
-# | [Token-Critic](https://arxiv.org/abs/2209.04439) (2022) | a second model learns to tell sampled tokens from real ones, and decides which to accept and which to draw again | in `inpainting`, take the critic's score for the confidence |
-# | [aMUSEd](https://arxiv.org/abs/2401.01808) (2024) | an open, small text-to-image model after Muse, with VQGAN tokens, a cosine schedule and prompt embeddings of a CLIP text encoder | hand the transformer text embeddings where 07's takes labels |
-# | [MAR](https://arxiv.org/abs/2406.11838) (2024) | no codebook: a small diffusion network models each continuous token, given the transformer's output | in `mvtm_loss`, a diffusion loss for the cross-entropy; no codes, so no confidence: an order at random |
+# | [Token-Critic](https://arxiv.org/abs/2209.04439) (2022) | a second model learns to tell sampled tokens from real ones, and decides which to accept and which to draw again | in `inpainting`, use the critic's score as the confidence |
+# | [aMUSEd](https://arxiv.org/abs/2401.01808) (2024) | an open, small text-to-image model after Muse, with VQGAN tokens, a cosine schedule and prompt embeddings of a CLIP text encoder | give the transformer text embeddings where 07's takes labels |
+# | [MAR](https://arxiv.org/abs/2406.11838) (2024) | no codebook: a small diffusion network models each continuous token, given the transformer's output | in `mvtm_loss`, a diffusion loss instead of the cross-entropy; without codes there is no confidence: use a random order |
 # | [MDLM](https://arxiv.org/abs/2406.07524) (2024) | shows that masked diffusion of text trains on a weighted mean of masked cross-entropies, a bound on the likelihood | in `mvtm_loss`, the mean of each row, then the mean over rows (in a copy: the check asks for one mean) |
-# | [LLaDA](https://arxiv.org/abs/2502.09992) (2025) | a language model of 8 billion parameters: each token masked with probability $t$ from $U(0, 1)$; can keep the most confident tokens in decoding | `sample_mask(prob_type="bernoulli")`, and words for codes |
+# | [LLaDA](https://arxiv.org/abs/2502.09992) (2025) | a language model of 8 billion parameters: each token masked with probability $t$ from $U(0, 1)$; can keep the most confident tokens in decoding | `sample_mask(prob_type="bernoulli")`, and words instead of codes |
 # | [ReMDM](https://arxiv.org/abs/2503.00307) (2025) | lets a token that was decoded be masked again, so errors can be repaired and more steps keep helping | in `iterative_decode`, hide some known tokens again before each step |
 # | [eMIGM](https://arxiv.org/abs/2503.07197) (2025) | puts masked image models and masked diffusion into one framework, and searches its training and sampling choices | `gamma_func`, the weight of the loss, and a guidance scale that depends on progress |
 # | [Halton order](https://arxiv.org/abs/2503.17076) (2025) | reveals tokens spread evenly over the picture instead of by confidence; no retraining, no noise | `in_order(inpainting, "halton")`, in 07 |
-# | [Fast-dLLM](https://arxiv.org/abs/2505.22618) (2025) | approximate key-value caches by block for masked text models, and keeps all tokens above a threshold of confidence | in `inpainting`, a threshold for the count |
+# | [Fast-dLLM](https://arxiv.org/abs/2505.22618) (2025) | approximate key-value caches by block for masked text models, and keeps all tokens above a threshold of confidence | in `inpainting`, a threshold instead of the count |
 # | [Lumina-DiMOO](https://arxiv.org/abs/2510.06308) (2025) | one masked model for text and images, for generating, editing, inpainting and understanding | one sequence of words and codes, and one `V` for both |
 # | [Moment sampler](https://arxiv.org/abs/2510.04525) (2025) | analyses MaskGIT's implicit temperature, and chooses places before it draws tokens | in `inpainting`, draw after the choice (see 05) |
 # | [Guidance in masked diffusion](https://arxiv.org/abs/2507.08965) (2025) | finds that strong guidance harms early steps and helps late ones | a scale for `guided_logits` that rises with progress |
-# | [BAR](https://arxiv.org/abs/2602.09024) (2026) | an autoregressive transformer whose head fills in the bits of each token as a masked model does; the codebook can have any size | the last layer: 10 bits, hidden and predicted, for 1,024 logits |
+# | [BAR](https://arxiv.org/abs/2602.09024) (2026) | an autoregressive transformer whose head fills in the bits of each token as a masked model does; the codebook can have any size | the last layer: 10 bits, hidden and predicted, instead of 1,024 logits |
 # | [Infinite masks](https://arxiv.org/abs/2605.10518) (2026) | one mask token limits how well tokens that are revealed together can agree; random mask tokens loosen the limit | in `masked_forward` and `inpainting`, a mask token drawn at random for each place |
 #
 # Two of them you can try with what is in `work/`: another order (07), and another weight of the loss (02 and 03).
 #
 # ## To think about
 #
-# * The network behind FD-Lite0 was trained on photographs. What may it overlook in drawn cats, what may it punish too hard?
+# * The network behind FD-Lite0 was trained on photographs. What may it overlook in drawn cats, and what may it punish too
+#   hard?
 # * `pasted` comes out below the floor. Is it the better protocol? What does it no longer see?
-# * A model could remember its training pictures and score well where test pictures stand among them, as in the data of the
+# * A model could remember its training pictures and score well if test pictures are among them, as in the data of the
 #   original course. How would you notice?
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **A distance without bias** (*20 minutes, medium*). Write the KID: with the kernel $k(x, y) = (x^\top y / d + 1)^3$, it is the mean of
 # $k$ within the first set plus that within the second, less twice the mean between them. Within a set leave out the pairs of a
@@ -749,9 +752,9 @@ for label, found in by_count.items():
         break
 
 # %% [markdown]
-# This was the last graded notebook. All you wrote is in `work/`: eleven answers, your model, and the pictures it filled.
-# `lab.status()` says whether all of it is right, and notebook 00 how to write the report: your own words go into
-# `work/report.md`.
+# This was the last graded notebook. Everything you wrote is in `work/`: eleven answers, your model, and the pictures it
+# filled. `lab.status()` says whether all of it is right, and notebook 00 says how to write the report: your own words go
+# into `work/report.md`.
 #
 # If you want more: [07 From nothing](07_from_nothing.ipynb) draws whole cats with the decoding you wrote.
 #

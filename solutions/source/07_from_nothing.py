@@ -98,16 +98,16 @@ plots.lines({"valid pictures": {kits: validity}, "FD-Lite0": {kits: distances},
 # With holes, one step and eight were hard to tell apart. From nothing, steps decide: mud at $T = 1$, parts of several cats at
 # 2 and 4, whole cats from 8 or 16 on.
 #
-# The third panel holds the bits of notebook 02, as they are when the tokens of one step do not see one another: what a
-# decoding in $T$ steps and a random order needs for cats that it has never seen. At $T = 256$ it would be the number of
-# notebook 02.
+# The third panel shows the bits of notebook 02 when the tokens of one step do not see one another: what a decoding in
+# $T$ steps and a random order needs for cats that it has never seen. At $T = 256$ it would be the number of notebook
+# 02.
 #
 # </details>
 #
 # ## Why one pass gives mud
 #
-# One pass tells the model's belief about each token alone. **Predict.** If every token is drawn on its own, from how many
-# bits of choice does the picture come? Compare with the bits that a cat holds.
+# One pass gives the model's belief about each token separately. **Predict.** If every token is drawn on its own, how many
+# bits of choice go into the picture? Compare with the bits that a cat holds.
 
 # %%
 from lab3.model.transformer import MASK_TOKEN_ID
@@ -164,15 +164,15 @@ plots.comparison({f"temperature\n{value:g}": pictures[:8]
 #
 # The training cats have 3.9 bits of variety in the body and 3.6 in the background. Without noise, the tokens that the model
 # is surest of come first in every picture, so all pictures begin alike and some values come too often. With much noise the
-# order is nearly random, and tokens are kept that the model hardly believed.
+# order is nearly random, and decoding keeps tokens that the model hardly believed in.
 #
 # </details>
 #
 # ## In which order?
 #
-# Another order is another `inpainting` in the same loop: it keeps as many tokens as yours, but not the most confident ones.
-# *Random* needs no word. *Halton* ([Besnier et al., 2025](https://arxiv.org/abs/2503.17076)) spreads the tokens of a step evenly over the picture, by a fixed
-# sequence of places. The first four, row and column:
+# Another order is another `inpainting` in the same loop: it keeps as many tokens as yours, but not the most confident
+# ones. *Random* needs no explanation. *Halton* ([Besnier et al., 2025](https://arxiv.org/abs/2503.17076)) spreads the
+# tokens of a step evenly over the picture, by a fixed sequence of places. The first four, row and column:
 
 # %% tags=["nbval-check-output"]
 from lab3.decoding.generate import ORDERS, halton_rank, in_order
@@ -243,10 +243,10 @@ plots.comparison({"not a cat": by_steps[usual][wrong] if len(wrong)
 # %% [markdown]
 # ## Does it remember?
 #
-# A model could draw perfect cats because it knows its training set by heart. Here you can tell: 12,000 of the possible cats,
+# A model could draw perfect cats because it has memorised its training set. Here you can tell: 12,000 of the possible cats,
 # the background aside, are in training.
 #
-# **Predict.** If the model draws any possible cat as often as any other, what share of its cats stands in no training
+# **Predict.** If the model draws any possible cat as often as any other, what share of its cats is in no training
 # picture? What if it only remembers?
 
 # %%
@@ -263,7 +263,7 @@ print(f"{len(drawn)} valid cats, {novel(drawn).float().mean():.0%} of them in no
 # ## Impossible cats
 #
 # What if you force it? The tokens of the upper left come from a cat with a black hat, those of the upper right from one with
-# a pink bow. Both are known, so no step may change them; all the rest is hidden.
+# a pink bow. Both are known, so no step may change them; everything else is hidden.
 #
 # **Predict.** Does the model draw a hat, a bow, or both? What becomes of the rest?
 
@@ -290,24 +290,24 @@ plots.comparison({"prompt,\nfillings": torch.cat([masked, forced])},
 # %% [markdown]
 # <details><summary>What you should have seen</summary>
 #
-# No training cat wears both, so this picture has probability 0. The model has no way to say so: a softmax always gives
-# a code. It takes each side for what it is and goes on below as with any cat. In a generated picture, such
-# contradictions come about by themselves: two places are kept in one step that belong to two cats, and no later step may
-# change them.
+# No training cat wears both, so this picture has probability 0. The model has no way to say so: a softmax always gives a
+# code. It takes each side for what it is and goes on below as with any cat. In a generated picture, such contradictions
+# arise when one step keeps two places that belong to two cats: no later step may change them.
 #
 # </details>
 #
 # ## Ask for a cat: guidance
 #
-# The kit has a second, small model that knows labels: one value a part, or "any". The sum of one embedding a part is added to
-# every token's embedding. In training, labels were dropped at random to "any", so one model gives both:
+# The kit has a second, small model that knows labels: one value for each part, or "any". Each part has an embedding, and
+# their sum is added to every token's embedding. In training, labels were replaced by "any" at random, so one model gives
+# both:
 #
 # * *conditional* logits $c$, from a pass with labels,
 # * *unconditional* logits $u$, from a pass with every label "any".
 #
 # Labels alone are often not enough: the model follows them about as far as it learned to.
-# [Guidance](https://arxiv.org/abs/2207.12598) (Ho and Salimans, 2022)
-# takes what the labels change, $c - u$, and goes further by a scale $s$:
+# [Guidance](https://arxiv.org/abs/2207.12598) (Ho and Salimans, 2022) takes what the labels change, $c - u$, and goes
+# further that way, by a scale $s$:
 #
 # $$\ell = (1 + s)\, c - s\, u$$
 #
@@ -350,7 +350,7 @@ practice(tilt, ((p_c, p_u, 0), p_c), ((p_u, p_u, 3), p_u),
 # * `conditional`, `unconditional`: logits `(..., V + 1)`; `scale`: a number, 0 or more.
 # * The result has their shape and dtype. The arguments stay as they are.
 # * At scale 0 it is `conditional` exactly, also where `unconditional` is infinite.
-# * A negative `scale` and shapes that differ are a `ValueError` that names the argument.
+# * A negative `scale` and shapes that differ raise a `ValueError` that names the argument.
 #
 # This exercise is checked and saved like the others. It earns no points.
 #
@@ -400,10 +400,10 @@ lab.check("guided_logits")
 # %% [markdown]
 # ## A blue cat with glasses, the rest as you like
 #
-# `Guided` is a callable that runs the model twice and gives your guided logits. Your `iterative_decode` takes it for a
-# transformer: it does not know that there are labels.
+# `Guided` is a callable that runs the model twice and gives your guided logits. Your `iterative_decode` uses it like
+# any transformer and needs to know nothing of labels.
 #
-# **Predict.** At which scale are all cats blue and wear glasses? What does a large scale cost?
+# **Predict.** At which scale are all cats blue with glasses? What does a large scale cost?
 
 # %%
 from lab3.decoding.guidance import Guided
@@ -474,12 +474,12 @@ plots.curves({"share that shows what was asked": {
 #
 # * Ask for a body together with a fur that no training cat of this body wears. Does the model obey? What does guidance do?
 # * Guidance costs two passes a step. The same number of passes could go into twice the steps. Which would you choose?
-# * The formula weighs logits. What would it do to a code that the model holds for impossible with labels, and for nearly
+# * The formula weighs logits. What would it do to a code that the model considers impossible with labels, and nearly
 #   impossible without?
 #
 # ## Go further
 #
-# Two tasks beyond the lab, each with a check of its own. Neither is graded.
+# Two tasks beyond the lab, each with its own check. Neither is graded.
 #
 # **Guidance that waits** (*15 minutes, medium*). In masked models strong guidance harms the first steps and helps the later ones
 # ([Rojas et al., 2025](https://arxiv.org/abs/2507.08965)). Let the scale grow in proportion to the share of tokens that are

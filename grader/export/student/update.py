@@ -1,6 +1,6 @@
 """Bring a folder of an earlier release up to this one: `python update.py FOLDER`.
 
-In: the folder that this file stands in, and the one that you worked in. Out: FOLDER with this release's files, and a
+In: the folder that this file is in, and the one that you worked in. Out: FOLDER with this release's files, and a
 line for each that was yours. `work/` is never touched. A notebook that you changed or ran stays as it is; where its
 starter is new, that is put beside it. Another file that you changed is replaced, and yours is kept beside it.
 """

@@ -1,7 +1,7 @@
 """The checks of notebooks 04 and 05: gamma_func, inpainting and iterative_decode.
 
 In: the function that was written. Out: nothing where it is right, `CheckFailed` where it is not. A stub whose logits
-are known stands in for the transformer, so that counts, confidences and shares are known too.
+are known replaces the transformer, so counts, confidences and shares are known too.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The checks of notebook 02: sample_mask, masked_forward and mvtm_loss.
 
 In: the function that was written. Out: nothing where it is right, `CheckFailed` where it is not. The counts of masks
-are exact and their shares lie within bounds that chance keeps; a stub stands in for the transformer; losses are those
+are exact and their shares lie within bounds that chance keeps; a stub replaces the transformer; losses are those
 of logits whose cross-entropy has a closed form.
 """
 

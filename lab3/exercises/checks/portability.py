@@ -1,7 +1,7 @@
 """The check that every exercise has: an answer runs where it is graded.
 
 In: the text of the answer. Out: nothing, or `CheckFailed` where it needs a newer Python, another package, a GPU or
-somebody who types.
+keyboard input.
 """
 
 import ast
