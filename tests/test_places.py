@@ -8,10 +8,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
+import urllib.parse
 import venv
 import zipfile
 from fnmatch import fnmatch
@@ -23,9 +25,12 @@ import yaml
 from conftest import ROOT
 from jupyter_client.manager import KernelManager
 from packaging.specifiers import SpecifierSet
+from traitlets.config import Config
 
 from grader.export import release
+from grader.submission.submission import opened
 from lab3.cli import make_parser
+from lab3.common.paths import work_folder
 from lab3.exercises.answers import exercise_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -35,6 +40,8 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text() + (ROOT 
 DEVCONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
 CI, PAGES = (yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text()) for name in ("ci.yml", "pages.yml"))
 STEPS = [step for job in CI["jobs"].values() for step in job["steps"]]
+HUB = (ROOT / "docs" / "HUB.md").read_text()
+[LINK] = re.findall(r"^http://127\S+git-pull\?(\S+)$", HUB, re.MULTILINE)  # the query of what students follow
 
 
 def dockerfile():
@@ -300,3 +307,46 @@ def test_the_templates_for_courses_run_the_public_checks():
     assert allowed(re.fullmatch(r"python:(\d+\.\d+)-bookworm", job["image"])[1])
     assert job["cache"] == {"key": {"files": ["constraints.txt"]}, "paths": [".pip-cache/"]}
     assert checks_in(job["script"], ROOT)
+
+
+def test_on_a_hub_the_link_opens_a_starter_and_answers_go_beside_it(tmp_path, monkeypatch):
+    link, config = dict(urllib.parse.parse_qsl(LINK)), Config()
+    [settings] = re.findall(r"```python\n(.*?)```", HUB, re.DOTALL)
+    exec(settings, {"get_config": lambda: config})
+    place, starter = Path(link["urlpath"]).relative_to("lab/tree").parts
+    assert (place, link["branch"]) == (link["targetpath"], "main") and (ROOT / "notebooks" / starter).is_file()
+    assert f"--initial-branch={link['branch']} {urllib.parse.urlsplit(link['repo']).path}\n" in HUB
+    assert config.JupyterHub.bind_url in HUB.partition(LINK)[0]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LAB3_WORK", config.Spawner.environment["LAB3_WORK"])
+    assert work_folder() == tmp_path / place / "work"
+    assert f"-{PROJECT['version']}-py3" in HUB and f"lab3-{PROJECT['version']}.zip" in HUB
+
+
+@pytest.mark.skipif(not shutil.which("zip"), reason="no zip on this machine")
+def test_what_is_collected_on_a_hub_is_the_students_own(tmp_path):
+    """The script with `runuser` and `getent` replaced: it reads no link and waits for no pipe."""
+    [script] = re.findall(r"```sh\n(.*?)```", HUB, re.DOTALL)
+    folder, secret = tmp_path / "home" / "anna" / "lab3", tmp_path / "secret"
+    for name in ("work", "more", ".ipynb_checkpoints"):
+        (folder / name).mkdir(parents=True)
+    secret.write_bytes(b"secret")
+    notebook = ROOT / "solutions" / "04_gamma_schedules.ipynb"
+    for name in ("04_gamma_schedules.ipynb", "more/-x my own.ipynb", ".ipynb_checkpoints/04.ipynb"):
+        shutil.copy(notebook, folder / name)
+    os.mkfifo(folder / "pipe.ipynb")
+    for name in ("link.ipynb", "work/maskgit.safetensors"):
+        (folder / name).symlink_to(secret)
+    (folder / "all").symlink_to(tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name, does in (("runuser", 'shift 3; exec "$@"'), ("getent", f"echo $2:x:9:9::{tmp_path}/home/$2:/bin/sh")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    subprocess.run(["sh", "-c", script, "collect.sh", "out", "anna", "ben"], cwd=tmp_path, timeout=60,
+                   env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}, capture_output=True)
+    with zipfile.ZipFile(tmp_path / "out" / "anna.zip") as packed:
+        assert sorted(packed.namelist()) == ["04_gamma_schedules.ipynb", "more/-x my own.ipynb"]
+    with opened(tmp_path / "out" / "anna.zip") as submission:
+        assert submission.name == "anna" and not submission.answers["gamma_func"].problem
+    with opened(tmp_path / "out" / "ben.zip") as submission:
+        assert not submission.readable and submission.notes, "who has no folder is noticed"
