@@ -180,7 +180,7 @@ def endless():
 
 @pytest.mark.parametrize("where", ["no alarm", "another thread"])
 def test_an_endless_loop_ends_without_unix_alarm(monkeypatch, where):
-    found = []
+    found, threads = [], threading.active_count()
 
     def work():
         try:
@@ -205,7 +205,7 @@ def test_an_endless_loop_ends_without_unix_alarm(monkeypatch, where):
         nothing()  # never returns in Python 3.11 where an alert is left on
     finally:
         sys.setprofile(None)
-    assert threading.active_count() < 20
+    assert threading.active_count() <= threads
 
 
 def test_what_pytorch_imports_for_an_optimizer_is_not_the_answers_time(monkeypatch, tmp_path):
@@ -334,7 +334,8 @@ def test_what_is_not_installed_costs_one_sentence(monkeypatch, tmp_path):
     from lab3.report.report import report
     from lab3.training.runs import Metrics, read_metrics
 
-    for name in ("torch.utils.tensorboard", "torchvision", "pytorch_fid", "scipy", "reportlab"):
+    missing = ("torch.utils.tensorboard", "torchvision", "pytorch_fid", "scipy", "reportlab")
+    for name in (*missing, *(name for name in sys.modules if name.startswith("reportlab."))):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "lab3.report.pdf", raising=False)
     with Metrics(tmp_path) as metrics:

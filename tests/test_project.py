@@ -93,7 +93,8 @@ def test_the_site_has_a_page_for_each_text_and_leaves_no_formula(monkeypatch, tm
     formulas = build_site.prepare()
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.md")}
     assert {"index.md", "CHANGELOG.md", "docs/cats.md", "notebooks/04_gamma_schedules.md"} <= names
-    assert len(names) == len(DOCS) + 1 + len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert not names & {"docs/SOLUTIONS.md", "docs/TEACHING.md"}, "students see the site"
+    assert len(names) == len(DOCS) - 2 + 1 + len(list((ROOT / "notebooks").glob("*.ipynb")))
     assert len(formulas) > 200 and all(formula.startswith("<math") for formula in formulas)
     assert not [formula for formula in formulas if "\\" in formula], "a command that latex2mathml does not know"
     for page in tmp_path.rglob("*.md"):

@@ -69,8 +69,8 @@ def _noise_on_probabilities(inpainting, tokenizer):
               **options):
         logits = _asked(transformer, z_indices, mask, mask_token_id)
         z_predict, next_mask = inpainting(
-            _Answers(logits), z_indices, mask, ratio, n_hidden, choice_temperature=choice_temperature,
-            mask_token_id=mask_token_id, generator=generator, **options)
+            _Answers(logits), z_indices, mask, ratio, n_hidden, mask_token_id=mask_token_id,
+            choice_temperature=choice_temperature, generator=generator, **options)
         p = logits[..., :mask_token_id].float().softmax(dim=-1).gather(2, z_predict[..., None])[..., 0]
         noise = -torch.empty_like(p).exponential_(generator=generator).log()
         order = (p + choice_temperature * (1 - ratio) * noise).masked_fill(~mask, torch.inf).argsort(dim=1)
