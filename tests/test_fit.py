@@ -143,8 +143,8 @@ def test_batches_give_every_row_once_as_long():
     assert sorted(torch.cat(batches)[:, 0].tolist()) == list(range(0, 70, 7))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kills", [1, 10])
 def test_kills_at_random_moments_end_in_the_weights_of_one_run(tmp_path, kills):
     arguments = ["train", "--preset", "smoke", "--epochs", str(2 + kills), "--out"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
