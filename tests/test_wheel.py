@@ -129,7 +129,7 @@ def test_a_student_answers_an_exercise_in_the_browser_and_check_finds_it(install
     name = "04_gamma_schedules.ipynb"
     command = [*lock, sys.executable, "-m", "lab3", "lab", "--no-browser", "--jupyter"]
     with serving(tmp_path, command, folder, PYTHONPATH=str(site), LAB3_WORK="") as address:
-        assert len(list(folder.glob("0?_*.ipynb"))) == 7 and (folder / "work").is_dir()
+        assert len(list(folder.glob("0?_*.ipynb"))) == 8 and (folder / "work").is_dir()
         open_notebook(page, address, name)
         expect(page.locator(".jp-DirListing-item", has_text=re.compile("^work"))).to_be_visible()
         type_answer(page, "gamma_func", reference("gamma_func"))
