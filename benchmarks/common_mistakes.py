@@ -160,4 +160,4 @@ if __name__ == "__main__":
     command = (f"OMP_NUM_THREADS=1 python -m benchmarks.common_mistakes --pictures {options.pictures} "
                f"--seed {options.seed}")
     write_text(options.out / "COMMON_MISTAKES.md", page_of(results, lab, command))
-    (options.out / "common_mistakes.png").write_bytes(plots.png(picture_of(results, lab)))
+    (options.out / "common_mistakes.png").write_bytes(plots.png(picture_of(results, lab), colours=256))

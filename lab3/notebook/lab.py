@@ -188,7 +188,7 @@ class Lab:
             predictions: whether to pack your guesses of `predict` too.
 
         Raises:
-            InputError: there are no notebooks, or the zip would be too large.
+            InputError: the notebooks are missing, or the zip would be too large.
             SaveError: the zip cannot be written.
         """
         print(*pack_handin(self.work.parent / ZIP, self.work, predictions).lines(), sep="\n")

@@ -1,6 +1,6 @@
 // Schedules typed as a formula or drawn as a curve: the language and the sentences of lab3/explorer/formula.py.
-// A formula is parsed and computed piece by piece; no text is ever run as code. Of Python's expressions those that
-// somebody might try are parsed to be named; all else is no formula.
+// A formula is parsed and computed piece by piece; no text is ever run as code. Python expressions that a student
+// might try are parsed so that the message can name them; anything else is refused as a formula.
 const LONGEST = 200, LARGEST = 200;
 export const POINTS = Array.from({ length: 201 }, (_, i) => (i === 200 ? 1 : i * 0.005));
 const HANDLES = 9;
