@@ -211,7 +211,7 @@ def sha256(path):
 
 
 def content_key(parts):
-    """A short key for a sequence of byte strings: another content or order gives another key."""
+    """A short key for a sequence of byte strings or arrays: another content or order gives another key."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part).digest())

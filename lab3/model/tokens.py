@@ -50,7 +50,7 @@ def tokens(pictures, tokenizer, *, folder=None, progress=True):
         (N, 256) int16, not to be written to.
     """
     folder = cache_folder() if folder is None else Path(folder)
-    name = f"tokens-{content_key([pictures.contiguous().numpy().tobytes()])}-{tokenizer_key(tokenizer)}.bin"
+    name = f"tokens-{content_key([pictures.contiguous().numpy()])}-{tokenizer_key(tokenizer)}.bin"
     found = _read(SHIPPED / f"{name}.xz", len(pictures))
     if found is None:
         found = _read(folder / name, len(pictures))
