@@ -193,7 +193,7 @@ def test_make_help_names_every_target():
 
 
 def test_rooms_import_only_from_rooms_below():
-    """The contracts of `[tool.importlinter]` in pyproject.toml: the order of rooms, no circle."""
+    """The contracts of `[tool.importlinter]` in pyproject.toml: the order of the layers, no cycle."""
     done = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True,
                           text=True)
     assert done.returncode == 0 and "3 kept, 0 broken" in done.stdout, done.stdout + done.stderr

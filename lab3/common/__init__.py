@@ -1,1 +1,1 @@
-"""What every room uses: files, paths, the machine, progress bars, plots."""
+"""What every subpackage uses: files, paths, the machine, progress bars, plots."""
