@@ -57,7 +57,7 @@ def explored(page, name):
     page.get_by_label("schedule").first.select_option("typed formula")
     formula = page.get_by_label("formula").first
     formula.fill("1 - r^")
-    expect(page.get_by_role("alert").filter(has_text="this is no formula")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="something is missing at its end")).to_be_visible()
     expect(page.get_by_text("Not updated.")).to_be_visible()
     expect(page.locator(".l3-old .l3-chart")).to_be_visible()
     formula.fill("1-2r")

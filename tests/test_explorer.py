@@ -195,7 +195,7 @@ def test_unwritten_and_broken_answers_are_left_out_with_a_word(kit, answers, mon
 def test_a_typed_formula_and_a_drawn_curve_are_schedules(choices):
     assert choices.gamma(Setting(TYPED, formula="1 - r^5"))(0.5) == 1 - 0.5**5
     assert choices.gamma(Setting(DRAWN, heights=tuple(1 - HANDLES)))(0.3) == pytest.approx(0.7)
-    with pytest.raises(InputError, match="x is not known"):
+    with pytest.raises(InputError, match="“x” is not known"):
         choices.gamma(Setting(TYPED, formula="1 - x"))
 
 
@@ -556,7 +556,7 @@ def test_a_wrong_formula_is_said_and_the_last_one_stays(driver):
     driver["formula"].value = "1 - r^4"
     right = driver.text
     driver["formula"].value = "1 - q^4"
-    assert "q is not known" in driver.text and driver.text.count("role='alert'") == 1
+    assert "“q” is not known" in driver.text and driver.text.count("role='alert'") == 1
     assert "1 - q^4\n    ▲<" in driver.text
     driver["formula"].value = "1 - r^4"
     assert driver.text == right

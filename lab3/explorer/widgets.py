@@ -389,7 +389,7 @@ def _panel(name, choices, first):
             f"{schedule.value}: {type(error).__name__}: {error}"
         place = getattr(error, "place", None)  # in the formula
         arrow = "" if place is None else \
-            f"<pre style='margin: 0; font-family: monospace'>{html.escape(formula.value.strip())}\n{' ' * place}▲</pre>"
+            f"<pre style='margin: 0; font-family: monospace'>{html.escape(formula.value)}\n{' ' * place}▲</pre>"
         note.value = f"<div class='l3' role='alert'><b>✗</b> {html.escape(text)}{arrow}</div>" if text else (
             "<div class='l3'>Drag the orange handles in the chart, or reach them with tab and move them with the arrow "
             "keys.</div>" if schedule.value == DRAWN else "")

@@ -106,7 +106,7 @@ function update() {
     } catch (error) {
       sound = false;
       wrong.textContent = `✗ ${error.message}`;
-      if (error.place !== null) wrong.append(element("pre", `${one.formula.trim()}\n${" ".repeat(error.place)}▲`));
+      if (error.place !== null) wrong.append(element("pre", `${one.formula}\n${" ".repeat(error.place)}▲`));
     }
   }
   chart.put("editable", Object.values(settings).some((one) => one.heights));
