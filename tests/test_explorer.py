@@ -148,7 +148,6 @@ def test_the_figure_shows_every_step(answers, cats, total_iter, sweet_spot):
     assert sum(bar.get_height() for bar in bars.patches) == n_hidden
     markers = [line for line in curve.lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in markers) == total_iter
-    assert png(page).startswith(b"\x89PNG")
 
 
 # The choices.
@@ -495,8 +494,24 @@ class Driver:
         return "\n".join(one.value for one in self.all if type(one).__name__ == "HTML")
 
 
+@pytest.fixture(scope="module")
+def memory():
+    """The traces that drivers have shown: a dict."""
+    return {}
+
+
 @pytest.fixture
-def driver(kit):
+def driver(kit, memory, monkeypatch):
+    """An explorer without answers. What another test has decoded, such as the setting that it opens with, is kept."""
+    def remembered(choices, setting, picture, hole, unwanted, by_hand):
+        if by_hand:
+            return trace(choices, setting, picture, hole, unwanted, by_hand)
+        key = setting, picture.numpy().tobytes(), hole.numpy().tobytes()
+        if key not in memory:
+            memory[key] = trace(choices, setting, picture, hole, unwanted)
+        return memory[key]
+
+    monkeypatch.setattr(widgets, "trace", remembered)
     return Driver(explore(kit, CAT))
 
 
