@@ -1,10 +1,10 @@
 """Schedules that are not an exercise: typed as a formula, drawn as a curve, or known from papers.
 
 In: text, or heights. Out: a function gamma(r) of progress, for a float or an array, and what is unusual about one.
-A formula is parsed and computed piece by piece from a short list of what it may hold; no text is ever run as code.
+A formula is read word by word into functions of r; no text is ever run as code. `browser/formula.js` is the same in
+JavaScript; tests compare the two.
 """
 
-import ast
 import re
 
 import numpy as np
@@ -12,21 +12,23 @@ import numpy as np
 from lab3.common.files import InputError
 
 LONGEST = 200  # characters of a formula
-LARGEST = 200  # parts of a formula: numbers, names, operators, each with its kind
+LARGEST = 1e9  # value of a formula, on either side of 0
 POINTS = np.linspace(0, 1, 201)  # where a schedule is looked at
 HANDLES = np.linspace(0, 1, 9)  # the progress at which a drawn curve has its handles
 
-NAMES = {"pi": np.pi, "e": np.e}
-SPELLINGS = {"^": "**", "π": "pi ", "−": "-", "×": "*", "·": "*", "²": "**2", "³": "**3", "\t": " "}
+NAMES = {"r": lambda r: r, "pi": lambda r: np.float64(np.pi), "e": lambda r: np.float64(np.e)}
 FUNCTIONS = {
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "arcsin": np.arcsin, "arccos": np.arccos, "arctan": np.arctan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "exp": np.exp, "log": np.log, "sqrt": np.sqrt,
     "abs": np.abs, "floor": np.floor, "ceil": np.ceil, "min": np.minimum, "max": np.maximum}
-OPERATORS = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
-             ast.Mod: np.mod}
-SIGNS = {ast.USub: np.negative, ast.UAdd: np.positive}
-WORDS = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[a-z_]\w*|\S", re.IGNORECASE)
-MODULES = ("np", "numpy", "math", "torch")
+OPERATORS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.mod, "^": np.power}
+LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2, "^": 3}  # a higher one binds more tightly
+SIGNS = {"+": np.positive, "-": np.negative}
+SPELLINGS = {"**": ["^"], "²": ["^", "2"], "³": ["^", "3"], "π": ["pi"], "−": ["-"], "×": ["*"], "·": ["*"]}
+MODULES = ("np.", "numpy.", "math.", "torch.")
+NUMBER = re.compile(r"\.?[0-9]")  # how a word begins that is a number
+WORD = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|(np|numpy|math|torch)\.|[A-Za-z_][A-Za-z_0-9]*|"
+                  r"\*\*|[^ \t]")
 
 # Beside the exercise's three. Cubic and square root stand in MaskGIT (Chang et al., 2022, section 4.4), arccos in
 # Halton-MaskGIT (Besnier et al., 2025).
@@ -51,116 +53,105 @@ def parse(text):
         gamma, a function of a float or an array of progress in [0, 1]; the same kind comes back.
 
     Raises:
-        FormulaError: something that a formula must not hold, or a value that is no finite number.
+        FormulaError: something that is not a formula, or has no usable value somewhere in [0, 1].
     """
-    text = text.strip()
-    if not text:
-        raise FormulaError("write a formula in r, such as 1 - r^3")
     if len(text) > LONGEST:
         raise FormulaError(f"a formula has at most {LONGEST} characters, not {len(text)}", LONGEST)
-    written = [SPELLINGS.get(character, character) for character in text]
-    for place, piece in enumerate(written):
-        if not (piece.isascii() and piece.isprintable()):
-            raise FormulaError(f"“{text[place]}” has no place in a formula", place)
-    code, places = "".join(written), [place for place, piece in enumerate(written) for _ in piece]
-    _check_words(code, text, places)
-    try:
-        tree = ast.parse(code, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        place = _place(places, (getattr(error, "offset", None) or len(code) + 1) - 1)
-        raise FormulaError(f"this is no formula{_at(text, place)}", place) from None
-    nodes = list(ast.walk(tree))
-    if len(nodes) > LARGEST:
-        raise FormulaError(f"a formula has at most {LARGEST} parts, not {len(nodes)}")
-    called = {node.func for node in nodes if isinstance(node, ast.Call)}
-    for node in nodes:
-        if not (node in called and isinstance(node, ast.Name) and node.id in FUNCTIONS):
-            _check(node, text, places)
+    words = [(word, found.start()) for found in WORD.finditer(text) for word in SPELLINGS.get(found[0], [found[0]])]
+    words.append(("", len(text)))
+    if len(words) == 1:
+        raise FormulaError("write a formula in r, such as 1 - r^3")
+    _check_words(words, text)
+    tree = _expression(words)
+    if words[0][0]:
+        raise _misplaced(*words[0])
 
     def gamma(ratio):
         with np.errstate(all="ignore"):
-            value = _value(tree, np.asarray(ratio, dtype=float))
+            value = tree(np.asarray(ratio, dtype=float))
         return np.array(np.broadcast_to(value, ratio.shape)) if isinstance(ratio, np.ndarray) else float(value)
 
-    values = gamma(POINTS)
-    if not np.isfinite(values).all():
-        bad = POINTS[~np.isfinite(values)][0]
-        raise FormulaError(f"it has no finite value at r = {bad:g}: a root or a logarithm of something negative, a "
-                           "division by 0, or too large a number")
+    bad = POINTS[~(np.abs(gamma(POINTS)) <= LARGEST)]  # nan among them
+    if bad.size:
+        raise FormulaError(f"it has no usable value at r = {bad[0]:g}: a root or a logarithm of something negative, a "
+                           "division by 0, or a number above 1e9")
     return gamma
 
 
-def _place(places, offset):
-    """Where in the typed text a character of Python's text comes from; its end where there is no such character."""
-    return places[offset] if 0 <= offset < len(places) else places[-1] + 1
-
-
-def _at(text, place):
-    if place >= len(text):
-        return ": something is missing at its end"
-    return f", from “{text[place:place + 12]}” on"
-
-
-def _check_words(code, text, places):
-    """Raise `FormulaError` for habits from paper and from Python: `2r`, `cos r`, `np.cos(r)`."""
-    words = list(WORDS.finditer(code))
+def _check_words(words, text):
+    """Raise `FormulaError` for unknown words and for habits from paper and Python: `2r`, `cos r`, `np.cos(r)`."""
     products = []  # where a * is missing
-    for word, after in zip(words, [*words[1:], None]):
-        name, following, place = word[0], after and after[0], places[word.start()]
-        if name in MODULES and following == ".":
-            raise FormulaError(f"write functions without “{name}.”, as in cos(r)", place)
-        if name in FUNCTIONS:
-            if following != "(":
-                example = "r, 1" if name in ("min", "max") else "r"
-                raise FormulaError(f"{name} needs brackets, as in {name}({example})", place)
-        elif (name in NAMES or name in ("r", ")") or name[0] in "0123456789.") and following and (
-                following in NAMES or following in FUNCTIONS or following in ("r", "(") or following[0].isdigit()):
-            products.append(places[after.start()])
+    for (word, place), (after, its_place) in zip(words, words[1:]):
+        value = NUMBER.match(word) or word in NAMES
+        if word in MODULES:
+            raise FormulaError(f"write functions without “{word}”, as in cos(r)", place)
+        if not (value or word in FUNCTIONS or word in OPERATORS or word in "(,)"):
+            raise FormulaError(f"“{word}” is not known. Progress is r; there are also pi, e, {' '.join(OPERATORS)} "
+                               f"and the functions {', '.join(FUNCTIONS)}", place)
+        if word in FUNCTIONS and after != "(":
+            example = ", 1" * (FUNCTIONS[word].nin - 1)
+            raise FormulaError(f"{word} needs brackets, as in {word}(r{example})", place)
+        if (value or word == ")") and (after in NAMES or after in FUNCTIONS or re.match("[(0-9]", after)):
+            products.append(its_place)
     if products:
         cuts = [0, *products, len(text)]
         right = " * ".join(text[start:end].strip() for start, end in zip(cuts, cuts[1:]))
         raise FormulaError(f"a product needs its *: {right}", products[0])
 
 
-def _check(node, text, places):
-    """Raise `FormulaError` for a node that a formula must not hold."""
-    place = _place(places, node.col_offset) if hasattr(node, "col_offset") else None
-    if isinstance(node, ast.Constant):
-        if type(node.value) not in (int, float):
-            raise FormulaError(f"{ast.unparse(node)} is no number", place)
-        if abs(node.value) > 1e9:
-            raise FormulaError("numbers may go up to 1e9", place)
-    elif isinstance(node, ast.Name):
-        if node.id not in NAMES and node.id != "r":
-            raise FormulaError(f"{node.id} is not known. Progress is r; there are also {', '.join(NAMES)} and "
-                               f"the functions {', '.join(FUNCTIONS)}", place)
-    elif isinstance(node, ast.Call):
-        if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
-            what = text[place:place + 12] if place is not None else "this"
-            raise FormulaError(f"“{what}” does not call one of the functions {', '.join(FUNCTIONS)}", place)
-        wanted = 2 if node.func.id in ("min", "max") else 1
-        if node.keywords or len(node.args) != wanted:
-            given = "names" if node.keywords else len(node.args)
-            values = "one value" if wanted == 1 else "two values"
-            raise FormulaError(f"{node.func.id} takes {values}, not {given}", place)
-    elif isinstance(node, (ast.BinOp, ast.UnaryOp)):
-        if type(node.op) not in (OPERATORS if isinstance(node, ast.BinOp) else SIGNS):
-            raise FormulaError("the operators are + - * / % ^", place)
-    elif not isinstance(node, (*OPERATORS, *SIGNS, ast.expr_context)):
-        raise FormulaError("a formula has numbers, r, operators and functions, and nothing else", place)
+def _expression(words, lowest=1):
+    """Operands and the operators between them, as far as these have the level `lowest` or a higher one.
+
+    Args:
+        words: (word, place) each, the last one empty; what is read is taken from the front.
+
+    Returns:
+        A function of r.
+    """
+    left = _operand(words)
+    while (level := LEVEL.get(words[0][0], 0)) >= lowest:
+        operator, _ = words.pop(0)
+        right = _expression(words, level if operator == "^" else level + 1)
+        left = _applied(OPERATORS[operator], left, right)
+    return left
 
 
-def _value(node, r):
-    """The value of a checked node at r, computed in float64."""
-    if isinstance(node, ast.Constant):
-        return np.float64(node.value)
-    if isinstance(node, ast.Name):
-        return r if node.id == "r" else np.float64(NAMES[node.id])
-    if isinstance(node, ast.UnaryOp):
-        return SIGNS[type(node.op)](_value(node.operand, r))
-    if isinstance(node, ast.BinOp):
-        return OPERATORS[type(node.op)](_value(node.left, r), _value(node.right, r))
-    return FUNCTIONS[node.func.id](*(_value(argument, r) for argument in node.args))
+def _operand(words):
+    """A number, a name, a call, something in brackets, or one of these with a sign, as a function of r."""
+    word, place = words.pop(0)
+    if word in SIGNS:
+        return _applied(SIGNS[word], _expression(words, LEVEL["^"]))
+    if NUMBER.match(word):
+        return lambda r: np.float64(word)
+    if word in NAMES:
+        return NAMES[word]
+    if word in FUNCTIONS:
+        words.pop(0)  # its bracket
+    elif word != "(":
+        raise FormulaError("something is missing " + (f"before “{word}”" if word else "at its end"), place)
+    values = [_expression(words)]
+    while words[0][0] == ",":
+        words.pop(0)
+        values.append(_expression(words))
+    end, its_place = words.pop(0)
+    if not end:
+        raise FormulaError("this bracket is not closed", place)
+    if end != ")":
+        raise _misplaced(end, its_place)
+    function = FUNCTIONS.get(word, SIGNS["+"])
+    if len(values) != function.nin:
+        name, wanted = word.replace("(", "a bracket"), "one value" if function.nin == 1 else "two values"
+        raise FormulaError(f"{name} takes {wanted}, not {len(values)}", place)
+    return _applied(function, *values)
+
+
+def _applied(function, *parts):
+    return lambda r: function(*[part(r) for part in parts])
+
+
+def _misplaced(word, place):
+    remedy = "write decimals with a point, as in 1.5" if word == "," else "remove it"
+    return FormulaError(f"“{word}” does not belong here: {remedy}", place)
 
 
 def drawn(heights):

@@ -15,7 +15,6 @@ import ipywidgets as widgets
 import torch
 
 from lab3.common.files import InputError
-from lab3.common.plots import COLOURS
 from lab3.data.masks import hidden_tokens, random_holes
 from lab3.decoding.generate import ORDERS
 from lab3.decoding.mistakes import MISTAKES
@@ -41,8 +40,6 @@ from lab3.explorer.pads import Chart, HolePad
 from lab3.explorer.sampler_panel import SamplerPanel
 from lab3.presets import SAMPLINGS
 
-LOOKS = {"A": {"colour": COLOURS["blue"], "dash": "", "shape": "circle"},
-         "B": {"colour": COLOURS["red"], "dash": "7 4", "shape": "square"}}
 OWN, RANDOM, PAINTED, EVERYTHING = "the picture's own", "random", "drawn by you", "everything"
 KEPT = 64  # decodings that are kept
 WORKING = "<span class='l3' role='status'><span style='display: inline-block; animation: l3 1s linear infinite'>◐" \
@@ -231,7 +228,7 @@ class _Explorer:
                 continue
             panel.wrong(None)
             settings[name] = setting
-            curves.append({"name": f"{name}: {_schedule(setting)}", **LOOKS[name], **steps})
+            curves.append({"name": f"{name}: {_schedule(setting)}", **steps})
             notes += [f"{name}: {text}" for text in found]
             if setting.mistake != NO_MISTAKE:
                 notes.append(f"{name}: {setting.mistake}. {MISTAKES[setting.mistake].says}")
@@ -389,7 +386,7 @@ def _panel(name, choices, first):
             f"{schedule.value}: {type(error).__name__}: {error}"
         place = getattr(error, "place", None)  # in the formula
         arrow = "" if place is None else \
-            f"<pre style='margin: 0; font-family: monospace'>{html.escape(formula.value.strip())}\n{' ' * place}▲</pre>"
+            f"<pre style='margin: 0; font-family: monospace'>{html.escape(formula.value)}\n{' ' * place}▲</pre>"
         note.value = f"<div class='l3' role='alert'><b>✗</b> {html.escape(text)}{arrow}</div>" if text else (
             "<div class='l3'>Drag the orange handles in the chart, or reach them with tab and move them with the arrow "
             "keys.</div>" if schedule.value == DRAWN else "")

@@ -14,6 +14,15 @@ export function tokensHidden(hole) {
 
 export const largest = (row) => row.reduce((best, value, i) => (value > row[best] ? i : best), 0);
 
+// Softmax of scale * row, in its place.
+export function softmax(row, scale = 1) {
+  let most = -Infinity, sum = 0;
+  for (let i = 0; i < row.length; i++) if (row[i] > most) most = row[i];
+  for (let i = 0; i < row.length; i++) sum += row[i] = Math.exp((row[i] - most) * scale);
+  for (let i = 0; i < row.length; i++) row[i] /= sum;
+  return row;
+}
+
 // Uniform numbers in (0, 1), a function of seed and position alone: Wellons' "lowbias32" hash of a counter.
 export function generator(seed) {
   let position = 0;
@@ -45,11 +54,10 @@ export function* decode(forward, tokens, mask, setting) {
     if (hidden.length) {
       const logits = forward(tokens.map((code, i) => (mask[i] ? CODES : code)), rows, hidden);
       hidden.forEach((place, i) => {
-        const logP = logSoftmax(logits.subarray(i * CODES, (i + 1) * CODES));
+        const p = softmax(logits.subarray(i * CODES, (i + 1) * CODES));
         // the likeliest code, or one drawn: the largest of p / exponential noise
-        const drawn = () => logP.map((value) => Math.exp(value) / exponential(uniform));
-        tokens[place] = largest(sampling === "argmax" ? logP : drawn());
-        confidence[place] = logP[tokens[place]];
+        tokens[place] = largest(sampling === "argmax" ? p : p.map((value) => value / exponential(uniform)));
+        confidence[place] = Math.log(p[tokens[place]]);
       });
       for (const place of hidden) {
         const gumbel = -Math.log(Math.max(exponential(uniform), 1e-20));
@@ -64,12 +72,4 @@ export function* decode(forward, tokens, mask, setting) {
     if (!exact) rows = hidden; // known tokens keep their keys and values
     yield { tokens, mask, confidence };
   }
-}
-
-function logSoftmax(row) {
-  let most = -Infinity, sum = 0;
-  for (const value of row) if (value > most) most = value;
-  for (const value of row) sum += Math.exp(value - most);
-  const shift = most + Math.log(sum);
-  return row.map((value) => value - shift);
 }

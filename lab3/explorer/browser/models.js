@@ -1,5 +1,5 @@
 // The transformer and the tokenizer, as lab3/model has them, on one picture.
-import { CODES, largest, PIXELS, SIDE, TOKENS } from "./decoding.js";
+import { CODES, largest, PIXELS, SIDE, softmax, TOKENS } from "./decoding.js";
 import {
   column, conv, floats, gelu, grid, layerNorm, linear, matmul, normSilu, pixels, place, scoped,
 } from "./tensors.js";
@@ -13,11 +13,9 @@ export function transformer(part, { dim, heads, hidden, layers, norm, conv: conv
   const headLinear = linear(part("head.0")), headNorm = layerNorm(part("head.2")), codeBias = part("codes").bias;
   const x = floats(TOKENS * dim), y = floats(TOKENS * dim), z = floats(TOKENS * dim);
   const wide = floats(TOKENS * hidden), scores = floats(TOKENS * TOKENS), logits = floats(TOKENS * CODES);
-  // where the kernel takes channels and tokens on its right: keys in panels of eight tokens, values of eight channels
-  const keyPlaces = Int32Array.from({ length: dim }, (_, c) => (c - (c % d)) * TOKENS + (c % d) * 8);
-  const valuePlaces = Int32Array.from({ length: dim }, (_, c) => (c & ~7) * TOKENS + (c & 7));
-  const keyTokens = Int32Array.from({ length: TOKENS }, (_, token) => (token & ~7) * d + (token & 7));
-  const valueTokens = Int32Array.from({ length: TOKENS }, (_, token) => 8 * token);
+  // where a product takes them on its right: a head's keys in panels of eight tokens, its values of eight channels
+  const keyPlace = (token, c) => (c - (c % d)) * TOKENS + (token & ~7) * d + 8 * (c % d) + (token & 7);
+  const valuePlace = (token, c) => (c & ~7) * TOKENS + 8 * token + (c & 7);
   const stack = Array.from({ length: layers }, (_, number) => {
     const of = (name) => part(`layers.${number}.${name}`);
     const [query, key, value, output, up, down] = ["attention.query", "attention.key", "attention.value",
@@ -39,15 +37,15 @@ export function transformer(part, { dim, heads, hidden, layers, norm, conv: conv
 
     function attend(from, rows) { // x += attention of `from`
       const m = rows.length;
-      key(from, m, z.fill(0));
-      scatter(rows, keys, keyPlaces, keyTokens);
-      value(from, m, z.fill(0));
-      scatter(rows, values, valuePlaces, valueTokens);
+      for (const [linear, into, place] of [[key, keys, keyPlace], [value, values, valuePlace]]) {
+        linear(from, m, z.fill(0));
+        rows.forEach((token, i) => { for (let c = 0; c < dim; c++) into[place(token, c)] = z[i * dim + c]; });
+      }
       query(from, m, z.fill(0));
       y.fill(0);
       for (let head = 0; head < dim; head += d) {
         matmul(z.subarray(head), dim, keys.subarray(head * TOKENS), scores.fill(0), TOKENS, m, TOKENS, d);
-        for (let i = 0; i < m; i++) softmax(scores.subarray(i * TOKENS, (i + 1) * TOKENS));
+        for (let i = 0; i < m; i++) softmax(scores.subarray(i * TOKENS, (i + 1) * TOKENS), scale);
         matmul(scores, TOKENS, values.subarray(head * TOKENS), y.subarray(head), dim, m, d, TOKENS);
       }
       output(y, m, x);
@@ -69,19 +67,6 @@ export function transformer(part, { dim, heads, hidden, layers, norm, conv: conv
       }
     };
   });
-
-  function scatter(rows, into, channels, tokens) {
-    rows.forEach((token, i) => {
-      for (let c = 0; c < dim; c++) into[channels[c] + tokens[token]] = z[i * dim + c];
-    });
-  }
-
-  function softmax(row) {
-    let most = -Infinity, sum = 0;
-    for (let i = 0; i < row.length; i++) if (row[i] > most) most = row[i];
-    for (let i = 0; i < row.length; i++) sum += row[i] = Math.exp((row[i] - most) * scale);
-    for (let i = 0; i < row.length; i++) row[i] /= sum;
-  }
 
   return function forward(tokens, rows, wanted) {
     rows.forEach((token, i) => {

@@ -35,11 +35,6 @@ function bytesOf(text) {
   return bytes;
 }
 
-const timed = (work) => {
-  const began = performance.now(), result = work();
-  return [result, performance.now() - began];
-};
-
 // Newer requests that have arrived are heard before the next step.
 const pause = () => new Promise((go) => setTimeout(go));
 
@@ -47,19 +42,17 @@ async function answer({ id, picture, hole, settings, pictures }) {
   const masked = picture.map((value, i) => (hole[Math.floor(i / 3)] ? GREY : value)), key = masked.join();
   const mask = tokensHidden(hole);
   if (!mask.some(Boolean)) throw new Error("the hole is empty: paint one, or choose another.");
-  if (encoded.key !== key) encoded = { key, made: timed(() => models.encode(masked)) };
-  const [tokens, encodeMs] = encoded.made;
+  if (encoded.key !== key) encoded = { key, tokens: models.encode(masked) };
+  const { tokens } = encoded;
   for (const [name, setting] of Object.entries(settings)) {
-    postMessage({ id, name, step: 0, tokens, mask, picture: masked, encodeMs });
+    postMessage({ id, name, step: 0, tokens, mask, picture: masked });
     const gamma = setting.heights ? drawn(setting.heights) : parse(setting.formula);
     const steps = decode(models.forward, tokens, mask, { ...setting, gamma, halton: models.halton });
     for (let step = 1; step <= setting.sweetSpot; step++) {
       await pause();
       if (id !== newest) return;
-      const [{ value }, stepMs] = timed(() => steps.next());
-      const shown = pictures || step === setting.sweetSpot;
-      const [made, decodeMs] = timed(() => (shown ? models.decode(value.tokens) : null));
-      postMessage({ id, name, step, ...value, picture: made, stepMs, decodeMs });
+      const { value } = steps.next(), shown = pictures || step === setting.sweetSpot;
+      postMessage({ id, name, step, ...value, picture: shown ? models.decode(value.tokens) : null });
     }
   }
   postMessage({ id, done: true });

@@ -104,9 +104,8 @@ function render({ model, el }) {
     pointerup: release, pointercancel: release, focus: draw, blur: draw, keydown,
   };
   for (const [name, call] of Object.entries(events)) canvas.addEventListener(name, call);
-  model.on("change:marked change:free change:most", () => { marked = read("marked"); draw(); });
+  model.on("change:marked change:free change:most change:brush", () => { marked = read("marked"); draw(); });
   model.on("change:picture", () => { image.src = model.get("picture"); });
-  model.on("change:brush", draw);
   image.onload = draw;
   image.src = model.get("picture");
   draw();
