@@ -334,8 +334,8 @@ def draw(rows, chosen, floor, name, folder):
             least = min(map(min, found.values()))
             near = {one: values for one, values in found.items() if max(values) < 4 * least}
             far = "; ".join(f"{one}: {statistics.mean(found[one]):.0f}" for one in found if one not in near)
-            page = plots.dots(near, f"FD-Lite0, lower is better; floor {floor:.1f}",
-                              CAPTIONS[name, kind] + (f"\nBeyond the axis: {far}" if far else ""))
+            page = plots.dots(near, f"FD-Lite0, lower is better; floor {floor:.1f}"
+                                    + (f"\nbeyond the axis: {far}" if far else ""), CAPTIONS[name, kind])
             (folder / f"{name}_{kind}.png").write_bytes(plots.png(page))
 
 

@@ -26,6 +26,7 @@ from jinja2 import DictLoader
 from nbconvert import SlidesExporter
 
 from lab3.common.files import InputError, write_text
+from lab3.common.plots import is_figure
 from lab3.report.pages import formula_tag
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +93,7 @@ def slides(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):
+                if is_figure(output):
                     show(nbformat.v4.new_code_cell(outputs=[output]))
                 elif asked and output.get("name") == "stdout" and output.text.count("\n") <= LINES:
                     show(nbformat.v4.new_markdown_cell(f"```text\n{output.text.rstrip()}\n```"))

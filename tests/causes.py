@@ -109,7 +109,7 @@ OWN = {
         "count-of-all-rows": "one number for the whole batch", "faded-twice": "scale of the noise|fades with progress",
         "seeded-for-each-step": GENERATOR, "input-overwritten": IN_PLACE, "first-row-for-all": "first row",
         "history-masked": "no mask token", "forced-to-the-end": r"after step t, gamma|gamma\(\(t \+ 1\) / total_iter\)",
-        "hidden-as-given": "take the last prediction", "anew-in-the-loop": "counted anew",
+        "hidden-as-given": "take the last prediction", "anew-in-the-loop": "counted again",
         "finished-hides-again": "hides nothing any more", "noise-grows": "grows|1 - ratio",
         "history-of-one": "one entry for each step", "start-in-history": "start is not a step",
         "last-step-by-argmax": "argmax is taken", "seeded-without-generator": GENERATOR},

@@ -463,9 +463,9 @@ MISTAKES = [
     (TRAIN, "stepped once an epoch: warm-up is then counted in epochs", (
         "        scheduler.step()\n", ""), ("    if not losses:", "    scheduler.step()\n    if not losses:")),
     (TRAIN, "scheduler is never stepped", ("        scheduler.step()\n", "")),
-    (TRAIN, "GradScaler is made anew", ("    losses = []\n",
+    (TRAIN, "new GradScaler is made", ("    losses = []\n",
                                         "    losses = []\n    scaler = torch.amp.GradScaler('cpu')\n")),
-    (TRAIN, "GradScaler is made anew", ("    losses = []\n",
+    (TRAIN, "new GradScaler is made", ("    losses = []\n",
                                         "    losses = []\n    scaler = torch.amp.GradScaler('cuda')\n")),
     (TRAIN, "scaler given is not used", ("if scaler is None:", "if True:")),
     (TRAIN, "not updated after each step|updated after each of its steps", ("            scaler.update()\n", "")),
@@ -585,7 +585,7 @@ MISTAKES = [
         "        z, later = inpainting(\n            transformer, z_indices, mask")), (
         "history.append((z, mask))", "history.append((z, later))")),
     (DECODE, "counted from 0", ("(t + 1) / total_iter", "max(t, 1e-9) / total_iter")),
-    (DECODE, "counted anew at each step", ("(t + 1) / total_iter, n_hidden", "(t + 1) / total_iter, mask.sum(dim=1)")),
+    (DECODE, "counted again at each step", ("(t + 1) / total_iter, n_hidden", "(t + 1) / total_iter, mask.sum(dim=1)")),
     (DECODE, "sweet_spot is not used", ("for t in range(steps)", "for t in range(total_iter)")),
     (DECODE, "squeezed into sweet_spot", ("(t + 1) / total_iter", "(t + 1) / steps")),
     (DECODE, "must take the last prediction", ("return z, history",
@@ -698,7 +698,7 @@ CAUSES = [  # mistakes that resemble others: exercise, the true cause, replaceme
     (DECODE, "one step too many", ("for t in range(steps)", "for t in range(steps + 1)")),
     (DECODE, "one step too many", ("for t in range(steps)", "for t in range(steps + 1)"),
      ("(t + 1) / total_iter", "min(1.0, (t + 1) / total_iter)")),
-    (DECODE, "what a step revealed must be handed on", NOT_CARRIED),
+    (DECODE, "what a step revealed must be passed on", NOT_CARRIED),
     (DECODE, "n_hidden is one number for the whole batch", ("n_hidden = mask.sum(dim=1)", "n_hidden = mask.sum()")),
 ]
 
@@ -729,7 +729,7 @@ def test_the_table_of_mistakes_is_long_and_has_every_exercise():
     (5, STEP, "top-k over the flattened batch"),
     (6, FORWARD, "mask token's logit is kept"), (6, STEP, "mask token's logit is kept"),
     (7, STEP, "argmax is taken where the text samples"), (7, STEP, "no clamp on how many stay hidden"),
-    (8, DECODE, "sweet_spot is not used"), (9, TRAIN, "GradScaler is made anew"),
+    (8, DECODE, "sweet_spot is not used"), (9, TRAIN, "new GradScaler is made"),
     (9, TRAIN, "warm-up is then counted in epochs"),
     (10, MASK, "one ratio was drawn for the whole batch"), (10, TRAIN, "one ratio for the whole batch")])
 def test_the_table_has_the_ten_classic_mistakes(number, exercise, name):

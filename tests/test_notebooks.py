@@ -15,10 +15,12 @@ import nbformat
 import pytest
 from conftest import ROOT
 from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
 
 sys.path.insert(0, str(ROOT / "solutions"))
 import build  # noqa: E402
 
+from lab3.common.plots import is_figure  # noqa: E402
 from lab3.exercises.answers import link, read_answer  # noqa: E402
 from lab3.exercises.checks import check  # noqa: E402
 from lab3.exercises.table import ALL_EXERCISES, EXERCISES  # noqa: E402
@@ -109,9 +111,8 @@ def test_solved_notebooks_are_small_and_were_run_without_a_word_of_error(source)
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", output.text
                 assert "[FAIL]" not in output.get("text", "") and "[TODO]" not in output.get("text", "")
-                if "image/png" in output.get("data", {}):
-                    pictures += 1
-                    assert output.metadata["image/png"]["alt"], "a figure without a caption, so without a text for it"
+                assert "image/png" not in output.get("data", {}), "a figure without a caption"
+                pictures += is_figure(output)
     assert pictures >= 2
     assert notebook.metadata.lab3.preset == "cpu"
     assert str(ROOT) not in path.read_text()
@@ -127,12 +128,15 @@ def test_headings_are_in_order_and_columns_have_names(source):
     assert not [head for head in heads if not all(cell.strip() for cell in head.strip("|").split("|"))]
 
 
-def test_a_page_of_a_notebook_has_the_texts_of_its_figures():
+def test_pages_of_a_notebook_have_the_texts_of_its_figures():
+    """Both ours and those of JupyterLab's own export."""
     notebook = kept(SOURCES[4], build.SOLUTIONS)
-    texts = [output.metadata["image/png"]["alt"] for cell in notebook.cells for output in cell.get("outputs", [])
-             if "image/png" in output.get("data", {})]
-    shown = re.findall(r'<img [^>]*alt="([^"]+)"', build.page(notebook, "a title"))
-    assert len(texts) > 3 and shown == texts
+    figures = "".join(output.data["text/html"] for cell in notebook.cells for output in cell.get("outputs", [])
+                      if is_figure(output))
+    for found in (build.page(notebook, "a title"), HTMLExporter().from_notebook_node(notebook)[0]):
+        for text in (r'<img alt="([^"]+)"', r"<figcaption>(.+)</figcaption>"):
+            assert re.findall(text, found) == re.findall(text, figures)
+    assert figures.count("<figcaption>") == figures.count("<img alt=") > 3
     assert "<title>a title</title>" in build.page(notebook, "a title")
 
 

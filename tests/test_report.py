@@ -78,7 +78,7 @@ def test_the_report_of_the_solved_lab_has_all_parts(solved):
     for word in ("def", "iterative_decode"):
         assert f">{word}</span>" in text, "code is highlighted"
     assert "bits a picture, mean and standard error of 8 validation pictures" in text
-    assert "the kit stands in" not in text and "The kit's stands in" not in text
+    assert "the kit's own versions" not in text and "The kit's is used" not in text
     figures = re.findall(r"<b>(Figure \d+)\.</b> (\w+)", text)
     assert [number for number, _ in figures] == [f"Figure {number}" for number in range(1, 10)]
     assert " ".join(word for _, word in figures) == "Training The FD The Linear Cosine Square The Masked"

@@ -14,9 +14,11 @@ sys.path.insert(0, str(ROOT / "solutions"))
 import slides  # noqa: E402
 
 from lab3.common.files import InputError  # noqa: E402
+from lab3.common.plots import is_figure  # noqa: E402
 
 v4 = nbformat.v4
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+IMAGE = f'<img alt="a" src="data:image/png;base64,{PNG}">'
 TEXT = """\
 ## Why divide?
 
@@ -33,7 +35,7 @@ def notebook():
         v4.new_code_cell("lab = 1", outputs=[v4.new_output("stream", text="not asked for\n")]),
         v4.new_markdown_cell(TEXT),
         v4.new_code_cell("secret()", outputs=[v4.new_output("stream", text="0.5\n"),
-                                              v4.new_output("display_data", {"image/png": PNG})]),
+                                              v4.new_output("display_data", {"text/html": f"<figure>{IMAGE}"})]),
         v4.new_markdown_cell("<details><summary>What you should have seen</summary>\n\nA half.\n\n</details>\n\n"
                              "## Aside\n\nNothing to show.\n\n## Exercise: `x`\n\n*About 5 minutes, easy.*\n\n"
                              "Write it.")])
@@ -50,7 +52,7 @@ def test_headings_questions_formulas_and_figures_are_shown_and_the_rest_is_said(
     assert "In this lab" in notes[0] and "Said aloud." in notes[1] and "A half." in notes[4] and "Write it." in notes[5]
     page = slides.page(notebook(), "01")
     assert "secret" not in page and "not asked for" not in page and "Nothing to show" not in page
-    assert page.count('<aside class="notes">') == 4 and f"data:image/png;base64,{PNG}" in page
+    assert page.count('<aside class="notes">') == 4 and IMAGE in page
 
 
 def test_a_page_loads_reveal_js_alone():
@@ -65,7 +67,7 @@ def test_a_page_loads_reveal_js_alone():
 @pytest.mark.parametrize("path", slides.notebooks(), ids=lambda path: path.stem[:2])
 def test_every_notebook_has_slides_with_its_figures(path):
     ran = nbformat.read(path, as_version=4)
-    figures = sum("image/png" in output.get("data", {}) for cell in ran.cells for output in cell.get("outputs", []))
+    figures = sum(is_figure(output) for cell in ran.cells for output in cell.get("outputs", []))
     found = slides.slides(ran)
     assert sum(cell.cell_type == "code" for one in found for cell in one.cells) == figures >= 2
     assert found[0].heading.startswith(path.stem[:2]) and len(found) > figures

@@ -17,7 +17,7 @@ from lab3.exercises.checks.tools import FINISHED, UNUSED
 
 FLAT = "top-k over the flattened batch? Each row ranks its own tokens"
 KEPT = "the mask token's logit is kept: drop it before the softmax"
-DRIFT = "tokens must be carried forward: what is known is never predicted or encoded anew"
+DRIFT = "tokens must be carried forward: what is known is never predicted or encoded again"
 CHANCE = 26  # a share strays by chance farther than `stray` = CHANCE with a probability below 2 exp(-CHANCE), 10^-11
 
 
@@ -151,7 +151,7 @@ def judge_known(seen, right):
                "only hidden tokens take the prediction")
         again = int((next_mask & ~mask).sum())
         expect(again == 0, "next_mask within mask", f"{again} known tokens hidden",
-               "known tokens must count as the surest of all")
+               "known tokens must count as the most confident of all")
         wrong = int((z_predict != filled).sum())
         expect(wrong == 0, "the one likely code at hidden places", f"another at {wrong} of {int(mask.sum())}")
         other = int((next_mask.sum(axis=1) != wanted.sum(axis=1)).sum())

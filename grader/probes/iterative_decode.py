@@ -107,7 +107,7 @@ def judge_schedule(seen, right):
         elif (counts[0] == n - 1).all() and (counts[0] != wanted[0]).any():
             likely = "is progress counted from 0? It is the progress after the step, (t + 1) / total_iter"
         elif (counts[0] == wanted[0]).all():
-            likely = "is n_hidden counted anew at each step? It is the number that the first mask hid"
+            likely = "is n_hidden counted again at each step? It is the number that the first mask hid"
         expect((counts == wanted).all(), "gamma((t + 1) / total_iter) of each row's n_hidden tokens hidden, rounded "
                "down, after step t", f"another number in {int((counts != wanted).any(axis=1).sum())} of {steps} steps "
                f"(total_iter {total})", likely)

@@ -70,7 +70,7 @@ def judge_validation_loss(seen, right):
     if hidden > math.log(CODES) - 0.2:
         reason = "nothing was learned: does the learning rate leave 0, does the loss run over the codes?"
     elif shown < best:
-        reason = "known tokens are predicted, hidden ones are not: is the mask handed on, and not inverted?"
+        reason = "known tokens are predicted, hidden ones are not: is the mask passed on, and not inverted?"
     elif hidden > best + 1:
         reason = "the training is slow: do optimizer and scheduler step with each batch?"
     expect(hidden < best + NEAR, "a validation loss near the reference training's",
@@ -215,7 +215,7 @@ def judge_scaler(seen, right):
     growth, scaled = numbers([seen["growth"], seen["scaled"]], 2, "the scaler's steps")
     expect(growth == right["growth"], f"a scaler that is updated after each of {round(math.log2(right['growth']))} "
            "batches", "one that was never updated" if growth == 1 else "one that was updated at other times",
-           "the scaler that is given is not used: is one made anew in the function?" if growth == 1 else "")
+           "the scaler that is given is not used: is a new one made in the function?" if growth == 1 else "")
     # What is wrong without a scaler too is another probe's question.
     one, plain, other = seen["with"], seen["without"], right["with"]
     table, wanted = array(one["table"], other["table"].shape, "float", "the parameters"), other["table"]
@@ -366,7 +366,7 @@ def judge_states(results):
     first = results[0]
     expect(all(np.allclose(first, results[n], rtol=2e-6, atol=2e-6) for n in (3, 4)),
            "the same result from the same state of the generator", "another",
-           "the generator is not handed on to sample_mask: the masks cannot be repeated")
+           "the generator is not passed on to sample_mask: the masks cannot be repeated")
     for some in ((1, 2), (5, 6)):
         expect(any(np.abs(results[n] - first).max() > 1e-7 for n in some),
                "another result from another state of the generator", "the same",

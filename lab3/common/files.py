@@ -154,7 +154,7 @@ def load_tensors(path):
             about = json.loads((file.metadata() or {}).get("about", "{}"))
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise InputError(f"{path}: not a complete safetensors file ({error}). "
-                         "It is truncated or damaged: copy it again or train it anew.") from None
+                         "It is truncated or damaged: copy it again or train a new one.") from None
     return tensors, about
 
 
@@ -169,7 +169,7 @@ def config_of(about, config_class, kind, path):
                          f"Name a file that lab3 saved as {kind}.")
     names = {field.name for field in fields(config_class)}
     if set(about.get("config", {})) != names:
-        raise InputError(f"{path}: its configuration does not fit this version of lab3. Train it anew.")
+        raise InputError(f"{path}: its configuration does not fit this version of lab3. Train a new one.")
     return config_class(**{name: _tuples(value) for name, value in about["config"].items()})
 
 
@@ -198,7 +198,7 @@ def load_weights(module, tensors, path):
                              f"{tuple(wanted[name].shape)}. Use the preset it was trained with.")
     module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()})
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point()):
-        raise InputError(f"{path}: holds values that are not finite. Train it anew.")
+        raise InputError(f"{path}: holds values that are not finite. Train a new one.")
 
 
 def sha256(path):

@@ -1,13 +1,14 @@
 """The report's figures.
 
-In: pictures, masks, curves. Out: matplotlib figures, readable on light and dark pages, each with a line that says what
-to see.
+In: pictures, masks, curves. Out: matplotlib figures, readable on light and dark pages. Each has a caption that says
+what to see: not drawn, but its label, which `as_html` writes below it as text.
 """
 
 import base64
 import html
 import io
 import math
+import textwrap
 
 import numpy as np
 import torch
@@ -22,18 +23,42 @@ HIDDEN, KNOWN = (0.35, 0.35, 0.38), (0.93, 0.93, 0.90)
 
 
 def figure(width, height, caption=None):
-    """An empty figure on white paper, sizes in inches, with a caption below."""
+    """An empty figure on white paper, sizes in inches; its caption is its label."""
     page = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(page)
-    if caption is not None:
-        page.supxlabel(caption, fontsize=9)
+    page.set_label(caption or "")
     return page
 
 
-def png(page, dpi=None, colours=None):
-    """A figure as the bytes of a PNG, `dpi` pixels an inch (None: the figure's own), in `colours` colours or all."""
+def as_html(page):
+    """A figure as HTML, with its caption as text and with an alternative text; None without a caption."""
+    if not page.get_label() or not page.axes:
+        return None
+    return (f'<figure style="margin: 0">\n{tag(png(page, tight=True), in_words(page))}\n'
+            f"<figcaption>{html.escape(page.get_label())}</figcaption>\n</figure>")
+
+
+def is_figure(output):
+    """Whether an output of a notebook's cell is what `as_html` gives."""
+    return "<figure" in output.get("data", {}).get("text/html", "")
+
+
+def in_words(page):
+    """What a figure consists of, for those who cannot see it: all titles, and each label of an axis or a line once."""
+    words = []
+    for axes in page.axes:
+        labels = axes.get_ylabel(), axes.get_xlabel(), *axes.get_legend_handles_labels()[1]
+        words += filter(None, [axes.get_title(), *(one for one in labels if one not in words)])
+    return textwrap.shorten(f"Figure: {'; '.join(words)}" if words else page.get_label(), 500, placeholder=" …")
+
+
+def png(page, dpi=None, colours=None, tight=False):
+    """A figure as the bytes of a PNG, `dpi` pixels an inch (None: the figure's own), in `colours` colours or all.
+
+    `tight` cuts off its empty edges.
+    """
     data = io.BytesIO()
-    page.savefig(data, format="png", dpi=dpi or page.dpi)
+    page.savefig(data, format="png", dpi=dpi or page.dpi, bbox_inches="tight" if tight else None, pad_inches=0.05)
     return data.getvalue() if colours is None else with_colours(data.getvalue(), colours)
 
 

@@ -108,7 +108,7 @@ def choices(split, n=None):
 def fresh(n, seed):
     """Choices of n new cats of the kind of `test`: (n, 6) long, other ones for another seed.
 
-    The first n cats of `test`, to which all but body and fur are dealt out anew: as many of each as in these, so
+    The first n cats of `test`, to which all but body and fur are shuffled: as many of each as in these, so
     distances of other seeds' cats compare, and furs that no training cat of that body wears.
     """
     cats, generator = choices("test")[:n].clone(), torch.Generator().manual_seed(seed)

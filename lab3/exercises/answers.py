@@ -107,7 +107,7 @@ def link(namespaces, changed=None):
 
     Args:
         namespaces: a dict, exercise id -> the namespace of its answer.
-        changed: a dict, name -> a function that takes the answer of that name and gives what stands in for it.
+        changed: a dict, name -> a function that takes the answer of that name and gives what replaces it.
 
     Returns:
         What they define, as `defined` gives it, changes made.

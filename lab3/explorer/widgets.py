@@ -204,7 +204,7 @@ class _Explorer:
         return {"A": self.a, "B": self.b} if self.compare.value else {"A": self.a}
 
     def _hole_now(self):
-        """The hole in force, (64, 64) bool."""
+        """The hole in use, (64, 64) bool."""
         if self.hole.value == RANDOM:
             return random_holes(1, self.hole_seed.value)[0]
         if self.hole.value == PAINTED:

@@ -105,7 +105,7 @@ def _load_inception(weights, weights_sha256, device):
 
     if weights is None:
         path = _cached_weights(inception.FID_WEIGHTS_URL)
-        remedy = "Delete it, and it is downloaded anew."
+        remedy = "Delete it, and it is downloaded again."
     else:
         path = Path(weights)
         remedy = f"pytorch-fid's own is {Path(inception.FID_WEIGHTS_URL).name}; use that, or --features lite0."
@@ -203,7 +203,7 @@ def _features(batches, extractor, progress):
 def cached_features(pictures, extractor, cache_dir, key, progress=False):
     """Features of pictures that do not change, computed once and kept in `cache_dir`.
 
-    A file that is missing, damaged or not about these pictures and this network is made anew. A folder that cannot
+    A file that is missing, damaged or not about these pictures and this network is computed again. A folder that cannot
     be written costs a warning and the time to compute again.
 
     Args:
@@ -460,11 +460,11 @@ def _read_statistics(path, kind):
         raise InputError(f"{path}: no such file.") from None
     except Exception as error:  # zip, zlib and numpy each have their own
         raise InputError(f"{path}: no statistics of pytorch-fid ({_first_line(error)}). "
-                         "Make it anew with its --save-stats.") from None
+                         "Compute it again with its --save-stats.") from None
     wanted = ((INCEPTION_DIMENSIONS,), (INCEPTION_DIMENSIONS,) * 2)
     if (mean.shape, covariance.shape) != wanted:
         raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape}, where {wanted[0]} and {wanted[1]} "
-                         "are needed. Make it anew with pytorch-fid's --dims 2048.")
+                         "are needed. Compute it again with pytorch-fid's --dims 2048.")
     return mean, covariance
 
 

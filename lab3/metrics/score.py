@@ -82,7 +82,7 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
 
     Args:
         path: a JSON file.
-        key: changes with all that the scores depend on; a file with another key is made anew.
+        key: changes with all that the scores depend on; a file with another key is computed again.
         masked, holes, tokenizer, transformer, answers, decoding, progress: as `fill` takes them.
         compare: gives the `Reference` when it is called, which is only where something is to be marked.
         held_out: pictures for `model_bits`; None: the bits are not wanted.

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from lab3.common.files import InputError, SaveError, load_tensors, read_json, write_text
 from lab3.common.machine import best_device
 from lab3.common.paths import LABELLED, SHIPPED, SUMMARY, TOKENIZER, WEIGHTS, work_folder
+from lab3.common.plots import as_html, training_curve
 from lab3.data.cats import Cats
 from lab3.exercises import predictions
 from lab3.exercises.answers import answer_file, exercise_of, link, run_answer
@@ -89,7 +90,7 @@ def start(notebook, preset_name=None, work=None):
 class Lab:
     """One notebook's hold on the lab; `start` makes it.
 
-    `preset`: the settings in force. `work`: the folder of answers. `device`: where models run. `data`: the embedded
+    `preset`: the settings in use. `work`: the folder of answers. `device`: where models run. `data`: the embedded
     `Cats`. `tokenizer`: the kit's. `missing`: exercise id -> why an answer of this notebook or an earlier one is not
     used. `reports`: exercise id -> the last `Report` on an answer of this notebook.
     """
@@ -211,7 +212,7 @@ class Lab:
         is missing, says so and gives the kit's own checkpoint.
 
         Args:
-            fresh: train anew; the folder of the earlier training is kept under another name.
+            fresh: start a new training; the folder of the earlier training is kept under another name.
 
         Returns:
             The trained `BidirectionalTransformer`, in eval mode.
@@ -260,7 +261,7 @@ class Lab:
         try:
             return self._load(self.work / WEIGHTS)
         except InputError as error:
-            print(f"No model of yours yet, the kit's own stands in. Notebook 03 trains one. ({error})")
+            print(f"No model of yours yet: the kit's own is used. Notebook 03 trains one. ({error})")
             return self.shipped()
 
     def milestones(self):
@@ -285,7 +286,7 @@ class Lab:
         return panel(self, grid)
 
     def shipped(self):
-        """The transformer that comes with the kit, trained longer than a notebook's patience lasts."""
+        """The transformer that comes with the kit, trained longer than a notebook would take."""
         return self._load(SHIPPED / WEIGHTS)
 
     def labelled(self):
@@ -331,7 +332,7 @@ class Lab:
         if self._shell is None:
             return
         self._shell.run_line_magic("matplotlib", "inline")
-        _describe_figures(self._shell)
+        self._shell.display_formatter.formatters["text/html"].for_type(Figure, as_html)
         if _watching is not None:
             self._shell.events.unregister("post_run_cell", _watching)
         _watching = self._after_cell
@@ -374,24 +375,6 @@ class Lab:
         self.reports[name] = Report(
             name, False, True, f"[FAIL] {name}: {why}, so the answer is not checked and not saved{kept}")
         say(self.reports[name].message)
-
-
-def _describe_figures(shell):
-    """Give figures that a notebook shows their caption as the alternative text of the picture."""
-    from IPython.core.pylabtools import select_figure_formats
-
-    formatter = shell.display_formatter.formatters["image/png"]
-    if Figure not in formatter:  # `%matplotlib inline` registers figures for the first shell of a process alone
-        select_figure_formats(shell, {"png"})
-    draw = formatter.lookup_by_type(Figure)
-    draw = getattr(draw, "without_text", draw)  # the first cell of a notebook may run twice
-
-    def described(page):
-        drawn = draw(page)  # None where there is nothing in it
-        return drawn and (drawn, {"alt": " ".join(page.get_supxlabel().split())})
-
-    described.without_text = draw
-    formatter.for_type(Figure, described)
 
 
 def _defined_in(code):
@@ -465,7 +448,7 @@ def _compare_answers(path, key):
     if not path.is_file():
         write_text(path, key)
     elif path.read_text() != key:
-        print("Your answers have changed since this training began. lab.train(fresh=True) trains anew with them.")
+        print("Your answers have changed since this training began. lab.train(fresh=True) starts a new one with them.")
 
 
 def _curve(shell):
@@ -474,8 +457,6 @@ def _curve(shell):
         return lambda run: None
     from IPython.display import HTML, display
 
-    from lab3.common.plots import training_curve
-
     place = display(HTML(""), display_id=True)  # above the bar, whatever is drawn later
-    return lambda run: place.update(training_curve(
-        read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes."))
+    return lambda run: place.update(HTML(as_html(training_curve(
+        read_metrics(run), "The loss falls, fast at first. Dotted: guessing among all codes."))))

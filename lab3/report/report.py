@@ -66,7 +66,7 @@ class Material:
     """All that a report is made from.
 
     `run`: the training's folder or None. `own`: whether the transformer is the student's. `reports`: exercise id -> its
-    `Report`. `answers`: what passed, with what stands in. `texts`: heading -> what the student wrote.
+    `Report`. `answers`: what passed, with the fallbacks. `texts`: heading -> what the student wrote.
     """
 
     work: Path
@@ -267,7 +267,7 @@ def implementation(material):
     standing = [f"`{name}`: {FALLBACKS[name][1]}" for name, verdict in material.reports.items()
                 if not verdict.passed and name in FALLBACKS]
     if standing:
-        blocks.append(Text("In all that follows the kit stands in for " + "; ".join(standing) + "."))
+        blocks.append(Text("In all that follows the kit's own versions are used for " + "; ".join(standing) + "."))
     for notebook, section in SECTIONS.items():
         blocks += [Heading(section, 2), *written(material, section)]
         for name, one in EXERCISES.items():
@@ -397,7 +397,7 @@ def best(material):
     rows = (("floor: the tokenizer's reconstructions", f"{found['distance_floor']:.2f}", "", "", "", ""),
             (model, *score_row(two["mean"], two["sd"])),
             ("holes unfilled", f"{found['distance_holes']:.2f}", "", "", "", ""))
-    note = "" if material.own else " No model of yours yet: notebook 03 trains one. The kit's stands in."
+    note = "" if material.own else " No model of yours yet: notebook 03 trains one. The kit's is used."
     return [
         Text(f"**{name} {two['mean']['distance']:.2f} ± {two['sd']['distance']:.2f}** with {model}, "
              f"{decoding.schedule} schedule, {decoding.sweet_spot} of {decoding.total_iter} steps: mean and standard "

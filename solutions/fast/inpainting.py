@@ -14,7 +14,7 @@ from lab3.model.transformer import BidirectionalTransformer
 @torch.no_grad()
 def inpainting(transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_temperature,
                mask_token_id, sampling="categorical", generator=None):
-    """One step: predict all hidden tokens, keep the surest, hide the others again.
+    """One step: predict all hidden tokens, keep the most confident, hide the others again.
 
     Args:
         transformer: a callable, (B, T) -> logits (B, T, V + 1).

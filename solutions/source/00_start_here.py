@@ -86,8 +86,9 @@ plots.comparison({"masked": masked, "filled": fill_at_once(masked, holes), "orig
                  "What the model saw, what it made of it, and what it never saw.")
 
 # %% [markdown]
-# The model was trained on 12,000 other cats and has never seen these. It draws *a* cat that fits what it sees; where a hole
-# leaves nothing to go by, it makes something up. You will write the code that does this, and then code that does it better.
+# The model was trained on 12,000 other cats and has never seen these. It draws *a* cat that fits what it sees. Here the rest of
+# the cat decides nearly everything; where it does not, the model invents, and one step is not enough. You will write the code
+# that does this, and then code that does it better.
 #
 # ## How a notebook works
 #
@@ -153,10 +154,9 @@ for layer, choice in zip(layers(), parts):
     picture = colour + (1 - cover) * picture
     stages.append(picture)
 
-page = plots.figure(9.0, 1.9)
+page = plots.figure(9.0, 1.9, "One cat, layer by layer.")
 for axes, stage, title in zip(page.subplots(1, 6), stages, ("background", *LAYERS)):
     plots.show(axes, (stage * 255).round().to(torch.uint8), title)
-page.supxlabel("One cat, layer by layer.", fontsize=9)
 page
 
 # %% tags=["nbval-check-output"]
@@ -541,7 +541,7 @@ plots.comparison(films, "One grid, three ways, from the first pass to the last. 
 # as the files have it, (3, 64, 64)
 mask64 = torch.where(lab.data.holes[:3], 0, 255).to(torch.uint8)
 
-hole = mask64 > 0  # mend this line when you know how, and run the cell again
+hole = mask64 > 0  # fix this line when you know how, and run the cell again
 
 shares = hole.float().mean(), hidden_tokens(hole).float().mean()
 print("the mask says: {:.0%} of the pixels and {:.0%} of the tokens are hidden".format(*shares))

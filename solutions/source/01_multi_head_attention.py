@@ -324,7 +324,7 @@ for depth, weights in enumerate(kept):
 #
 # </details>
 #
-# ## What goes wrong: heads that swallow their neighbours
+# ## What goes wrong: heads that mix tokens
 #
 # The most common bug in this exercise is the second line of the small example above: `view(B, H, T, d)` without a transpose. Every
 # shape fits, no error is raised, and training even makes progress. Here is that bug in the trained model. The wrapper puts the

@@ -780,11 +780,11 @@ print("one-hot targets and token indices give the same loss")
 # The same one-hot targets again, over all tokens as in the published loss; only the axis is fixed.
 
 # %%
-def mended(logits, targets, mask):
+def loss_over_codes(logits, targets, mask):
     return one_hot_loss(logits, F.one_hot(targets, 1024))
 
 
-models["mended"], right["mended"], seen = learn(mended, "mended")
+models["over codes"], right["over codes"], seen = learn(loss_over_codes, "over codes")
 plots.lines({"hidden tokens right (%)": right}, "step", "It was the axis.",
             x=range(0, steps + 1, steps // 6))
 

@@ -422,7 +422,7 @@ def train_one_epoch(transformer, loader, optimizer, scheduler, *, mask_token_id,
 lab.check("train_one_epoch")
 
 # %% [markdown]
-# ## One batch by heart
+# ## Overfit one batch
 #
 # The first thing to do with a new training loop: make a tiny model overfit one batch. If it cannot even do that, no
 # amount of data will help.
@@ -796,19 +796,19 @@ print(f"{total_steps} steps, {warmup_steps} of them warm-up,",
 # **Predict** how many steps are left out, with one scaler and with ten.
 
 # %% tags=["nbval-check-output"]
-def steps_left_out(anew, epochs=10, batches=50, gradient=4.0):
+def steps_left_out(new_each_epoch, epochs=10, batches=50, gradient=4.0):
     """How many steps a GradScaler leaves out because a scaled gradient overflows."""
     scale, left_out = 65536.0, 0
     for step in range(epochs * batches):
-        if anew and step % batches == 0:
+        if new_each_epoch and step % batches == 0:
             scale = 65536.0
         if torch.tensor(gradient * scale).half().isinf():
             scale, left_out = scale / 2, left_out + 1
     return left_out
 
 
-print("one scaler for the training:", steps_left_out(anew=False))
-print("a new one each epoch:       ", steps_left_out(anew=True))
+print("one scaler for the training:", steps_left_out(new_each_epoch=False))
+print("a new one each epoch:       ", steps_left_out(new_each_epoch=True))
 
 # %%
 last = kit["curve"][-1]

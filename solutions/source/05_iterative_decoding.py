@@ -208,7 +208,7 @@ practice(hide_again,
 @torch.no_grad()
 def inpainting(transformer, z_indices, mask, ratio, n_hidden, *, gamma, choice_temperature,
                mask_token_id, sampling="categorical", generator=None):
-    """One step: predict all hidden tokens, keep the surest, hide the others again.
+    """One step: predict all hidden tokens, keep the most confident, hide the others again.
 
     Args:
         transformer: a callable, (B, T) -> logits (B, T, V + 1).
@@ -300,7 +300,7 @@ shown |= {f"after, τ = {temperature:g}": next_mask[0].cpu()
           for temperature, (_, next_mask) in steps.items()}
 shown |= {"prediction": lab.tokenizer.decode(z_predict)[0]}
 plots.one_step(lab.data.masked[27], likely[0].cpu(), shown,
-               "Without noise the surest tokens are kept, those at the rim; with noise any may be.")
+               "Without noise the most confident tokens are kept, those at the rim; with noise any may be.")
 
 # %% [markdown]
 # The rim is easy: background, fur and the bow follow from what is known beside them. Where the mouth was, the likeliest code
@@ -655,9 +655,9 @@ print("code 0 in the first token kept of 2, 5, 85:",
 # %% tags=["nbval-check-output"]
 joint = torch.tensor([[0.2, 0.2, 0.2, 0.0], [0.0, 0.0, 0.0, 0.4]])  # p(left, right)
 left, right = joint.sum(dim=1), joint.sum(dim=0)  # what one pass tells of each
-surest = int(left.argmax())  # 0.6 is more than any p of the right token
-print(f"surest token: left = {'AB'[surest]}, p = {left[surest]:.1f};",
-      f"then the whole filling has p = {joint[surest].max():.1f}")
+likelier = int(left.argmax())  # 0.6 is more than any p of the right token
+print(f"most confident token: left = {'AB'[likelier]}, p = {left[likelier]:.1f};",
+      f"then the whole filling has p = {joint[likelier].max():.1f}")
 print(f"likeliest filling: left = {'AB'[int(joint.amax(dim=1).argmax())]}, p = {joint.max():.1f}")
 
 # %% [markdown]
@@ -674,8 +674,8 @@ print(f"likeliest filling: left = {'AB'[int(joint.amax(dim=1).argmax())]}, p = {
 # Between two steps most tokens do not change, and their keys and values change little. `lab3/decoding/cached.py` keeps those
 # of known tokens, and computes only the tokens that were hidden at the step before: a *cache*, as in text models, where it
 # is exact. Here it is not, since every token sees all others: kept keys were computed while more was hidden. Filling 32
-# pictures at a time then takes 0.59 of the processor time of exact steps, one at a time 0.70, and the distance stays the
-# same within the spread of seeds (`docs/RESULTS.md`). The same idea makes large masked text models faster
+# pictures at a time then takes 0.59 of the processor time of exact steps, one at a time 0.70, and no difference in
+# distance shows over five seeds (`docs/RESULTS.md`). The same idea makes large masked text models faster
 # ([Fast-dLLM](https://arxiv.org/abs/2505.22618)). It needs an attention that exposes its keys, so with yours every step is
 # exact.
 #
@@ -762,7 +762,7 @@ plots.lines({"rank correlation with log p": follows,
 # ⟦right +rank correlation +(\S+),⟧ on average, and grows as the noise shrinks. But it does catch bad draws:
 # ⟦right .*among kept +(\S+)⟧ of what it keeps, against ⟦noise on p .*among kept +(\S+)⟧ with noise on $p$ and
 # ⟦at random .*among kept +(\S+)⟧ at random. The logarithm makes the difference. A draw with $p = 0.001$ is at $-6.9$,
-# far below the rest; its plain $p$ lies only 1 below the surest. So noise on $p$ lets bad draws pass at every step.
+# far below the rest; its plain $p$ lies only 1 below the most confident. So noise on $p$ lets bad draws pass at every step.
 # Noise that grows sorts best where all tokens are still to choose from, and worst at the end, where most tokens are
 # revealed.
 #
@@ -842,8 +842,8 @@ plots.comparison({"original": lab.data.test[places], "1 round": lab.tokenizer.de
 # the pale patches, everything that differs little from its surroundings, fade. In a decoding that re-encodes, the model
 # fills the hole to fit such a faded picture.
 #
-# The distance of whole pictures does not show it: with re-encoding at each step it is the same within the spread of seeds.
-# A score that does not punish a mistake does not make it right.
+# The distance of all 747 test pictures does not show it: with re-encoding at each step no difference shows over the seeds
+# (`docs/RESULTS.md`). A score that does not punish a mistake does not make it right.
 #
 # </details>
 #

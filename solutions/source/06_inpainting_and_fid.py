@@ -414,8 +414,9 @@ plots.heat_maps(tables, iterations, ["1/4", "1/2", "3/4", "all"],
 #
 # Nearly the same map, three times over. The worst settings draw most of the hole at once: one step, or a quarter of the
 # steps. To the right and downwards the distance falls to a plain, where neighbours differ by chance. Here the report's
-# conclusion, few steps and an early stop, does not hold. The report used a different loss; its loop changes known tokens,
-# which makes more steps do more harm; and it tried one seed.
+# conclusion, few steps and an early stop, does not hold. Its loop lets predictions replace known tokens too, so every further
+# step does more harm; run on these cats, it gets worse with steps as the report says (`docs/RESULTS.md`). Its loss trains a weaker
+# model, and with one seed it could not tell a difference from chance.
 #
 # </details>
 #

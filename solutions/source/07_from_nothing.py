@@ -163,7 +163,7 @@ plots.comparison({f"temperature\n{value:g}": pictures[:8]
 # <details><summary>What you should have seen</summary>
 #
 # The training cats have 3.9 bits of variety in the body and 3.6 in the background. Without noise, the tokens that the model
-# is surest of come first in every picture, so all pictures begin alike and some values come too often. With much noise the
+# is most confident of come first in every picture, so all pictures begin alike and some values come too often. With much noise the
 # order is nearly random, and decoding keeps tokens that the model hardly believed in.
 #
 # </details>

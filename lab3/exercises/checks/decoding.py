@@ -39,10 +39,10 @@ RAW = "the confidence is a logit, which compares the codes of one token only: lo
 SURE = "the most confident are hidden: they are the ones to keep"
 TWICE = "a softmax is taken of a softmax: one turns logits into probabilities"
 TEMPERED = "choice_temperature changes the draw of the tokens: it belongs to the noise on their order alone"
-CARRY = "each step starts from the first tokens again: what a step revealed must be handed on to the next"
+CARRY = "each step starts from the first tokens again: what a step revealed must be passed on to the next"
 TOO_MANY = "one step too many: steps are counted from 0 to total_iter - 1, and the last has progress 1"
 FROM_0 = "progress is counted from 0: it is progress after the step, so the first step has 1 / total_iter"
-DRIFT = "tokens change between steps: carry tokens and mask forward, never predict or encode what is known anew"
+DRIFT = "tokens change between steps: carry tokens and mask forward, never predict or encode again what is known"
 RISES = "gamma rises: it is the share still hidden, and falls from 1 to 0"
 
 # gamma_func
@@ -133,7 +133,7 @@ def step_known(inpainting):
     expect(not changed, "known tokens unchanged", f"{changed} of {int((~mask).sum())} known tokens changed",
            "only hidden tokens take the prediction")
     reason = (INVERTED if next_mask[~mask].all() else
-              "known tokens compete with the hidden ones: they must count as the surest")
+              "known tokens compete with the hidden ones: they must count as the most confident")
     expect(not (next_mask & ~mask).any(), "next_mask within mask", "known tokens hidden", reason)
 
 
@@ -287,7 +287,7 @@ def step_noise(inpainting):
         found.append((~next_mask[:, 0]).double().mean().item())
 
     def kept(first, second, gap=math.log(8)):
-        """How often the surest of nine is kept, at two scales of the noise: a softmax of log p / scale."""
+        """How often the most confident of nine is kept, at two scales of the noise: a softmax of log p / scale."""
         return [1 / (1 + 8 * math.exp(-gap / scale)) for scale in (first, second)]
 
     grows = "the temperature grows as decoding goes on: noise shrinks where ratio, the progress, grows"
@@ -305,8 +305,8 @@ def step_noise(inpainting):
     off, reason = min((max(abs(one - two) for one, two in zip(found, value, strict=True)), text)
                       for value, text in suspects)
     reason = reason if off < 0.03 else "the noise must be a Gumbel draw for each token, added to log p"
-    expect(all(abs(one - 0.5) < NEAR for one in found), "the surest of nine tokens kept in half of the rows, at "
-           "temperature 5 and ratio 0.8 as at 1.25 and 0.2", as_text([round(one, 2) for one in found]), reason)
+    expect(all(abs(one - 0.5) < NEAR for one in found), "the most confident of nine tokens kept in half of the rows, "
+           "at temperature 5 and ratio 0.8 as at 1.25 and 0.2", as_text([round(one, 2) for one in found]), reason)
 
 
 def step_rows(inpainting):
@@ -421,7 +421,7 @@ def decode_schedule(iterative_decode):
         elif found[0] == [63, 39, 12]:
             reason = "n_hidden is one number for the whole batch: count the hidden tokens of each row"
         elif found[1] == [42, 26, 8]:
-            reason = "n_hidden is counted anew at each step: it is the number that the first mask hid"
+            reason = "n_hidden is counted again at each step: it is the number that the first mask hid"
         elif sweet_spot and found[0] == [42, 26, 8]:
             reason = "the schedule is squeezed into sweet_spot steps: total_iter alone sets it"
         elif [sum(one) for one in found] == [sum(one) for one in right]:
@@ -440,7 +440,7 @@ def decode_sweet_spot(iterative_decode):
         expect(torch.equal(z_final, history[-1][0]), "z_final equal to the last prediction", "others")
 
 
-def decode_hands_on(iterative_decode):
+def decode_passes_on(iterative_decode):
     """Temperature and sampling reach every step."""
     counts = [1, 2, 3, 4, 5, 6, 7, 8]
     z, mask, stub = randint(64, 8), torch.ones(64, 8, dtype=torch.bool), Stub(one_of(counts))
@@ -450,8 +450,8 @@ def decode_hands_on(iterative_decode):
         return z_final, history[0][1]
 
     calm = first()[1]
-    expect(torch.equal(calm, (torch.arange(8) >= 4).expand(64, -1)), "the surest kept, at temperature 0", "others",
-           "choice_temperature does not reach the steps")
+    expect(torch.equal(calm, (torch.arange(8) >= 4).expand(64, -1)), "the most confident kept, at temperature 0",
+           "others", "choice_temperature does not reach the steps")
     expect(not torch.equal(first(choice_temperature=100.0)[1], calm), "another order at temperature 100", "the same",
            "choice_temperature does not reach the steps")
     alike = [bool((first(sampling=name)[0] == first(sampling=name)[0][:1]).all()) for name in ("argmax", "categorical")]
@@ -461,12 +461,12 @@ def decode_hands_on(iterative_decode):
 
 
 def decode_hidden_content(iterative_decode):
-    """What stands in hidden places does not matter, and rows that hide nothing stay as they are."""
+    """What is in hidden places does not matter, and rows that hide nothing stay as they are."""
     stub, z, mask = _scene()
     first, _ = _decode(iterative_decode, stub, z, mask, sampling="argmax")
     for content in (V, 0):
         again, _ = _decode(iterative_decode, stub, z.masked_fill(mask, content), mask, sampling="argmax")
-        expect(torch.equal(first, again), "the same result whatever stands in hidden places", "another",
+        expect(torch.equal(first, again), "the same result whatever is in hidden places", "another",
                "the mask tells what is hidden, not the tokens")
     nothing = torch.zeros_like(mask)
     z_final, history = _decode(iterative_decode, stub, randint(3, 12), nothing)
@@ -501,6 +501,6 @@ CHECKS = {
     "iterative_decode": (
         takes(lambda transformer, z_indices, mask, *, gamma, total_iter, sweet_spot=None, choice_temperature=4.5,
               mask_token_id, sampling="categorical", generator=None: None), decode_history,
-        decode_hidden_content, decode_carries, decode_schedule, decode_sweet_spot, decode_hands_on, decode_generator,
+        decode_hidden_content, decode_carries, decode_schedule, decode_sweet_spot, decode_passes_on, decode_generator,
         decode_refuses),
 }

@@ -99,7 +99,7 @@ def is_tensor(value, shape, dtype, what):
 
 
 def is_pair(value, what):
-    """A function that owes two results must give two."""
+    """A function that must return two results returns two."""
     several = isinstance(value, (tuple, list))
     expect(several and len(value) == 2, f"two results, {what}",
            f"a {type(value).__name__}" + (f" of {len(value)}" if several else ""), "a return is missing or short")
@@ -118,7 +118,7 @@ def untouched(**inputs):
 
 
 def refuses(word, value, call, *args, **options):
-    """A ValueError that names the argument is owed."""
+    """A bad value raises a ValueError that names the argument."""
     expected = f"a ValueError that names {word}, for {value}"
     try:
         call(*args, **options)
@@ -206,7 +206,7 @@ def takes(contract, *, a_class=False):
                        "no default" if found[name].default is one.empty else f"{name}={found[name].default!r}")
         for name, one in found.items():
             free = one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) or one.default is not one.empty
-            expect(name in wanted or free, f"arguments {', '.join(wanted)}", f"{name} is owed too")
+            expect(name in wanted or free, f"arguments {', '.join(wanted)}", f"{name} is required too")
 
     return arguments
 

@@ -136,9 +136,9 @@ REST = math.log(1 - sum(math.exp(-one) for one in LOSSES))  # log p of one more 
 
 
 class Tiny(nn.Module):
-    """A transformer of one number, whose gradient the loss that stands in fixes; it notes how it was called.
+    """A transformer of one number, whose gradient the stub of the loss fixes; it notes how it was called.
 
-    In an evaluation the loss need not stand in: where a token is hidden, code n has log p = -LOSSES[n].
+    An evaluation needs no stub of the loss: where a token is hidden, code n has log p = -LOSSES[n].
     """
 
     def __init__(self, log):
@@ -218,11 +218,11 @@ def _epoch(epoch, namespace, trains=False, prepare=None, loader=None, broken=Fal
 
 
 def _calls(log, trains=True):
-    """The earlier answers were called as the text says, once a batch; an evaluation owes sample_mask alone."""
+    """The earlier answers were called as the text says, once a batch; an evaluation has to call only sample_mask."""
     n = len(SIZES)
     for name, calls in (("sample_mask", log.sampled), ("masked_forward", log.forwarded), ("mvtm_loss", log.losses)):
-        owed = trains or name == "sample_mask" or calls
-        expect(len(calls) == n or not owed, f"{name} called once for each of {n} batches", f"{len(calls)} calls",
+        required = trains or name == "sample_mask" or calls
+        expect(len(calls) == n or not required, f"{name} called once for each of {n} batches", f"{len(calls)} calls",
                "each earlier answer is found by its name and called: no copy of it" if not calls else
                "batches are left out: each batch of the loader counts" if len(log.calls) < n else
                "a mask is drawn for each batch, not once" if len(log.sampled) < n else "")
@@ -233,10 +233,10 @@ def _calls(log, trains=True):
         expect(drawn.ratio is None, "sample_mask without a ratio", f"ratio {drawn.ratio}",
                "one ratio for the whole batch: left alone, sample_mask draws a ratio for each row")
         expect(drawn.prob_type == "topk", "sample_mask with its default prob_type", repr(drawn.prob_type))
-        expect(drawn.generator is log.generator, "the generator handed on to sample_mask",
+        expect(drawn.generator is log.generator, "the generator passed on to sample_mask",
                "none" if drawn.generator is None else "another", "without it the masks cannot be repeated" if
-               drawn.generator is None else "hand on the generator itself: another, made here, repeats its draws")
-        expect(drawn.device is not None, "the device handed on to sample_mask", "no device",
+               drawn.generator is None else "pass on the generator itself: another, made here, repeats its draws")
+        expect(drawn.device is not None, "the device passed on to sample_mask", "no device",
                "without it the masks lie on the CPU, also where the model is on a GPU")
     for batch, drawn, forward in zip(log.batches, log.sampled, log.forwarded):
         expect(torch.equal(forward.z, batch), "masked_forward with the tokens of the batch", "other tokens")
@@ -344,8 +344,8 @@ def train_scaler(train_one_epoch, namespace):
     """The scaler that is given is used, and no other."""
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
     log = _train(train_one_epoch, namespace, scaler=scaler)
-    anew = "a GradScaler is made anew in the function: its scale starts over at each epoch"
-    expect(not log.scalers, "no other GradScaler than the one given", "one made in the function", anew)
+    another = "a new GradScaler is made in the function: its scale starts over at each epoch"
+    expect(not log.scalers, "no other GradScaler than the one given", "one made in the function", another)
     expect(scaler.get_scale() == 1024 * 8, "three updates of the scaler",
            f"a scale of {scaler.get_scale():g}, from 1024",
            "the scaler given is not used, or not updated after each step")
@@ -354,7 +354,7 @@ def train_scaler(train_one_epoch, namespace):
          otherwise="the optimizer steps with gradients that are still scaled" if far else BRANCHES,
          what="the same step as without a scaler, from 2 to ")
     enabled = _train(train_one_epoch, namespace).enabled  # a disabled one does nothing
-    expect(not enabled, "no GradScaler where none is given", "one made in the function", anew)
+    expect(not enabled, "no GradScaler where none is given", "one made in the function", another)
 
 
 def train_refuses(train_one_epoch, namespace):
