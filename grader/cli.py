@@ -213,7 +213,8 @@ def run_grade(options):
     broken = [one.submission for one in results if one.status == "error"]
     options.say(f"{len(results)} submissions graded: {options.out / 'grades.csv'}, {options.out / 'class.html'}")
     if broken:
-        print(f"the grader broke down on {', '.join(broken)}: run the same command to try again", file=sys.stderr)
+        print(f"the grader broke down on {', '.join(broken)}: run the same command to try again; "
+              f"{options.out / 'NAME' / 'error.txt'} says why", file=sys.stderr)
     return 1 if broken else 0, {
         "grades": str(options.out / "grades.csv"), "page": str(options.out / "class.html"), "submissions": [
             {"submission": one.submission, "score": one.score, "max_score": one.max_score, "status": one.status,

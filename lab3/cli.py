@@ -513,8 +513,12 @@ def _models(options, data, answers):
 
 
 def _preset(options):
+    """The preset of a training. Raises `InputError`, before any work is done, also if no epoch is to be trained."""
+    from lab3.common.files import InputError
     from lab3.presets import preset
 
+    if getattr(options, "epochs", None) is not None and options.epochs < 1:
+        raise InputError(f"epochs must be at least 1, not {options.epochs}.")
     return preset(options.preset)
 
 

@@ -2,11 +2,11 @@
 
 import csv
 import json
-import os
+import multiprocessing
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from grader.kernels.kernel import Forkserver
 from grader.probes.probe import Probe
 from grader.results.files import read_result
 from grader.rubric import read_rubric
-from grader.run import batch, context, grade, pool
+from grader.run import batch, context, grade, pool, selfcheck
 from lab3.common.files import InputError
 from lab3.exercises.table import EXERCISES
 
@@ -45,10 +45,18 @@ def shared():
     Forkserver.close(made)
 
 
+@cache
+def observed(seed, exercise, observe=context.observe_reference):
+    """What the reference answer gives to an exercise's probes: the longest part of a small run, the same in many."""
+    return observe(seed, (exercise,))
+
+
 @pytest.fixture(autouse=True)
 def forkserver(shared, monkeypatch):
-    for module in (context, pool):
+    for module in (context, pool, selfcheck):
         monkeypatch.setattr(module, "Forkserver", lambda: shared)
+    monkeypatch.setattr(context, "observe_reference", lambda seed, exercises: {
+        probe: right for one in exercises for probe, right in observed(seed, one).items()})
 
 
 def run(paths, out, only=CHEAP, seed=1, **options):
@@ -82,35 +90,52 @@ def test_the_solved_lab_has_full_marks_and_the_starter_none(tmp_path):
     assert "not written" in feedback and "of 92 points" in feedback
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("most", [1, pytest.param(None, marks=pytest.mark.nightly)])
-def test_right_answers_in_other_styles_have_full_marks(tmp_path, most):
-    """The corpus as it is handed in: from notebooks, through the sandbox, to marks; test_corpus.py has all of it."""
-    styles = {name: [text for exercise, text in RIGHT.values() if exercise == name] for name in EXERCISES}
-    for number in range(most or max(map(len, styles.values()))):
-        for name, texts in styles.items():  # a notebook each, so that helpers of one do not meet those of another
-            hand_in(tmp_path / "class" / f"s{number}", {name: texts[number % len(texts)]}, notebook=f"{name}.ipynb")
+STYLES = {name: [text for exercise, text in RIGHT.values() if exercise == name] for name in EXERCISES}
+
+
+def hand_in_apart(folder, texts):
+    """A submission with a notebook for each answer, so that helpers of one do not meet those of another."""
+    for name, text in texts.items():
+        hand_in(folder, {name: text}, notebook=f"{name}.ipynb")
+
+
+@pytest.mark.nightly
+def test_right_answers_in_all_other_styles_have_full_marks(tmp_path):
+    """The corpus as it is handed in: from notebooks, through the sandbox, to marks; test_corpus.py has it daily."""
+    for number in range(max(map(len, STYLES.values()))):
+        hand_in_apart(tmp_path / "class" / f"s{number}",
+                      {name: texts[number % len(texts)] for name, texts in STYLES.items()})
     for result in run([tmp_path / "class"], tmp_path / "out", only=ANSWERS, seed=5).values():
         assert result.score == result.max_score == 80, [one for one in result.exercises if one.status != "passed"]
 
 
-@pytest.mark.slow
-def test_each_exercise_is_graded_alone(tmp_path):
-    """Right answers among broken ones have their full marks, and the broken ones none.
+def floor(name):
+    """How many answers stand below this one, each built on the next."""
+    return max((1 + floor(other) for other in EXERCISES[name].builds_on), default=0)
 
-    Each exercise is right in two of six submissions, no two in the same two: in one of them any other is broken.
+
+FLOORS = [[name for name in EXERCISES if floor(name) == number] for number in range(max(map(floor, EXERCISES)) + 1)]
+# Each exercise is right in two of six submissions, no two in the same two: in one of them any other is broken.
+PAIRS = [[name for name, pair in zip(EXERCISES, combinations(range(6), 2), strict=False) if number in pair]
+         for number in range(6)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("right", [FLOORS, pytest.param(PAIRS, marks=pytest.mark.nightly)], ids=["floors", "pairs"])
+def test_each_exercise_is_graded_alone(tmp_path, right):
+    """Right answers, in another style than the reference's, among broken ones have full marks, and the broken none.
+
+    In `FLOORS` all that an answer builds on is broken where it is right.
     """
     ways = ["raise RuntimeError('broken')", "def {name}(*args, **options):\n    return None", "{name} = 1",
             "class {name}:\n    def __init__(self, *args, **options):\n        raise ValueError('all wrong')"]
-    pairs = dict(zip(EXERCISES, combinations(range(6), 2), strict=False))
-    right = {f"s{number}": [name for name, pair in pairs.items() if number in pair] for number in range(6)}
-    for number, (student, names) in enumerate(right.items()):
-        texts = {name: ways[(number + i) % len(ways)].format(name=EXERCISES[name].defines)
-                 for i, name in enumerate(EXERCISES)}
-        hand_in(tmp_path / "class" / student, texts | {name: TEXTS[name] for name in names})
-    for student, result in run([tmp_path / "class"], tmp_path / "out", only=ANSWERS).items():
-        full = read_rubric().points
-        assert points(result) == {name: full[name] * (name in right[student]) for name in EXERCISES}, student
+    for number, names in enumerate(right):
+        broken = {name: ways[(number + i) % len(ways)].format(name=EXERCISES[name].defines)
+                  for i, name in enumerate(EXERCISES)}
+        hand_in_apart(tmp_path / "class" / f"s{number}", broken | {name: STYLES[name][0] for name in names})
+    found, full = run([tmp_path / "class"], tmp_path / "out", only=ANSWERS), read_rubric().points
+    for number, names in enumerate(right):
+        assert points(found[f"s{number}"]) == {name: full[name] * (name in names) for name in EXERCISES}, number
 
 
 def test_part_of_an_answer_has_part_of_the_points(tmp_path):
@@ -238,18 +263,12 @@ def test_a_grader_that_breaks_down_is_no_zero_in_silence(tmp_path, monkeypatch):
     assert found["ben"].score == found["ben"].max_score
 
 
-def test_a_forkserver_that_dies_is_replaced(tmp_path, monkeypatch):
+def test_a_forkserver_that_died_is_replaced(tmp_path, monkeypatch):
     hand_in(tmp_path / "ada", {"gamma_func": TEXTS["gamma_func"]})
-    real = batch.run_all
-    for module in (context, pool):
-        monkeypatch.setattr(module, "Forkserver", Forkserver)
-
-    def run_all(pending, out, run, jobs):
-        run.forkserver.process.kill()
-        run.forkserver.process.wait()
-        real(pending, out, run, jobs)
-
-    monkeypatch.setattr(batch, "run_all", run_all)
+    dead = Shared.__new__(Shared)
+    dead.process = subprocess.Popen(["true"])
+    dead.process.wait()
+    monkeypatch.setattr(context, "Forkserver", lambda: dead)
     [result] = run([tmp_path / "ada"], tmp_path / "out", only=["gamma_func"]).values()
     assert result.score == result.max_score
 
@@ -379,27 +398,47 @@ def test_without_a_sandbox_nothing_is_graded(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def forked(target, *arguments):
+    """A process that calls a function, as the pool starts one."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def keep_scratch_folder(connection):
+    with context.scratch_folder() as folder:
+        connection.send(folder)
+        connection.recv()
+
+
 def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    code = ("from grader.run.context import scratch_folder\nwith scratch_folder() as folder:\n"
-            "    print(folder, flush=True)\n    input()")
-    runs = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
-                             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
-    killed, alive = (Path(run.stdout.readline().strip()) for run in runs)
+    connections = [multiprocessing.Pipe() for _ in range(2)]
+    runs = [forked(keep_scratch_folder, theirs) for _, theirs in connections]
+    killed, alive = (Path(ours.recv()) for ours, _ in connections)
     runs[0].kill()
-    runs[0].wait()
+    runs[0].join()
     assert killed.is_dir() and alive.is_dir()
     with context.scratch_folder() as own:
         assert {*tmp_path.iterdir()} == {alive, Path(own)}
-    runs[1].communicate("\n")
-    assert runs[1].returncode == 0 and not any(tmp_path.iterdir())
+    connections[1][0].send("end")
+    runs[1].join()
+    assert runs[1].exitcode == 0 and not any(tmp_path.iterdir())
+
+
+def take_memory():
+    pool.limit_memory(200 << 20)
+    kept = bytearray(100 << 20)
+    try:
+        kept += bytearray(200 << 20)
+    except MemoryError:
+        raise SystemExit(42) from None
 
 
 def test_a_job_takes_no_more_memory_than_it_may():
-    code = ("from grader.run.pool import limit_memory\nlimit_memory(200 << 20)\nkept = bytearray(100 << 20)\n"
-            "try: more = bytearray(200 << 20)\nexcept MemoryError: print('refused')")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "refused", done.stderr
+    process = forked(take_memory)
+    process.join()
+    assert process.exitcode == 42
 
 
 def test_the_self_check_of_a_notebook(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The whole round on a class of 12, as Canvas, Moodle and Gradescope name what is handed in; keys; rubrics of a course.
+"""The whole round on a class of 12 in the downloads of Canvas, Moodle and Gradescope; keys; rubrics of a course.
 
 One number everywhere: what a student's feedback says is what the gradebook imports.
 """
@@ -7,11 +7,12 @@ import ast
 import csv
 import json
 import re
+import unicodedata
 import zipfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
-from probing import TEXTS, hand_in
+from probing import TEXTS, hand_in, notebook_of
 from test_grader import SHIFTED, forkserver, run, shared  # noqa: F401, fixtures
 from test_marks import table
 
@@ -19,6 +20,7 @@ from grader.cli import EXAMPLES, main, make_parser
 from grader.export.feedback import export_feedback
 from grader.probes import PROBES
 from grader.results.files import read_result, write_grades, write_result
+from grader.results.marks import read_grades
 from grader.results.result import ExerciseResult, Result
 from grader.rubric import SENTENCES, read_rubric, rubric_text
 from grader.run import batch, context, keys
@@ -28,12 +30,106 @@ WRONG = "def gamma_func(mode='cosine'):\n    return lambda ratio: 0.5"
 COLUMNS = ("gamma_func", "masked_forward")
 MOODLE = ["Identifier", "Full name", "Status", "Grade", "Maximum Grade", "Last modified (submission)",
           "Feedback comments"]
-PEOPLE = {  # the folder or file that the system names, without what it is; the student
-    "canvas": {"linwei_100_900_lab3": "Lin, Wei", "osullivanzoe_LATE_101_901_lab3": "O'Sullivan, Zoë",
-               "garciajose_102_902_lab3-1": "García, José", "garciajose_103_903_lab3": "Garcia, Jose"},
-    "moodle": {"Anna Meier_51_assignsubmission_file": "Anna Meier", "Émile Zola_52_assignsubmission_file": "Émile Zola",
-               "Emile Zola_53_assignsubmission_file": "Emile Zola", "王 芳_54_assignsubmission_file": "王 芳"},
-    "folder": {f"submission_{number}": f"Student {number}" for number in (201, 202, 203, 204)}}
+
+
+@dataclass(frozen=True)
+class Student:
+    """Who handed in what: `files` are those that count, `older` one handed in before."""
+
+    number: int
+    first: str
+    last: str
+    files: dict
+    older: dict
+    late: bool = False
+
+    @property
+    def slug(self):
+        """The name as Canvas writes it: no accents, no spaces."""
+        return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", f"{self.last}{self.first}"))).casefold()
+
+    @property
+    def gradescope(self):
+        return f"submission_{1300 - self.number}"
+
+
+def zipped(path, **files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+
+def made_class():
+    """12 students: a zip, a bare notebook, two files; a damaged zip; names that differ in accents or not at all."""
+    names = ("Lin Wei", "O'Sullivan Zoë", "García José", "Garcia Jose", "Meier Anna", "Zola Émile", "Zola Emile",
+             "王 芳", "Smith Jo", "Smith Jo", "Müller Jürgen", "Nguyễn Ann-Marie")
+    for place, name in enumerate(names):
+        texts = {"gamma_func": [TEXTS["gamma_func"], SHIFTED, WRONG, SHIFTED][place % 4]}
+        texts |= {"masked_forward": TEXTS["masked_forward"]} if place % 4 < 2 else {}
+        text = notebook_of(*(f"#| exercise: {exercise}\n{code}" for exercise, code in texts.items()))
+        files = {"lab3.zip": text} if place % 3 == 0 else {"lab 3.ipynb": text}
+        older = {"lab 3.ipynb": notebook_of(f"#| exercise: gamma_func\n{WRONG}")} if place % 3 == 2 else {}
+        last, first = name.split()
+        yield Student(100 + place, first, last, {"lab3.zip": None} if place == 10 else files, older, place % 4 == 1)
+
+
+def put(folder, name, text):
+    """A file that was handed in: a notebook, bare or in a zip as `lab3 handin` packs it, or a damaged zip (None)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".zip") and text:
+        zipped(folder / name, **{"notebooks/lab.ipynb": text})
+    else:
+        (folder / name).write_text(text or "no zip")
+
+
+def canvas_download(folder, students):
+    """A flat folder; a file handed in again has a higher number, and -1 in its name."""
+    for one in students:
+        late, again = "LATE_" * one.late, "-1" * bool(one.older)
+        for name, text in one.older.items():
+            put(folder, f"{one.slug}_{late}{one.number}_{one.number + 800}_{name}", text)
+        for name, text in one.files.items():
+            stem, _, suffix = name.rpartition(".")
+            put(folder, f"{one.slug}_{late}{one.number}_{one.number + 900}_{stem}{again}.{suffix}", text)
+    put(folder, f"{students[0].slug}_{students[0].number}_text.html", "<p>My words.</p>")
+
+
+def moodle_download(folder, students):
+    """A folder for each student's files, and one for each online text; nothing is there twice."""
+    for one in students:
+        for name, text in one.files.items():
+            put(folder / f"{one.first} {one.last}_{one.number}_assignsubmission_file", name, text)
+    put(folder / f"{students[0].first} {students[0].last}_{students[0].number}_assignsubmission_onlinetext",
+        "onlinetext.html", "<p>My words.</p>")
+
+
+def gradescope_export(folder, students):
+    """A numbered folder for each student, whose zip Gradescope has unpacked, and one file about all of them."""
+    lines = ["---"]
+    for one in students:
+        for name, text in one.files.items():
+            if name.endswith(".zip") and text:
+                put(folder / one.gradescope / "notebooks", "lab.ipynb", text)
+            else:
+                put(folder / one.gradescope, name, text)
+        lines += [f"{one.gradescope}:", "  :submitters:", f"  - :name: {json.dumps(f'{one.first} {one.last}')}",
+                  f"    :sid: '{one.number}'", "  :created_at: 2026-12-01 22:00:00.000000000 +01:00"]
+    (folder / "submission_metadata.yml").write_text("\n".join(lines) + "\n")
+
+
+DOWNLOADS = {"canvas": canvas_download, "moodle": moodle_download, "gradescope": gradescope_export}
+
+
+def roster_of(system, folder, students):
+    """What the gradebook's system exports. A class that hands in on Gradescope has its gradebook in Canvas."""
+    if system == "moodle":
+        return table(folder / "worksheet.csv", MOODLE, *(
+            [f"Participant {one.number}", f"{one.first} {one.last}", "Submitted", "", "8.00",
+             "2 December 2026, 9:00 AM" if one.late else "1 December 2026, 10:00 PM", ""] for one in students))
+    return table(folder / "gradebook.csv", ["Student", "ID", "Section", "lab3 (7)", "submission"],
+                 ["    Points Possible", "", "", "8", ""],
+                 *([f"{one.last}, {one.first}", str(one.number), "A", "", one.gradescope * (system == "gradescope")]
+                   for one in students))
 
 
 def marks_of(archive):
@@ -48,90 +144,85 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def rosters(folder):
-    """What Canvas and Moodle export: (canvas.csv, worksheet.csv)."""
-    canvas = table(folder / "gradebook.csv", ["Student", "ID", "Section", "lab3 (7)"],
-                   ["    Points Possible", "", "", "8"],
-                   *([name, key.replace("_LATE", "").split("_")[1], "A", ""] for key, name in PEOPLE["canvas"].items()))
-    moodle = table(folder / "worksheet.csv", MOODLE, *(
-        [f"Participant {key.split('_')[1]}", name, "Submitted", "", "8.00", time, ""] for (key, name), time in zip(
-            PEOPLE["moodle"].items(), ["1 December 2026, 10:00 PM", "2 December 2026, 9:00 AM"] * 2, strict=True)))
-    return canvas, moodle
+def whole_round(system, students, place, monkeypatch, capsys):
+    """Grade, hand back, give points by hand, hand back, change a probe, grade and hand back again, import again."""
+    DOWNLOADS[system](place / "class", students)
+    (place / "section.yml").write_text("late: {deadline: 2026-12-01 23:59, percent_per_day: 10}\n")
+    roster, out = roster_of(system, place, students), place / "out"
+    book = "moodle" if system == "moodle" else "canvas"
+    form = {"gradescope": "folder"}.get(system, system)
+    numbers = {one.gradescope: one.number for one in students}
 
+    def graded():
+        run([place / "class"], out, only=COLUMNS, rubric=place / "section.yml")
 
-@pytest.mark.nightly
-def test_a_class_of_twelve_from_hand_in_to_hand_back_and_again(tmp_path, monkeypatch, capsys):
-    for system, people in PEOPLE.items():
-        for place, name in enumerate(people):
-            hand_in(tmp_path / system / name, {"gamma_func": [TEXTS["gamma_func"], SHIFTED, WRONG, SHIFTED][place],
-                                               "masked_forward": TEXTS["masked_forward"]})
-    rubric = tmp_path / "section.yml"
-    rubric.write_text("late: {deadline: 2026-12-01 23:59, percent_per_day: 10}\n")
-    gradebooks = dict(zip(("canvas", "moodle"), rosters(tmp_path), strict=True))
+    def handed_back(roster=roster):
+        """Export marks and feedback, and check that they agree: the student's number -> page."""
+        main(["export", book, "--grades", str(out), "--roster", str(roster)])
+        main(["export", "feedback", form, str(place / "f.zip"), "--grades", str(out), "--roster", str(roster)])
+        pages = {numbers.get(name.split("/")[0]) or int(re.search(r"_(\d+)_", name)[1]): page
+                 for name, page in marks_of(place / "f.zip").items()}
+        imported = {int(row["ID"]): row["lab3 (7)"] for row in rows(out / "canvas.csv")[1:]} if book == "canvas" else {
+            int(row["Identifier"].split()[1]): row["Grade"] for row in rows(out / "moodle.csv")}
+        assert {number: mark for number, (mark, _) in pages.items()} == imported
+        assert sorted(imported) == [one.number for one in students]
+        return {number: page for number, (_, page) in pages.items()}
 
-    def graded(system):
-        run([tmp_path / system], tmp_path / "out" / system, only=COLUMNS, rubric=rubric)
-
-    def handed_back(system):
-        """Export marks and feedback, and check that they agree: submission's place in the zip -> page."""
-        out, roster = tmp_path / "out" / system, []
-        if system in gradebooks:
-            roster = ["--roster", str(gradebooks[system])]
-            main(["export", system, "--grades", str(out), *roster])
-        main(["export", "feedback", system, str(tmp_path / f"{system}.zip"), "--grades", str(out), *roster])
-        pages = marks_of(tmp_path / f"{system}.zip")
-        if system == "canvas":
-            imported = {row["ID"]: row["lab3 (7)"] for row in rows(out / "canvas.csv")[1:]}
-            told = {re.findall(r"_(\d+)_", name)[0]: mark for name, (mark, _) in pages.items()}
-        elif system == "moodle":
-            imported = {row["Identifier"].split()[1]: row["Grade"] for row in rows(out / "moodle.csv")}
-            told = {name.split("_")[1]: mark for name, (mark, _) in pages.items()}
-        else:
-            imported = {row["submission"]: f"{float(row['score']):g}" for row in rows(out / "grades.csv")}
-            told = {name.split("/")[0]: mark for name, (mark, _) in pages.items()}
-        assert len(told) == 4 and told == imported
-        return {name: page for name, (_, page) in pages.items()}
-
-    for system in PEOPLE:
-        graded(system)
-    first = {system: handed_back(system) for system in PEOPLE}
-    assert "marked late by Canvas" in capsys.readouterr().err
-    assert sorted(first["canvas"])[:2] == ["garciajose_102_902_feedback.html", "garciajose_103_903_feedback.html"]
-    assert "Emile Zola_53_assignsubmission_file_/feedback.html" in first["moodle"]
-    assert "10&nbsp;% taken off" in first["moodle"]["Émile Zola_52_assignsubmission_file_/feedback.html"]
-    assert not any("Your mark was" in page for pages in first.values() for page in pages.values())
-
-    table(tmp_path / "out" / "canvas" / "manual.csv", ["submission", "exercise", "points", "comment"],
-          ["linwei_100_canvas", "gamma_func", "1", "copied from the slides"], ["linwei_100_canvas", "", "0.5", "neat"])
-    table(tmp_path / "out" / "canvas" / "submitted.csv", ["submission", "submitted"],
-          ["osullivanzoe_101_canvas", "2026-12-03 12:00"])
-    second = handed_back("canvas")
-    wei, zoe = second["linwei_100_900_feedback.html"], second["osullivanzoe_LATE_101_901_feedback.html"]
+    graded()
+    assert len(rows(out / "grades.csv")) == len(students)
+    first, said = handed_back(), capsys.readouterr().err
+    assert ("marked late by Canvas" in said) == (system == "canvas")
+    assert not any("Your mark was" in page for page in first.values())
+    names = {one.number: name for one in students for name in read_grades(out) if name in (
+        f"{one.slug}_{one.number}_canvas", one.gradescope) or f"_{one.number}_assign" in name}
+    late = next(one.number for one in students if one.late)
+    if system == "moodle":
+        assert "10&nbsp;% taken off" in first[late]
+    table(out / "manual.csv", ["submission", "exercise", "points", "comment"],
+          [names[100], "gamma_func", "1", "copied from the slides"], [names[100], "", "0.5", "neat"])
+    table(out / "submitted.csv", ["submission", "submitted"], [names[late], "2026-12-03 12:00"])
+    second = handed_back()
     for text in ("copied from the slides", "neat", "Points given by hand: 1.", "gamma_func: 4 before, 1 now",
                  "Your mark was 8 on"):
-        assert text in wei, text
-    assert "20&nbsp;% taken off" in zoe and "late, per cent taken off: 0 before, 20 now" in zoe
+        assert text in second[100], text
+    before = "10" if system == "moodle" else "0"
+    assert "20&nbsp;% taken off" in second[late]
+    assert f"late, per cent taken off: {before} before, 20 now" in second[late]
 
-    before = {name: read_result(path.parent) for system in PEOPLE
-              for path in (tmp_path / "out" / system).glob("*/results.json") for name in [path.parent]}
+    old = {name: read_result(out / name) for name in names.values()}
     real = keys.probe_code()
     monkeypatch.setattr(keys, "probe_code", lambda: real | {"gamma_func": [*real["gamma_func"], "weight = 20"]})
     monkeypatch.setattr(PROBES["gamma_func"][0], "weight", 20)
-    for system in PEOPLE:
-        graded(system)
-    third = {system: handed_back(system) for system in PEOPLE}
-    for folder, old in before.items():
-        now = {one.exercise: one for one in read_result(folder).exercises}
-        was = {one.exercise: one for one in old.exercises}
+    graded()
+    third = handed_back()
+    for name, was in old.items():
+        was, now = ({one.exercise: one for one in result.exercises} for result in (was, read_result(out / name)))
         assert now["masked_forward"] == was["masked_forward"], "the other exercise is not graded again"
-        assert now["gamma_func"].key != was["gamma_func"].key
-    changed = [page for pages in third.values() for page in pages.values() if "gamma_func: " in page]
-    assert changed and all("Your mark was" in page for page in changed)
-    for system in PEOPLE:
-        assert len(list((tmp_path / "out" / system / "earlier").glob("*.csv"))) == 1
-    assert handed_back("moodle") == third["moodle"], "a second export says the same"
-    gradebooks["moodle"] = tmp_path / "out" / "moodle" / "moodle.csv"
-    assert handed_back("moodle") == third["moodle"], "what was exported is imported again"
+        if was["gamma_func"].status != "unreadable":
+            assert now["gamma_func"].key != was["gamma_func"].key
+    changed = [page for page in third.values() if "gamma_func: " in page]
+    assert len(changed) > 1 and all("Your mark was" in page for page in changed)
+    assert len(list((out / "earlier").glob("*.csv"))) == 1
+    assert handed_back() == third, "a second export says the same"
+    again = (out / f"{book}.csv").rename(place / "again.csv")
+    if system != "gradescope":  # Canvas's file has no column `submission`
+        assert handed_back(again) == third, "what was exported is imported again"
+    return third
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("system", DOWNLOADS)
+def test_a_class_of_twelve_from_hand_in_to_hand_back_and_again(system, tmp_path, monkeypatch, capsys):
+    pages = whole_round(system, [*made_class()], tmp_path, monkeypatch, capsys)
+    assert len(pages) == 12 and "no zip" in pages[110]
+
+
+def test_three_students_from_hand_in_to_hand_back_and_again(tmp_path, monkeypatch, capsys):
+    """A zip, a bare notebook that is late, and two files of one student, as Canvas gives them."""
+    whole_round("canvas", [*made_class()][:3], tmp_path, monkeypatch, capsys)
+    with zipfile.ZipFile(tmp_path / "f.zip") as archive:
+        assert sorted(archive.namelist()) == ["garciajose_102_1002_feedback.html", "linwei_100_1000_feedback.html",
+                                              "osullivanzoe_LATE_101_1001_feedback.html"]
 
 
 def test_only_never_loses_a_column_and_keeps_the_older_table(tmp_path, monkeypatch):

@@ -283,6 +283,7 @@ def test_canvas_gets_its_own_gradebook_with_the_column_filled(grades, tmp_path, 
     overview = {row["submission"]: row for row in read(grades / "marks.csv")}
     assert overview["ada_lovelace"]["student"] == "Lovelace, Ada" and overview["cy"]["final"] == ""
     assert main([*arguments, "--assignment", "Lab Three", str(tmp_path / "new.csv")]) == 1
+    assert "canvas-export.csv has no column Lab Three, so Canvas makes a new assignment" in capsys.readouterr().err
     assert [row["Lab Three"] for row in read(tmp_path / "new.csv")] == ["20", "14", "20", "", ""]
 
 

@@ -2,9 +2,14 @@
 
 import contextlib
 import os
+import site
 import socket
+import sys
+import sysconfig
 import time
+import venv
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -115,15 +120,15 @@ def test_the_project_the_submissions_and_the_results_are_hidden(start, tmp_path)
         assert run(kernel, f"import os; print(os.path.exists({str(path)!r}))") == "False", path
 
 
-def test_a_hidden_folder_is_hidden_wherever_links_lead_to_it(tmp_path, monkeypatch):
+def test_a_hidden_folder_is_hidden_wherever_links_lead_to_it(tmp_path):
     """Beside other packages: an environment's `lib64` is `lib`."""
     hidden = tmp_path / "lib" / "site-packages" / "grader"
     hidden.mkdir(parents=True)
     (tmp_path / "lib64").symlink_to("lib")
-    monkeypatch.setattr(sandbox, "_visible", lambda: ["/usr", str(tmp_path / "lib"), str(tmp_path / "lib64")])
-    assert sandbox._places(hidden) == [str(hidden), str(tmp_path / "lib64" / "site-packages" / "grader")]
-    assert sandbox._places(tmp_path / "lib64" / "site-packages" / "grader") == sandbox._places(hidden)
-    assert sandbox._places(tmp_path / "gone") == sandbox._places(tmp_path) == []
+    visible = ["/usr", str(tmp_path / "lib"), str(tmp_path / "lib64")]
+    assert sandbox._places(hidden, visible) == [str(hidden), str(tmp_path / "lib64" / "site-packages" / "grader")]
+    assert sandbox._places(tmp_path / "lib64" / "site-packages" / "grader", visible) == sandbox._places(hidden, visible)
+    assert sandbox._places(tmp_path / "gone", visible) == sandbox._places(tmp_path, visible) == []
 
 
 @sandboxed
@@ -132,6 +137,80 @@ def test_an_environment_in_the_projects_own_folder_shows_no_answers(start, monke
     kernel = start("bubblewrap")
     for name, shown in (("lab3", "True"), ("solutions", "False"), ("grader", "False")):
         assert run(kernel, f"import os; print(os.path.exists({str(ROOT / name)!r}))") == shown, name
+
+
+FINDER = """
+import importlib.util, sys
+MAPPING = {"edited": %r}
+class Finder:
+    def find_spec(name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, f"{MAPPING[name]}/__init__.py") if name in MAPPING else None
+sys.meta_path.append(Finder)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Another interpreter: a virtual environment whose .pth file leads to this one, a folder and an editable install.
+
+    It also has the user's own packages. Returns the modules that it finds there, name -> path.
+    """
+    venv.EnvBuilder(system_site_packages=True, symlinks=True).create(tmp_path / "venv")
+    packages = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    modules = {"there": tmp_path / "elsewhere" / "there.py", "mine": tmp_path / "user" / packages / "mine.py",
+               "edited": tmp_path / "project" / "edited" / "__init__.py"}
+    own = tmp_path / "venv" / packages
+    files = {path: f"SAID = {name!r}" for name, path in modules.items()} | {
+        tmp_path / "project" / "private.txt": "", tmp_path / "elsewhere.txt": "",
+        own / "__editable___edited_finder.py": FINDER % str(modules["edited"].parent),
+        own / "all.pth": f"{tmp_path / 'elsewhere'}\nimport __editable___edited_finder\n"
+                         f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"}
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(site, "USER_BASE", str(tmp_path / "user"))
+    return modules
+
+
+@sandboxed
+def test_packages_of_pth_files_of_the_user_and_installed_in_place_are_seen(elsewhere, start, tmp_path):
+    found = run(start("bubblewrap"), "import pathlib; print(*(path for path in pathlib.Path("
+                                     f"{str(tmp_path)!r}).rglob('*') if path.is_file()))").split()
+    assert {path for path in found if not path.startswith(f"{tmp_path}/venv/")} == {*map(str, elsewhere.values())}
+
+
+@sandboxed
+@pytest.mark.nightly
+def test_packages_of_pth_files_of_the_user_and_installed_in_place_are_imported(elsewhere):
+    """By kernels that this interpreter starts."""
+    with contextlib.closing(Forkserver()) as forkserver, contextlib.ExitStack() as stack:
+        kernel = BoxedKernel(forkserver, stack.enter_context(box("bubblewrap", LIMITS)), LIMITS)
+        stack.callback(kernel.stop)
+        assert run(kernel, "import there, mine, edited; print(there.SAID, mine.SAID, edited.SAID)") == (
+            "there mine edited")
+
+
+def test_of_what_is_imported_from_nothing_private_is_shown(tmp_path, monkeypatch):
+    """Whatever PYTHONPATH or a .pth file names: neither a home, nor submissions, nor the project's answers."""
+    for name in ("home/.local/lib/python3/site-packages", "home/src/tool", "class/ada/lib", "course/grades", "here"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "link").symlink_to("home")
+    shown = [tmp_path / "home/.local/lib/python3/site-packages", tmp_path / "home/src/tool"]
+    never = [Path("/"), tmp_path, tmp_path / "home", tmp_path / "link", tmp_path / "class", tmp_path / "class/ada",
+             tmp_path / "course", tmp_path / "course/grades", tmp_path / "here", ROOT, ROOT / "grader", ROOT / "tests",
+             ROOT / "solutions/work", ROOT / "notebooks"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", *map(str, [*never, *shown])]))
+    found = sandbox._imported_from(sys.executable, tuple(sandbox.python_environment().items()))
+    assert {*map(str, [*never, *shown])} <= {*found}, "the interpreter would import from all of these"
+    visible = sandbox._visible([tmp_path / "class", tmp_path / "course/grades"])
+    assert {*map(str, shown)} <= {*visible}
+    assert not [one for one in never if any(one.resolve().is_relative_to(path) for path in visible)]
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "home"))
+    assert str(tmp_path / "home") not in sandbox._visible(), "an environment in the home itself"
 
 
 @sandboxed
@@ -352,7 +431,7 @@ def test_packages_that_only_their_owner_reads_are_named(monkeypatch, tmp_path):
     if not ROOT_USER:
         pytest.skip("needs root")
     tmp_path.chmod(0o700)
-    monkeypatch.setattr(sandbox, "_visible", lambda: [str(tmp_path)])
+    monkeypatch.setattr(sandbox, "_visible", lambda hidden=(): [str(tmp_path)])
     with pytest.raises(InputError, match=r"chmod -R o\+rX"):
         require(allow_no_sandbox=True)
 

@@ -6,7 +6,6 @@ cell, and a watch that notices a dead kernel at once.
 
 import json
 import math
-import os
 import secrets
 import select
 import socket
@@ -23,13 +22,15 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.session import Session
 from nbval.kernel import RunningKernel
 
+from grader.kernels.sandbox import python_environment
+
 LARGEST = 16 << 20  # bytes of one message; a larger one ends the connection
 HEADERS = 64 << 10  # bytes of all that belongs to a message beside its content
 VALUE = 64  # bytes that one value takes once it is read from JSON, at least
 QUEUED = 32  # messages that wait to be read; more are dropped
-NEEDED = ("LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # parts of the environment to start Python
 GRACE = 10  # seconds after a cell's limit in which its outputs must have come
 PATIENCE = 3  # how many times its limit of processor seconds a cell may take by the clock: machines can be busy
+START = 600  # seconds in which a kernel must start, no answer in it yet: the first one waits for PyTorch's import
 STEP = 0.1  # seconds between two looks at what a kernel uses
 PORTS = {f"{name}_port": number for number, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
 
@@ -47,10 +48,9 @@ class Forkserver:
 
     def __init__(self):
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {name: os.environ[name] for name in NEEDED if name in os.environ}  # kernels can read it
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).parent / "forkserver.py"), str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=environment | {"OMP_NUM_THREADS": "1"})
+            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=python_environment() | {"OMP_NUM_THREADS": "1"})
         theirs.close()
 
     def start(self, box, limits):
@@ -75,7 +75,7 @@ class Forkserver:
         with suppress(OSError, ValueError):
             socket.send_fds(self.requests, [json.dumps(request).encode()], [theirs.fileno()])
             theirs.close()
-            ours.settimeout(60)
+            ours.settimeout(START)
             answer = json.loads(ours.makefile().readline())
         if not answer.get("ready"):
             ours.close()

@@ -4,8 +4,8 @@ In: a level of isolation, files to give, limits. Out: a `Box`, whose namespaces 
 
 Three levels, the best that the machine allows; only the first is a sandbox:
 
-* `bubblewrap`: its own file system with the interpreter and its packages, read-only, and a private folder in
-  memory; no network; own processes and shared memory.
+* `bubblewrap`: its own file system with the interpreter and all that it imports from, read-only, and a private folder
+  in memory; no network; own processes and shared memory.
 * `user`: resource limits, and each kernel has its own user, who may read what everyone may. It needs root.
 * `limits`: only resource limits. Student code may do what the grader's user may do.
 
@@ -37,6 +37,7 @@ LEVELS = ("limits", "user", "bubblewrap")
 GRADER = Path(__file__).resolve().parents[1]
 PROJECT = GRADER.parent
 PRIVATE = "/dev/shm"  # the private folder of a box, in memory; without a sandbox it is a temporary folder on disk
+NEEDED = ("LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # parts of the environment to start Python
 USERS = range(20000, 60000)  # the host's user ids that kernels get where the grader is root
 IN_FORCE = {  # what is said of a level in the output, in results and on pages
     "bubblewrap": "Student code runs in a sandbox: it sees Python and its packages alone, and no network.",
@@ -233,13 +234,53 @@ def _status(process):
     return psutil.STATUS_ZOMBIE
 
 
-def _visible():
-    """What the interpreter and its packages need, the package `lab3` among them; never the project as a whole."""
+def python_environment():
+    """The part of the environment that starts this Python with the same packages. Kernels can read it."""
+    user = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {"PYTHONNOUSERSITE": "1"}
+    return {name: os.environ[name] for name in NEEDED if name in os.environ} | user
+
+
+# What a new interpreter imports from. setuptools lists the packages and modules of an editable install in a module.
+IMPORTED = """
+import json, sys
+found = [path for name, one in sys.modules.items() if name.startswith("__editable__")
+         for path in getattr(one, "MAPPING", {}).values()]
+print(json.dumps([*sys.path, *found, *(f"{path}.py" for path in found)]))
+"""
+
+
+@cache
+def _imported_from(python, environment):
+    """What a kernel's interpreter imports from: site-packages, what .pth files name, the user's own, PYTHONPATH."""
+    done = subprocess.run([python, "-P", "-c", IMPORTED], env=dict(environment), capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"{python} does not start: {done.stderr.strip()[-300:]}")
+    return [path for path in json.loads(done.stdout.splitlines()[-1]) if os.path.isabs(path) and os.path.exists(path)]
+
+
+def _visible(hidden=()):
+    """What the interpreter and its packages need, the package `lab3` among them; never the project as a whole.
+
+    A folder of packages is left out if it is or holds the user's home or a hidden folder, if it lies directly in a
+    hidden folder, as a submission does, if it is the current folder, or if it belongs to the project.
+    """
+    project = [PROJECT] if (PROJECT / "pyproject.toml").is_file() else []  # else packages lie beside the grader
+    hidden = {Path(os.path.realpath(one)) for one in hidden}
+    private = [Path(os.path.realpath(os.path.expanduser("~"))), *project, *hidden]
+
+    def holds_private(folder):
+        return any(one.is_relative_to(folder) for one in private)
+
     wanted = ["/usr", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives", "/etc/fonts",
               *site.getsitepackages(), str(Path(lab3.__file__).parent)]
+    for path in _imported_from(sys.executable, tuple(python_environment().items())):
+        real = Path(os.path.realpath(path))
+        own = any(real.is_relative_to(one) for one in (GRADER, SOLUTIONS.parent, *project))
+        if not (own or holds_private(real) or real.parent in hidden or os.path.samefile(real, os.curdir)):
+            wanted.append(path)
     for root in (Path(sys.prefix), Path(sys.base_prefix)):  # an environment can be the project's own folder
         parts = ("bin", "lib", "lib64", "include", "share", "pyvenv.cfg")
-        wanted += [str(root / part) for part in parts] if PROJECT.is_relative_to(root.resolve()) else [str(root)]
+        wanted += [str(root / part) for part in parts] if holds_private(root.resolve()) else [str(root)]
     kept = []
     for path in sorted({os.path.realpath(one) for one in wanted} | set(wanted)):
         if os.path.exists(path) and not any(path.startswith(f"{one}/") for one in kept):
@@ -247,10 +288,10 @@ def _visible():
     return kept
 
 
-def _places(folder):
+def _places(folder, visible):
     """Where a folder would be seen in a sandbox: more than once if links lead to it, such as `lib64` to `lib`."""
     folder = Path(os.path.realpath(folder))
-    seen = [(one, os.path.realpath(one)) for one in _visible()] if folder.is_dir() else []
+    seen = [(one, os.path.realpath(one)) for one in visible] if folder.is_dir() else []
     return [os.path.join(one, folder.relative_to(real)) for one, real in seen if real in map(str, folder.parents)]
 
 
@@ -260,7 +301,8 @@ def _bubblewrap(limits, given, hidden, user):
                           ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]),
                "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--hostname", "lab3",
                "--die-with-parent", "--new-session", "--clearenv", "--dir", "/etc", "--tmpfs", "/tmp"]
-    for path in _visible():
+    visible = _visible(hidden)
+    for path in visible:
         for parent in reversed(Path(path).parents[:-1]):  # else they are closed to other users
             command += ["--dir", str(parent)]
         command += ["--ro-bind", path, path]
@@ -270,7 +312,7 @@ def _bubblewrap(limits, given, hidden, user):
         elif os.path.isdir(f"/{name}"):
             command += ["--ro-bind", f"/{name}", f"/{name}"]
     for path in (GRADER, SOLUTIONS.parent, *hidden):  # where the project is installed beside other packages
-        command += [part for place in _places(path) for part in ("--tmpfs", place)]
+        command += [part for place in _places(path, visible) for part in ("--tmpfs", place)]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.folder), "--tmpfs", PRIVATE,
                 "--dir", f"{PRIVATE}/given"]
     for file in given:

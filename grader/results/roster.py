@@ -180,7 +180,11 @@ def hand_over(system, grades, roster, out=None, assignment="lab3", choose=None, 
          *(number(one.points[column]) if column in one.points else "" for column in columns)]
         for name, one in sorted(marks.items())], found.folder / OVERVIEW)
     found.hand_back()
-    return Handover(out, sum(one.final is not None for one in of.values()), found.remarks)
+    remarks = found.remarks
+    if system == "canvas" and table[0][-1] not in found.header:
+        remarks += (f"{Path(roster).name} has no column {assignment}, so Canvas makes a new assignment of it. To fill "
+                    "one that exists, name it with --assignment.",)
+    return Handover(out, sum(one.final is not None for one in of.values()), remarks)
 
 
 def read_roster(path, system=None):

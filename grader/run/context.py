@@ -79,7 +79,7 @@ def run_context(seed, columns, level, hidden=(), rubric=None):
         with scratch_folder() as context.scratch:
             os.chmod(context.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
             if {"fid_decoding", "fid_model"} & set(columns):
-                distances.prepare(seed)
+                distances.prepare(seed, columns)
                 context.scene = distances.scene(seed)
                 context.given = (save_scene(context.scene, context.scratch),
                                  shutil.copy(SHIPPED / WEIGHTS, context.scratch))

@@ -43,11 +43,15 @@ class HandIn:
 
     def lines(self):
         """What to tell the student, in lines."""
-        yield from (f"  {place}: {size / 1e3:,.0f} kB" for place, size in self.files.items())
+        yield from (f"  {place}: {_shown(size)}" for place, size in self.files.items())
         yield from map(clean, self.checks.values())
         yield from (f"! {clean(line)}" for line in self.missing)
         ready = f"Things to look at before you upload it: {len(self.missing)}." if self.missing else "Upload it."
-        yield f"{self.path}: {self.size / 1e6:.1f} MB, SHA-256 {self.sha256}. {ready}"
+        yield f"{self.path}: {_shown(self.size)}, SHA-256 {self.sha256}. {ready}"
+
+
+def _shown(size):
+    return f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def pack_handin(out, work, predictions=False):
