@@ -111,7 +111,7 @@ def test_a_habit_from_paper_or_python_gets_its_hint(text, place, said):
 # Words that formulas have and some that they have not, in any order: most are wrong somewhere.
 _draw = random.Random(0)
 _words = [*"rrrr12+-*/^%(((()))),. ²πe_x<", "0.5", ".5", "1e3", "**", "cos", "cos(", "max(", "floor(", "np.", "🐈"]
-RANDOM = ["".join(_draw.choices(_words, k=_draw.randint(1, 9))) for _ in range(3000)]
+RANDOM = ["".join(_draw.choices(_words, k=_draw.randint(1, 9))) for _ in range(1000)]
 HOSTILE = [
     "__import__('os').system('true')", "().__class__.__bases__[0].__subclasses__()", "r.__class__", "r.real",
     "open('x')", "eval('1')", "exec('1')", "print(r)", "[r for r in (1,)]", "{r: 1}", "{r}", "(lambda: 1)()",

@@ -12,7 +12,7 @@ let ready, models, newest = 0, encoded = {};
 async function start({ weights, wasm }) {
   const module = bytesOf(wasm);
   if (typeof DecompressionStream === "undefined" || !WebAssembly.validate(module))
-    throw new Error("this browser is too old for the page: use Chrome 123, Firefox 120 or Safari 17.5, or a later one.");
+    throw new Error("this browser is too old for the page: use Chrome 124, Firefox 121 or Safari 17.5, or a later one.");
   const stream = new Blob([bytesOf(weights)]).stream().pipeThrough(new DecompressionStream("gzip"));
   const { config, tensors } = await unpack(new Uint8Array(await new Response(stream).arrayBuffer()), module);
   const part = (model) => (name) => ({
