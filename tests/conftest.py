@@ -1,4 +1,7 @@
-"""What all tests share: one thread, caches in a temporary folder, and a small trained run."""
+"""What all tests share: one thread, caches in a temporary folder, and a small trained run.
+
+PyTorch is imported where it is used: the process that hands tests to others does without.
+"""
 
 import os
 import re
@@ -7,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from browsing import jupyter, page  # noqa: F401, fixtures
-from photo_folders import draw, save, save_test
+from filelock import FileLock
 
 from lab3.exercises.table import EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = ("test_notebooks", "test_grader", "test_attacks", "test_checks", "test_corpus", "test_lab", "test_cli",
+           "test_distributed", "test_handed_back", "test_gradescope", "test_farm")
 
 
 def pytest_addoption(parser):
@@ -21,12 +25,16 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.option.loadscopereorder = False  # of pytest-xdist: files keep the order that they have below
     for exercise in EXERCISES:
         config.addinivalue_line("markers", f"{exercise}: tests of this exercise's answers, checks and probes")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the tests that name an exercise with its id, and leave out long tests, or with --nightly all others."""
+    """Mark the tests that name an exercise with its id, and leave out long tests, or with --nightly all others.
+
+    The longest files come first: no process is then left alone with one of them at the end.
+    """
     for item in items:
         for exercise in EXERCISES:
             if re.search(rf"(?<!\d_){exercise}(?![a-z])", item.name):  # not 06_inpainting_and_fid, a notebook
@@ -36,15 +44,26 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         (chosen if bool(item.get_closest_marker("nightly")) == wanted else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
-    items[:] = chosen
+    items[:] = sorted(chosen, key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def common_folder(tmp_path_factory):
+    """A folder that all processes of this run of the tests share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "common"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def surroundings(tmp_path_factory):
+def surroundings(common_folder):
     """No cache from outside, no make around, and one thread: on a busy machine threads wait for one another."""
+    import torch
+
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB3_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LAB3_CACHE", str(common_folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test starts would say which folder it leaves
             patch.delenv(name, raising=False)
@@ -78,18 +97,27 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory):
-    """A run's folder that `train --preset smoke` made, in this process: a new one would import PyTorch again."""
+def smoke_run(common_folder, tmp_path_factory):
+    """A run's folder that `train --preset smoke` made, in this process: a new one would import PyTorch again.
+
+    Tests that change it copy it.
+    """
     from lab3 import cli
 
-    folder = tmp_path_factory.mktemp("smoke") / "run"
-    assert cli.main(["train", "--preset", "smoke", "--out", str(folder)]) == 0
+    folder = common_folder / "run"
+    with FileLock(common_folder / "run.lock"):
+        if not folder.exists():
+            growing = tmp_path_factory.mktemp("smoke") / "run"
+            assert cli.main(["train", "--preset", "smoke", "--out", str(growing)]) == 0
+            growing.rename(folder)
     return folder
 
 
 @pytest.fixture
 def lab(tmp_path):
     """The original lab's layout: train 0 … 5, val 10 … 12, test 20 … 22, all different."""
+    from photo_folders import draw, save, save_test
+
     root = tmp_path / "lab"
     for i in range(6):
         save(root / f"train/image_{i:05d}.png", draw(i))

@@ -17,7 +17,7 @@ import pytest
 from probing import TEXTS, right
 
 from grader.kernels.graded_notebook import NO_EXCEPTION, OWED, Outcome, explain, limited
-from grader.probes import PROBES
+from grader.probes import PROBES, training
 from grader.probes.probe import LARGEST, MOST_NUMBERS, NUMBER, Wrong, bounded, exception_name
 from grader.run.grade import _known_texts
 from grader.submission.submission import MAX_CODE
@@ -70,16 +70,31 @@ def forged(value, depth=0):
             yield list(columns)
 
 
+def measured_once(measured):
+    """The same for each array of weights: nearly all that is forged leaves the weights as they are."""
+    known = {}
+
+    def measure(weights, right):
+        key = weights.tobytes()
+        if key not in known:
+            known[key] = measured(weights, right)
+        return known[key]
+
+    return measure
+
+
 @cache
 def messages(exercise, name):
     """What a probe says to all that is forged: a set of (expected, got, likely)."""
     [one] = [one for one in PROBES[exercise] if one.name == name]
     wanted, found = right(exercise, one.name, 3), set()
-    for seen in itertools.islice(forged(wanted), 1000):
-        try:
-            one(seen, wanted)
-        except Wrong as wrong:
-            found.add((wrong.expected, wrong.got, wrong.likely))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "measured", measured_once(training.measured))
+        for seen in itertools.islice(forged(wanted), 1000):
+            try:
+                one(seen, wanted)
+            except Wrong as wrong:
+                found.add((wrong.expected, wrong.got, wrong.likely))
     return found
 
 

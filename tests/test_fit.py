@@ -1,6 +1,7 @@
 """Training: it learns, and stopping it at any moment changes nothing."""
 
 import random
+import shutil
 import time
 from dataclasses import replace
 from multiprocessing import get_context
@@ -28,6 +29,20 @@ def rows():
     return codes.expand(40, 256).to(torch.int16)
 
 
+@pytest.fixture(scope="module")
+def whole(rows, answers, tmp_path_factory):
+    """The folder of a training that nothing stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    fit(rows, rows[:8], SHORT, answers, run, progress=False)
+    return run
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """The same, to be changed."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
 def weights(run):
     return load_tensors(run / "maskgit.safetensors")[0]
 
@@ -36,19 +51,13 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_loss_falls(rows, answers, tmp_path):
-    longer = replace(SHORT, training=replace(SHORT.training, epochs=20))
-    fit(rows, rows[:8], longer, answers, tmp_path, progress=False)
-    losses = [row["val_loss"] for row in read_metrics(tmp_path) if "val_loss" in row]
-    assert len(losses) == 20 and losses[-1] < losses[0] - 1
-
-
-def test_every_validation_measures_bits_and_says_so(rows, answers, tmp_path, capsys):
-    config = replace(SHORT.training, epochs=4, train_pictures=None)
+def test_the_loss_falls_and_every_validation_measures_bits_and_says_so(rows, answers, tmp_path, capsys):
+    config = replace(SHORT.training, epochs=4, lr=2e-2, train_pictures=None)
     transformer = fit(rows, rows[:20], replace(SHORT, training=config), answers, tmp_path)
     metrics = read_metrics(tmp_path)
     measured = [row for row in metrics if "val_bits" in row]
     assert len(measured) == 5 and measured == [row for row in metrics if "val_loss" in row]
+    assert measured[-1]["val_loss"] < measured[0]["val_loss"] - 1
     assert (measured[-1]["val_bits"], measured[-1]["val_bits_error"]) == bits(transformer, rows[:4])
     assert f"val_bits={measured[-1]['val_bits']:.0f}" in capsys.readouterr().err
     assert measured[-1]["val_bits"] < 2560 < 2 * measured[-1]["val_bits"]
@@ -57,8 +66,7 @@ def test_every_validation_measures_bits_and_says_so(rows, answers, tmp_path, cap
     assert len(training_curve(older, "").axes) == 2, "a run from before there were bits"
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_been(rows, answers, tmp_path):
-    fit(rows, rows[:8], SHORT, answers, tmp_path / "whole", progress=False)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(rows, answers, whole, tmp_path):
     calls = 0
 
     def stopping(*arguments, **keywords):
@@ -73,31 +81,29 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(rows, answers, tmp_pat
         fit(rows, rows[:8], SHORT, stopped, tmp_path / "cut", progress=False)
     assert len(read_metrics(tmp_path / "cut")) == 3, "all finished parts are kept"
     fit(rows, rows[:8], SHORT, answers, tmp_path / "cut", resume=True, progress=False)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    for whole, cut in zip(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "cut"), strict=True):
-        assert {**whole, "time": 0} == {**cut, "time": 0}
+    assert same(weights(whole), weights(tmp_path / "cut"))
+    for one, other in zip(read_metrics(whole), read_metrics(tmp_path / "cut"), strict=True):
+        assert {**one, "time": 0} == {**other, "time": 0}
 
 
-def test_a_finished_training_resumes_to_itself(rows, answers, tmp_path):
-    fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
-    before, about = weights(tmp_path), read_json(tmp_path / "maskgit.json")
-    fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False)
-    assert same(before, weights(tmp_path))
-    assert read_json(tmp_path / "maskgit.json") == about
+def test_a_finished_training_resumes_to_itself(rows, answers, whole, copied):
+    fit(rows, rows[:8], SHORT, answers, copied, resume=True, progress=False)
+    assert same(weights(whole), weights(copied))
+    assert read_json(whole / "maskgit.json") == read_json(copied / "maskgit.json")
 
 
-def test_a_training_is_not_overwritten_or_mixed_with_another(rows, answers, tmp_path):
-    fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+def test_a_training_is_not_overwritten_or_mixed_with_another(rows, answers, whole, copied):
     with pytest.raises(InputError, match="Pass --resume"):
-        fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
+        fit(rows, rows[:8], SHORT, answers, copied, progress=False)
     other = replace(SHORT, training=replace(SHORT.training, lr=1e-3))
     with pytest.raises(InputError, match="training"):
-        fit(rows, rows[:8], other, answers, tmp_path, resume=True, progress=False)
+        fit(rows, rows[:8], other, answers, copied, resume=True, progress=False)
     with pytest.raises(InputError, match="tokenizer_key"):
-        fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False, about={"tokenizer_key": "x"})
+        fit(rows, rows[:8], SHORT, answers, copied, resume=True, progress=False, about={"tokenizer_key": "x"})
+    assert same(weights(whole), weights(copied))
 
 
-def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answers, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answers, whole, tmp_path, monkeypatch):
     from lab3.common import files
 
     saved, save = 0, files.save_file
@@ -113,8 +119,7 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_last_checkpoint(rows, answ
     with pytest.raises(SaveError, match="No space left on device"):
         fit(rows, rows[:8], SHORT, answers, tmp_path / "cut", progress=False)
     fit(rows, rows[:8], SHORT, answers, tmp_path / "cut", resume=True, progress=False)
-    fit(rows, rows[:8], SHORT, answers, tmp_path / "whole", progress=False)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert same(weights(whole), weights(tmp_path / "cut"))
 
 
 def test_a_disk_that_is_full_for_metrics_is_the_same_clear_error(rows, answers, tmp_path, monkeypatch):
@@ -192,11 +197,10 @@ def test_labels_are_dropped_in_all_numbers():
     assert counts.min() > 850 and counts.max() < 1150, "0 to 6 of six are dropped equally often"
 
 
-def test_a_training_from_before_there_were_labels_goes_on(rows, answers, tmp_path):
-    fit(rows, rows[:8], SHORT, answers, tmp_path, progress=False)
-    tensors, about = load_tensors(tmp_path / "checkpoint.safetensors")
+def test_a_training_from_before_there_were_labels_goes_on(rows, answers, copied):
+    tensors, about = load_tensors(copied / "checkpoint.safetensors")
     del about["identity"]["transformer"]["labels"]
-    save_tensors(tmp_path / "checkpoint.safetensors", tensors, about)
-    fit(rows, rows[:8], SHORT, answers, tmp_path, resume=True, progress=False)
+    save_tensors(copied / "checkpoint.safetensors", tensors, about)
+    fit(rows, rows[:8], SHORT, answers, copied, resume=True, progress=False)
     with pytest.raises(InputError, match="labels"):
-        fit(rows, rows[:8], LABELS, answers, tmp_path, resume=True, progress=False)
+        fit(rows, rows[:8], LABELS, answers, copied, resume=True, progress=False)

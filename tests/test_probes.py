@@ -23,7 +23,7 @@ def probe_of(exercise, name):
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(2, 10))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 10))])
 def test_the_reference_passes(exercise, seed):
     assert not failures(exercise, TEXTS[exercise], seed)
 
