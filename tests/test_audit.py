@@ -55,7 +55,7 @@ def test_the_audit_finds_duplicates(lab):
     assert report.exact == [["train/image_00000.png", "train/x_00010.png"],
                             ["train/image_00001.png", "train/x_00011.png"]]
     assert report.exact_files == 1
-    assert [(pair.name, pair.twin, pair.mirrored) for pair in report.near] == [
+    assert [(pair.name, pair.duplicate, pair.mirrored) for pair in report.near] == [
         ("train/image_00002.png", "train/x_00012.png", False), ("train/image_00003.png", "train/x_00013.png", True)]
     assert 0 < report.near[0].difference < NEAR and report.near[1].difference == 0
 
@@ -69,10 +69,10 @@ def test_the_audit_finds_overlap_between_splits(lab, originals):
     report = audit(lab, progress=False)
     found = {(o.split, o.within): (o.same, o.near) for o in report.overlaps}
     assert found == {("val", "train"): (1, 1), ("test", "train"): (1, 1), ("test", "val"): (0, 1)}
-    assert [(p.name, p.twin) for p in overlap(report, "test", "train").pairs] == [
+    assert [(p.name, p.duplicate) for p in overlap(report, "test", "train").pairs] == [
         (f"{folder}/image_000.png", "train/x_00020.png"), (f"{folder}/image_001.png", "train/x_00021.png")]
     pair = overlap(report, "test", "val").pairs[0]
-    assert (pair.name, pair.twin, pair.mirrored) == (f"{folder}/image_002.png", "val/x_00022.png", True)
+    assert (pair.name, pair.duplicate, pair.mirrored) == (f"{folder}/image_002.png", "val/x_00022.png", True)
     assert ("compared on their known pixels" in format_audit(report)) != originals
 
 

@@ -67,7 +67,7 @@ def test_import_drops_duplicates(lab, tmp_path, originals):
         shutil.rmtree(lab / "test")
     test = "test" if originals else "masked_image"
     done = import_photos(lab, tmp_path / "out", drop_duplicates=True, progress=False)
-    assert {drop.name: drop.twin for drop in done.dropped} == {
+    assert {drop.name: drop.duplicate for drop in done.dropped} == {
         "train/x_00020.png": f"{test}/image_000.png", "train/x_00021.png": f"{test}/image_001.png",
         "train/y_00030.png": "train/image_00005.png", "train/y_00031.png": "train/image_00004.png",
         "val/x_00010.png": "train/image_00000.png", "val/x_00011.png": "train/image_00001.png",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lab3.data.duplicates import MAX_CANDIDATES, MAX_SHIFT, NEAR, difference, find_twins
+from lab3.data.duplicates import MAX_CANDIDATES, MAX_SHIFT, NEAR, difference, find_duplicates
 from lab3.data.masks import GREY
 from lab3.data.photos import Layout, find_layout
 from lab3.data.pictures import FORMATS, SIZE, NotAPicture, decode, read_bytes, to_holes, to_mask, to_pixels
@@ -30,7 +30,7 @@ class Pair:
     """Two pictures that show the same. `difference` is 0 where every compared pixel is equal."""
 
     name: str
-    twin: str
+    duplicate: str
     difference: float
     mirrored: bool = False
 
@@ -129,8 +129,8 @@ def survey_folder(folder, progress=True):
     return survey
 
 
-def survey_twins(survey, progress=True):
-    """Which pictures of a survey are alike, in the order test, train, val: a `Twins`.
+def survey_duplicates(survey, progress=True):
+    """Which pictures of a survey are alike, in the order test, train, val: a `Duplicates`.
 
     A test picture without an original is known through its masked version.
     """
@@ -139,21 +139,21 @@ def survey_twins(survey, progress=True):
     masked = {name: (pixels[name], to_holes(survey.masks[masks[name]])) for name in layout.masked
               if name in pixels and masks[name] in survey.masks and originals[name] not in pixels}
     names = layout.test + layout.train + layout.val
-    return find_twins({name: pixels[name] for name in names if name in pixels}, masked, progress)
+    return find_duplicates({name: pixels[name] for name in names if name in pixels}, masked, progress)
 
 
-def _overlap(twins, names, split, within):
-    """Which pictures of `split` have a twin among the names of `within`: an `Overlap`."""
+def _overlap(alike, names, split, within):
+    """Which pictures of `split` have a duplicate among the names of `within`: an `Overlap`."""
     overlap = Overlap(split, within)
     # class -> its first member in `within`
-    first = {twins.class_of[name]: name for name in reversed(names[within]) if name in twins.class_of}
+    first = {alike.class_of[name]: name for name in reversed(names[within]) if name in alike.class_of}
     for name in names[split]:
-        there = [(*match, first[c]) for c, match in twins.matches(name).items() if c in first]
+        there = [(*match, first[c]) for c, match in alike.matches(name).items() if c in first]
         if there:
-            distance, mirrored, twin = min(there)
+            distance, mirrored, duplicate = min(there)
             overlap.same += distance == 0 and not mirrored
             overlap.near += distance > 0 or mirrored
-            overlap.pairs.append(Pair(name, twin, distance, mirrored))
+            overlap.pairs.append(Pair(name, duplicate, distance, mirrored))
     return overlap
 
 
@@ -201,15 +201,15 @@ def audit(folder, progress=True):
         InputError: no such folder, no pictures in it, or too few for three splits.
     """
     survey = survey_folder(folder, progress)
-    twins = survey_twins(survey, progress)
+    alike = survey_duplicates(survey, progress)
     layout, report = survey.layout, survey.audit
-    report.exact = [names for names in twins.members if len(names) > 1]
+    report.exact = [names for names in alike.members if len(names) > 1]
     report.exact_files = sum(len({survey.digests[name] for name in names}) < len(names) for names in report.exact)
-    report.near = [Pair(twins.members[i][0], twins.members[j][0], distance, mirrored)
-                   for i, row in sorted(twins.near.items()) for j, (distance, mirrored) in sorted(row.items()) if i < j]
-    report.near_complete = twins.complete
-    names = {"train": layout.train, "val": layout.val, "test": layout.test + sorted(twins.known)}
-    report.overlaps = [_overlap(twins, names, *pair) for pair in (("val", "train"), ("test", "train"), ("test", "val"))]
+    report.near = [Pair(alike.members[i][0], alike.members[j][0], distance, mirrored)
+                   for i, row in sorted(alike.near.items()) for j, (distance, mirrored) in sorted(row.items()) if i < j]
+    report.near_complete = alike.complete
+    names = {"train": layout.train, "val": layout.val, "test": layout.test + sorted(alike.known)}
+    report.overlaps = [_overlap(alike, names, *pair) for pair in (("val", "train"), ("test", "train"), ("test", "val"))]
     if layout.masked or layout.masks:
         report.masks = _audit_masks(survey)
     return report
@@ -221,8 +221,8 @@ def _examples(lines):
 
 
 def _pair_lines(pairs):
-    return [f"{pair.name} = {pair.twin}" if pair.difference == 0 and not pair.mirrored else
-            f"{pair.name} ~ {pair.twin} (difference {pair.difference:.3f}{', mirrored' if pair.mirrored else ''})"
+    return [f"{pair.name} = {pair.duplicate}" if pair.difference == 0 and not pair.mirrored else
+            f"{pair.name} ~ {pair.duplicate} (difference {pair.difference:.3f}{', mirrored' if pair.mirrored else ''})"
             for pair in pairs]
 
 

@@ -83,7 +83,7 @@ def _confirm(candidates, left, right, known=None):
         distance = torch.where(torch.from_numpy(equal.all((1, 2))), 0.0, distance.clamp(min=1e-6))
         for row in torch.nonzero((distance <= NEAR) & (shift <= MAX_SHIFT)).flatten().tolist():
             pair, match = (int(i[row]), int(j[row])), (float(distance[row]), bool(mirrored[row]))
-            # A symmetric face is near its twin both ways round: the closer way counts.
+            # A symmetric face is near its mirror image both ways round: the closer way counts.
             closest[pair] = min(match, closest.get(pair, match))
     return [pair + match for pair, match in sorted(closest.items())], complete
 
@@ -155,7 +155,7 @@ def known_pairs(masked, holes, pictures, progress=True, chunk=512):
 
 
 @dataclass
-class Twins:
+class Duplicates:
     """Which pictures are alike. A class is all pictures with the same pixels; near duplicates pair classes."""
 
     members: list[list[str]]  # class -> names
@@ -170,8 +170,8 @@ class Twins:
         return self.known.get(name, {}) if own is None else {own: (0.0, False)} | self.near.get(own, {})
 
 
-def find_twins(pictures, masked, progress=True):
-    """Find all pictures that are alike: a `Twins`, whose classes and members keep the order of `pictures`.
+def find_duplicates(pictures, masked, progress=True):
+    """Find all pictures that are alike: a `Duplicates`, whose classes and members keep the order of `pictures`.
 
     Args:
         pictures: {name: uint8 (64, 64, 3)}.
@@ -195,4 +195,4 @@ def find_twins(pictures, masked, progress=True):
         complete &= all_known
         for i, j, *match in pairs:
             known[names[i]][j] = tuple(match)
-    return Twins(members, class_of, near, known, complete)
+    return Duplicates(members, class_of, near, known, complete)

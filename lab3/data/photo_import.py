@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lab3.common.files import InputError, SaveError, write_json
-from lab3.data.audit import Pair, Unreadable, survey_folder, survey_twins
+from lab3.data.audit import Pair, Unreadable, survey_duplicates, survey_folder
 from lab3.data.cats import SEED
 from lab3.data.masks import GREY, random_holes
 from lab3.data.photos import Splits
@@ -39,19 +39,19 @@ class Imported:
     pictures: dict[str, str]
 
 
-def _drop(twins, layout):
+def _drop(alike, layout):
     """Apply `RULE`: the train and val pictures to drop, each as a `Pair` with the picture it repeats."""
-    dropped, kept = [], {twins.class_of[name]: name for name in reversed(layout.test) if name in twins.class_of}
-    hidden = {c: (*match, name) for name, row in sorted(twins.known.items(), reverse=True) for c, match in row.items()}
+    dropped, kept = [], {alike.class_of[name]: name for name in reversed(layout.test) if name in alike.class_of}
+    hidden = {c: (*match, name) for name, row in sorted(alike.known.items(), reverse=True) for c, match in row.items()}
     for name in layout.train + layout.val:
-        if name not in twins.class_of:  # unreadable
+        if name not in alike.class_of:  # unreadable
             continue
-        own = twins.class_of[name]
-        repeats = [(*match, kept[c]) for c, match in twins.matches(name).items() if c in kept]
+        own = alike.class_of[name]
+        repeats = [(*match, kept[c]) for c, match in alike.matches(name).items() if c in kept]
         repeats += [hidden[own]] if own in hidden else []
         if repeats:
-            distance, mirrored, twin = min(repeats)
-            dropped.append(Pair(name, twin, distance, mirrored))
+            distance, mirrored, duplicate = min(repeats)
+            dropped.append(Pair(name, duplicate, distance, mirrored))
         else:
             kept[own] = name
     return dropped
@@ -82,7 +82,7 @@ def import_photos(folder, out, *, drop_duplicates=False, skip_unreadable=False, 
     if survey.audit.unreadable and not skip_unreadable:
         bad = survey.audit.unreadable[0]
         raise unreadable(layout.root / bad.name, bad.reason)
-    dropped = _drop(survey_twins(survey, progress), layout) if drop_duplicates else []
+    dropped = _drop(survey_duplicates(survey, progress), layout) if drop_duplicates else []
 
     left_out = {pair.name for pair in dropped}
     files = {}  # file to write -> (its pixels, its source)

@@ -47,9 +47,9 @@ def _bank():
 def _coat_errors(x, known, face):
     """Squared errors of every accessory, coat and background around given faces.
 
-    Beneath a top layer of colour d and transparency s lies a coat (c, t) on a wall g. The error (x - d - s (c + t g))^2
-    is linear in the products of c and t that the bank holds, so all coats and walls take one matrix product.
-    Accessories change it on their own pixels only.
+    Beneath a top layer of colour d and transparency s lies a coat (c, t) on a background g. The error
+    (x - d - s (c + t g))^2 is linear in the products of c and t that the bank holds, so all coats and backgrounds take
+    one matrix product. Accessories change it on their own pixels only.
 
     Args:
         x: (N, 3, P) in [0, 1]. known: (N or 1, P), weights. face: (N or 1, 4, P).
@@ -57,7 +57,7 @@ def _coat_errors(x, known, face):
     Returns:
         (N, 16, 135, 12).
     """
-    bank, walls = _bank(), cats.BACKGROUNDS / 255
+    bank, backgrounds = _bank(), cats.BACKGROUNDS / 255
 
     def terms(x, known, top):
         s, y = 1 - top[:, 3], x - top[:, :3]
@@ -68,8 +68,8 @@ def _coat_errors(x, known, face):
         first = torch.stack([first[:, c] @ linear[c] for c in range(3)], 1).unflatten(2, (2, -1))
         second = (second @ quadratic).unflatten(1, (5, -1))
         coat = constant[:, None] - 2 * first[:, :, 0].sum(1) + second[:, 0]
-        wall = torch.einsum("nck,gc->nkg", 2 * (second[:, 1:4] - first[:, :, 1]), walls)
-        return coat[..., None] + wall + second[:, 4, :, None] * walls.square().sum(1)
+        background = torch.einsum("nck,gc->nkg", 2 * (second[:, 1:4] - first[:, :, 1]), backgrounds)
+        return coat[..., None] + background + second[:, 4, :, None] * backgrounds.square().sum(1)
 
     bare, tables = table(terms(x, known, face), bank.linear, bank.quadratic), []
     for accessory in bank.accessories:
@@ -81,11 +81,11 @@ def _coat_errors(x, known, face):
     return torch.stack(tables, 1)
 
 
-def _face_errors(x, known, coat, wall, accessory):
+def _face_errors(x, known, coat, background, accessory):
     """Squared errors of every face between given layers, by the same expansion: (N, 150). Arguments have N rows."""
     bank = _bank()
     coat, top = bank.coats[coat], bank.accessories[accessory]
-    below = coat[:, :3] + (1 - coat[:, 3:]) * (cats.BACKGROUNDS[wall] / 255)[:, :, None]
+    below = coat[:, :3] + (1 - coat[:, 3:]) * (cats.BACKGROUNDS[background] / 255)[:, :, None]
     s = 1 - top[:, 3:]
     y = x - top[:, :3] - s * below
     constant = (known[:, None] * y * y).sum((1, 2))
@@ -117,9 +117,9 @@ def nearest_cats(pictures, known):
     faint[:, bank.where] /= 20  # the face is not known yet; where all else is hidden, its skin still counts
     errors, rest = _coat_errors(x, faint, torch.zeros(1, 4, x.shape[2])).transpose(1, 2).flatten(2).min(2)
     coat = errors.topk(CANDIDATES, largest=False).indices
-    accessory, wall = (each.flatten() for each in torch.unravel_index(rest.gather(1, coat), (SIZES[4], SIZES[5])))
+    accessory, background = (each.flatten() for each in torch.unravel_index(rest.gather(1, coat), (SIZES[4], SIZES[5])))
     repeated = torch.arange(n).repeat_interleave(CANDIDATES)
-    errors = _face_errors(x[repeated], all_known[repeated], coat.flatten(), wall, accessory)
+    errors = _face_errors(x[repeated], all_known[repeated], coat.flatten(), background, accessory)
     face = errors.view(n, CANDIDATES * len(bank.faces)).argmin(1) % len(bank.faces)
 
     choices, margin, todo = torch.empty(n, 6, dtype=torch.long), torch.empty(n, 6), torch.arange(n)

@@ -74,9 +74,9 @@ def require_cats(data):
 @cache
 def _layers():
     """The values of each part, colours last: tensors (values, P, 4); a background is one colour, opaque."""
-    walls = torch.cat([cats.BACKGROUNDS / 255, torch.ones(SIZES[5], 1)], 1)
+    backgrounds = torch.cat([cats.BACKGROUNDS / 255, torch.ones(SIZES[5], 1)], 1)
     return [layer.flatten(2).transpose(1, 2).contiguous() for layer in cats.layers()] + [
-        walls[:, None].expand(-1, 64 * 64, -1)]
+        backgrounds[:, None].expand(-1, 64 * 64, -1)]
 
 
 def _alphas():

@@ -449,10 +449,10 @@ def decode_passes_on(iterative_decode):
         z_final, history = _decode(iterative_decode, stub, z, mask, total_iter=2, **options)
         return z_final, history[0][1]
 
-    calm = first()[1]
-    expect(torch.equal(calm, (torch.arange(8) >= 4).expand(64, -1)), "the most confident kept, at temperature 0",
+    cold = first()[1]
+    expect(torch.equal(cold, (torch.arange(8) >= 4).expand(64, -1)), "the most confident kept, at temperature 0",
            "others", "choice_temperature does not reach the steps")
-    expect(not torch.equal(first(choice_temperature=100.0)[1], calm), "another order at temperature 100", "the same",
+    expect(not torch.equal(first(choice_temperature=100.0)[1], cold), "another order at temperature 100", "the same",
            "choice_temperature does not reach the steps")
     alike = [bool((first(sampling=name)[0] == first(sampling=name)[0][:1]).all()) for name in ("argmax", "categorical")]
     expect(alike[0], "64 equal rows filled alike, with argmax", "differently", "sampling does not reach the steps")
