@@ -96,6 +96,23 @@ def tokenizer():
     return load_tokenizer(SHIPPED / TOKENIZER)
 
 
+@pytest.fixture
+def shell():
+    """An IPython shell, as a notebook's kernel has one."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from lab3.notebook import lab
+
+    class Shell(InteractiveShell):
+        def enable_gui(self, gui=None):
+            """No windows."""
+
+    InteractiveShell.clear_instance()
+    yield Shell.instance()
+    lab._watching = None
+    Shell.clear_instance()
+
+
 @pytest.fixture(scope="session")
 def smoke_run(common_folder, tmp_path_factory):
     """A run's folder that `train --preset smoke` made, in this process: a new one would import PyTorch again.

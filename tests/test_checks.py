@@ -52,13 +52,18 @@ def changed(exercise, *changes):
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
-def test_reference_answers_pass(exercise):
-    report = check(exercise, run(exercise, TEXTS[exercise]))
+def test_reference_answers_pass_quickly(exercise):
+    if exercise == "configure_optimizers":
+        torch.optim.AdamW([nn.Parameter(torch.zeros(1))])  # the first optimizer of a process loads much of PyTorch
+    namespace, start = run(exercise, TEXTS[exercise]), time.process_time()
+    report = check(exercise, namespace)
+    assert time.process_time() - start < 2
     assert report == Report(exercise, True, True, report.message), report.message
     assert re.fullmatch(rf"\[OK\]   {exercise}: .+ \(\d+ checks\)", report.message) and len(report.message) < 110
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [
+    pytest.param(seed, marks=[pytest.mark.nightly] * (seed >= 4)) for seed in range(20)])
 def test_reference_answers_pass_whatever_the_seed(seed, monkeypatch):
     """Other global states, and other draws inside the checks too: their bounds leave chance no room."""
     torch.manual_seed(seed)
@@ -66,15 +71,6 @@ def test_reference_answers_pass_whatever_the_seed(seed, monkeypatch):
     for exercise in EXERCISES:
         report = check(exercise, run(exercise, TEXTS[exercise]))
         assert report.passed, report.message
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_checks_are_quick(exercise):
-    if exercise == "configure_optimizers":
-        torch.optim.AdamW([nn.Parameter(torch.zeros(1))])  # the first optimizer of a process loads much of PyTorch
-    namespace, start = run(exercise, TEXTS[exercise]), time.perf_counter()
-    check(exercise, namespace)
-    assert time.perf_counter() - start < 2
 
 
 # Right answers in other styles

@@ -9,20 +9,19 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
-from nbclient.exceptions import CellExecutionError
+from IPython.utils.capture import capture_output
 from nbconvert import HTMLExporter
 
 sys.path.insert(0, str(ROOT / "solutions"))
 import build  # noqa: E402
 
 from lab3.common.plots import is_figure  # noqa: E402
-from lab3.exercises.answers import link, read_answer  # noqa: E402
-from lab3.exercises.checks import check  # noqa: E402
 from lab3.exercises.table import ALL_EXERCISES, EXERCISES  # noqa: E402
 from lab3.notebook.lab import USES  # noqa: E402
 
@@ -31,8 +30,13 @@ NUMBERS = [source.stem[:2] for source in SOURCES]
 each = pytest.mark.parametrize("source", SOURCES, ids=NUMBERS)
 
 
+@cache
 def kept(source, folder):
+    """A notebook of the project. Many tests look at one: none changes it."""
     return nbformat.read(folder / f"{source.stem}.ipynb", as_version=4)
+
+
+solved = cache(build.solved)
 
 
 def test_there_are_eight_notebooks():
@@ -44,12 +48,12 @@ def test_there_are_eight_notebooks():
 @each
 def test_starters_are_up_to_date(source):
     path = build.STARTERS / f"{source.stem}.ipynb"
-    assert path.read_text() == build.text(build.starter(build.solved(source))), "run make notebooks"
+    assert path.read_text() == build.text(build.starter(solved(source))), "run make notebooks"
 
 
 @each
 def test_solved_notebooks_are_up_to_date(source):
-    assert build.cells(kept(source, build.SOLUTIONS)) == build.cells(build.solved(source)), "run make notebooks"
+    assert build.cells(kept(source, build.SOLUTIONS)) == build.cells(solved(source)), "run make notebooks"
 
 
 def test_badges_open_the_notebook_where_the_project_is_on_github(monkeypatch):
@@ -66,7 +70,7 @@ def test_badges_open_the_notebook_where_the_project_is_on_github(monkeypatch):
 def test_answers_are_exported_from_their_source():
     found = {}
     for source in SOURCES:
-        found |= build.answers(build.solved(source))
+        found |= build.answers(solved(source))
     assert found.keys() == ALL_EXERCISES.keys()
     assert sorted(path.stem for path in (ROOT / "solutions" / "work").iterdir()) == sorted(ALL_EXERCISES)
     for name, text in found.items():
@@ -75,7 +79,7 @@ def test_answers_are_exported_from_their_source():
 
 @each
 def test_starters_hold_no_answer_and_no_output(source):
-    notebook, whole = kept(source, build.STARTERS), build.solved(source)
+    notebook, whole = kept(source, build.STARTERS), solved(source)
     told = "\n".join(cell.source for cell in notebook.cells)
     for cell in whole.cells:
         for answer in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", cell.source, re.DOTALL):
@@ -120,7 +124,7 @@ def test_solved_notebooks_are_small_and_were_run_without_a_word_of_error(source)
 
 @each
 def test_headings_are_in_order_and_columns_have_names(source):
-    texts = [cell.source for cell in build.solved(source).cells if cell.cell_type == "markdown"]
+    texts = [cell.source for cell in solved(source).cells if cell.cell_type == "markdown"]
     levels = [len(found) for text in texts for found in re.findall(r"^(#+) ", text, re.MULTILINE)]
     assert levels[0] == 1 and levels.count(1) == 1, "one title"
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:])), levels
@@ -133,11 +137,12 @@ def test_pages_of_a_notebook_have_the_texts_of_its_figures():
     notebook = kept(SOURCES[4], build.SOLUTIONS)
     figures = "".join(output.data["text/html"] for cell in notebook.cells for output in cell.get("outputs", [])
                       if is_figure(output))
-    for found in (build.page(notebook, "a title"), HTMLExporter().from_notebook_node(notebook)[0]):
+    page = build.page(notebook, "a title")
+    for found in (page, HTMLExporter().from_notebook_node(notebook)[0]):
         for text in (r'<img alt="([^"]+)"', r"<figcaption>(.+)</figcaption>"):
             assert re.findall(text, found) == re.findall(text, figures)
     assert figures.count("<figcaption>") == figures.count("<img alt=") > 3
-    assert "<title>a title</title>" in build.page(notebook, "a title")
+    assert "<title>a title</title>" in page
 
 
 def test_together_they_take_less_than_half_an_hour():
@@ -148,7 +153,7 @@ def test_together_they_take_less_than_half_an_hour():
 
 @each
 def test_code_fits_the_width_of_a_laptop(source):
-    for cell in build.solved(source).cells:
+    for cell in solved(source).cells:
         if cell.cell_type == "code":
             assert max(map(len, cell.source.splitlines())) <= 100, cell.source
 
@@ -163,7 +168,7 @@ def test_compared_outputs_are_tagged(source):
 @each
 def test_a_notebook_is_told_of_the_earlier_answers_that_it_uses(source):
     number = source.stem[:2]
-    code = "\n".join(cell.source for cell in build.solved(source).cells if cell.cell_type == "code")
+    code = "\n".join(cell.source for cell in solved(source).cells if cell.cell_type == "code")
     earlier = {name for name, one in EXERCISES.items() if one.notebook < number}
     called = {name for name in earlier if re.search(rf"\b{EXERCISES[name].defines}\(", code)}
     assert called <= set(USES.get(number, ())) <= earlier
@@ -187,18 +192,10 @@ def test_a_text_takes_its_number_from_the_nearest_code_above():
 
 @each
 def test_links_lead_somewhere(source):
-    for cell in build.solved(source).cells:
+    for cell in solved(source).cells:
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)#\s]+)\)", cell.source):
                 assert target.startswith("https://") or (build.STARTERS / target).exists(), target
-
-
-def test_all_public_checks_pass_on_the_solutions():
-    namespaces = {name: read_answer(ROOT / "solutions" / "work", name) for name in ALL_EXERCISES}
-    link(namespaces)
-    for name, namespace in namespaces.items():
-        report = check(name, namespace)
-        assert report.passed, report.message
 
 
 def outputs(notebook):
@@ -229,18 +226,23 @@ def test_a_solved_notebook_runs_alone(source, tmp_path):
     assert not any(output.get("name") == "stderr" for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-@pytest.mark.slow
 @each
-def test_a_starter_stops_only_where_an_answer_is_missing(source, tmp_path):
-    notebook = kept(source, build.STARTERS)
-    if source.stem.startswith("00"):
-        build.execute(notebook, tmp_path, "smoke")
-        return
-    with pytest.raises(CellExecutionError) as stopped:
-        build.execute(notebook, tmp_path, "smoke")
-    assert stopped.value.ename == "NotImplementedError"
+def test_a_starter_stops_only_where_an_answer_is_missing(source, shell, tmp_path, monkeypatch):
+    """In a shell of this process; the notebook 04 above and those in the browser have a kernel."""
+    for name, value in {"LAB3_WORK": str(tmp_path), "LAB3_PRESET": "smoke", "LAB3_STATIC": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(build.STARTERS)
+    said, stopped = "", None
+    for cell in kept(source, build.STARTERS).cells:
+        if cell.cell_type == "code" and stopped is None:
+            with capture_output() as captured:
+                result = shell.run_cell(cell.source)
+            said, stopped = said + captured.stdout, result.error_before_exec or result.error_in_exec
     asked = [name for name, one in ALL_EXERCISES.items() if one.notebook == source.stem[:2]]
-    assert f"[TODO] {asked[0]}: not written yet" in outputs(notebook)
+    if asked:
+        assert isinstance(stopped, NotImplementedError) and f"[TODO] {asked[0]}: not written yet" in said
+    else:
+        assert source.stem.startswith("00") and stopped is None, stopped
     assert not list(tmp_path.glob("*.py")), "a stub is no answer"
 
 
@@ -310,7 +312,7 @@ def test_starters_are_plain_json_of_the_current_format():
 @each
 def test_exercises_say_how_long_and_how_hard_and_begin_softly(source):
     """Before each exercise an ungraded first step with its own check; minutes, difficulty, hints up to an outline."""
-    cells = build.solved(source).cells
+    cells = solved(source).cells
     for place, cell in enumerate(cells):
         if cell.id in ALL_EXERCISES:
             about = cells[place - 1].source
@@ -323,7 +325,7 @@ def test_exercises_say_how_long_and_how_hard_and_begin_softly(source):
 
 @each
 def test_each_notebook_goes_further_with_two_tasks(source):
-    cells = build.solved(source).cells
+    cells = solved(source).cells
     begin = next(place for place, cell in enumerate(cells) if "## Go further" in cell.source)
     code = [cell.source for cell in cells[begin:] if cell.cell_type == "code"]
     assert len([text for text in code if build.MARKERS[0] in text]) == 2

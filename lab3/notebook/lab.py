@@ -370,7 +370,7 @@ class Lab:
     def _not_checked(self, name, why):
         """Say that an answer was neither checked nor saved; what an earlier check said of it no longer holds."""
         path = self.work / f"{name}.py"
-        kept = f"; {path.name} in {path.parent.name}/ is still the earlier answer" if path.is_file() else ""
+        kept = f"\n       kept      the earlier answer, {path.parent.name}/{path.name}" if path.is_file() else ""
         self._texts.pop(name, None)
         self.reports[name] = Report(
             name, False, True, f"[FAIL] {name}: {why}, so the answer is not checked and not saved{kept}")
