@@ -300,7 +300,8 @@ shown |= {f"after, τ = {temperature:g}": next_mask[0].cpu()
           for temperature, (_, next_mask) in steps.items()}
 shown |= {"prediction": lab.tokenizer.decode(z_predict)[0]}
 plots.one_step(lab.data.masked[27], likely[0].cpu(), shown,
-               "Without noise the most confident tokens are kept, those at the rim; with noise any may be.")
+               "Without noise the most confident tokens are kept, those at the rim; "
+               "with noise any may be.")
 
 # %% [markdown]
 # The rim is easy: background, fur and the bow follow from what is known beside them. Where the mouth was, the likeliest code
