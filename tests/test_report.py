@@ -95,7 +95,7 @@ def test_the_scores_are_those_that_were_measured(solved):
 
 
 def test_nothing_is_loaded_and_nothing_runs(solved):
-    text = page(solved)
+    text = re.sub(r"(?<=base64,)[\w+/=]+", "", page(solved))  # where any letters may stand
     assert not re.search(r"<(script|link|iframe|object|embed|base|form)\b|@import|url\(|\bon\w+=|http", text)
     assert {source[:22] for source in re.findall(r'src="([^"]*)"', text)} == {"data:image/png;base64,"}
     assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', text))
