@@ -47,7 +47,7 @@ def graded(submissions, jobs, *, only=(), cores=None):
 
 
 def kernel_starts(repeats):
-    """(seconds of a kernel in a box, of one started anew): until PyTorch and lab3 are imported and a cell has run."""
+    """(seconds of a kernel in a box, of one started alone): until PyTorch and lab3 are imported and a cell has run."""
     boxed, fresh, limits = [], [], Limits()
     forkserver = Forkserver()
 
@@ -91,7 +91,7 @@ def measure(model, batch, repeats):
                 print(f"    {first:.1f} {unit.replace('_', ' ')}, each further one {more:.1f}", flush=True)
         boxed, fresh = kernel_starts(repeats)
         found |= {"kernel_boxed_seconds": boxed, "kernel_fresh_seconds": fresh}
-        print(f"start of a kernel with its first cell: {boxed:.2f} s in a box, {fresh:.2f} s anew, "
+        print(f"start of a kernel with its first cell: {boxed:.2f} s in a box, {fresh:.2f} s alone, "
               f"{fresh / boxed:.1f} times as long", flush=True)
         seconds, used, _ = graded(folder / str(batch), 2)
         found |= {"batch": batch, "batch_seconds_each": seconds / batch, "batch_cores": used / seconds}

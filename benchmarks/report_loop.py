@@ -75,7 +75,7 @@ def report_train_epoch(tokenizer, transformer, loader, optimizer, *, device, gen
     """One epoch of training as the report writes it. The learning rate's schedule is stepped by the caller, an epoch.
 
     Args:
-        tokenizer: a `Tokenizer`; it encodes every batch anew.
+        tokenizer: a `Tokenizer`; it encodes every batch again.
         transformer: (B, T) -> (B, T, V + 1); it is trained.
         loader: yields (B, 3, 64, 64) uint8 pictures.
         optimizer: of the transformer's parameters.

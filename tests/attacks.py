@@ -173,7 +173,7 @@ answers(at_load, {
             def visit_Module(self, node): return ast.parse("pass")
         get_ipython().ast_transformers.append(Hook())
     """),
-    "magics": ("registers answer, probe and check anew", """
+    "magics": ("registers answer, probe and check again", """
         import json
         from IPython.display import display
         def forged(line, text): display({"application/vnd.lab3.observation": json.dumps({"seen": True})}, raw=True)

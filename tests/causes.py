@@ -82,7 +82,7 @@ OWN = {
         "empty-loader": REFUSED.format("loader"), "smoothed": "label smoothing|smoothed",
         "autocast-for-the-loss": "autocast", "mask-token-kept": "logit is kept", "nothing-masked": "without the mask",
         "all-counted": "all tokens", "loss-inverted": "inverted", "divided-by-nothing": REFUSED.format("loader"),
-        "seeded-anew": GENERATOR},
+        "seeded-again": GENERATOR},
     "gamma_func": {
         "late-binding": "this is the schedule square", "refused-late": REFUSED.format("mode"),
         "key-error": "checked before it is used", "arrays-only": "same kind is wanted",
@@ -109,7 +109,7 @@ OWN = {
         "count-of-all-rows": "one number for the whole batch", "faded-twice": "scale of the noise|fades with progress",
         "seeded-for-each-step": GENERATOR, "input-overwritten": IN_PLACE, "first-row-for-all": "first row",
         "history-masked": "no mask token", "forced-to-the-end": r"after step t, gamma|gamma\(\(t \+ 1\) / total_iter\)",
-        "hidden-as-given": "take the last prediction", "anew-in-the-loop": "counted again",
+        "hidden-as-given": "take the last prediction", "counted-in-the-loop": "counted again",
         "finished-hides-again": "hides nothing any more", "noise-grows": "grows|1 - ratio",
         "history-of-one": "one entry for each step", "start-in-history": "start is not a step",
         "last-step-by-argmax": "argmax is taken", "seeded-without-generator": GENERATOR},

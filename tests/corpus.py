@@ -1944,7 +1944,7 @@ wrong(EVAL, "all-counted", "all tokens count, written out",
 wrong(EVAL, "loss-inverted", "known tokens count, written out", ("[mask]", "[~mask]"), of="written-out")
 wrong(EVAL, "divided-by-nothing", "a ZeroDivisionError for a loader without a batch",
       ("    if len(loader) == 0:\n", "    if False:\n"), of="written-out")
-wrong(EVAL, "seeded-anew", "the generator begins anew with its first seed", ("    losses = []\n", "    losses = []\n"
+wrong(EVAL, "seeded-again", "the generator starts again from its first seed", ("    losses = []\n", "    losses = []\n"
       "    if generator is not None:\n        generator.manual_seed(generator.initial_seed())\n"))
 wrong(TRAIN, "smoothed-with-scaler", "the loss has label smoothing where a scaler is given",
       ("mvtm_loss(logits, targets, mask)", "mvtm_loss(logits, targets, mask, 0.0 if scaler is None else 0.1)"))
@@ -2071,7 +2071,7 @@ wrong(DECODE, "same-list-entries", "each entry of history is the same tensor, wh
       ("        history.append((z_predict.clone(), next_mask.clone()))\n"
        "        z = torch.where(next_mask, mask_token_id, z_predict)\n        m = next_mask\n",
        "        z.copy_(z_predict)\n        m.copy_(next_mask)\n        history.append((z, m))\n"), of="by-position")
-wrong(DECODE, "last-pass-over-all", "a last pass predicts all tokens of the hole anew",
+wrong(DECODE, "last-pass-over-all", "a last pass predicts all tokens of the hole again",
       ("    n_hidden = mask.sum(dim=1)\n", "    n_hidden, whole = mask.sum(dim=1), mask\n"),
       ("    return z, history", (
           "    logits = transformer(z)[..., :mask_token_id]\n"
@@ -2107,7 +2107,7 @@ wrong(DECODE, "forced-to-the-end", "the last step before sweet_spot reveals all"
       ("(t + 1) / total_iter", "(1.0 if t + 1 == steps else (t + 1) / total_iter)"))
 wrong(DECODE, "hidden-as-given", "tokens still hidden at the end take what stood there",
       ("    return z, history", "    return torch.where(mask, z_indices, z), history"))
-wrong(DECODE, "anew-in-the-loop", "counts anew at each step, in one function",
+wrong(DECODE, "counted-in-the-loop", "counts again at each step, in one function",
       ("int(gamma(r) * n_0[b])", "int(gamma(r) * len(where))"), of="self-contained")
 wrong(DECODE, "finished-hides-again", "a row that hides nothing any more hides again",
       ("where = hidden[b].nonzero()", "where = (hidden[b] if hidden[b].any() else mask[b]).nonzero()"),

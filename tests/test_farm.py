@@ -157,7 +157,7 @@ def test_a_slow_submission_holds_no_other(another, tmp_path):
 @pytest.mark.nightly
 def test_a_submission_that_ends_its_workers_is_an_error_and_the_rest_is_graded(another, tmp_path):
     killer = changed_ask(another.folder, "'killer' in call and os._exit(1)")
-    another.worker("--memory-limit", ENOUGH, "--preload", killer)  # with a nanny, which starts it anew
+    another.worker("--memory-limit", ENOUGH, "--preload", killer)  # with a nanny, which starts it again
     for name in ("ada", "killer", "zoe"):
         hand_in(tmp_path / "class" / name, {"gamma_func": TEXTS["gamma_func"]})
     status, said = grade(tmp_path / "class", tmp_path / "out", "--scheduler", another.address, only=["gamma_func"])

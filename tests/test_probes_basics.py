@@ -328,8 +328,8 @@ MORE = {
                                      "    return rank <"),
         "uneven places": (SCORES, f"{SCORES} + torch.arange(tokens) / tokens / 4"),
         "argsort once": (".argsort(dim=1).argsort(dim=1)", ".argsort(dim=0).argsort(dim=1)"),
-        "seeded anew": (SCORES, f"generator = torch.Generator().manual_seed(0)\n    {SCORES}"),
-        "seeded anew without one": (SCORES, f"generator = generator or torch.Generator()\n    {SCORES}"),
+        "seeded again": (SCORES, f"generator = torch.Generator().manual_seed(0)\n    {SCORES}"),
+        "seeded again without one": (SCORES, f"generator = generator or torch.Generator()\n    {SCORES}"),
         "set back": (SCORES, f"state = generator.get_state() if generator else None\n    {SCORES}\n"
                              "    generator and generator.set_state(state)"),
         "ratio without generator": (DRAW, "ratio = torch.rand(batch)"),

@@ -395,7 +395,7 @@ def test_there_are_many_further_mistakes():
 
 CLASSIC = {
     "one-hot": ({"hidden_tokens", "validation_loss"}, [(CALL, ONE_HOT)]),
-    "a scaler made anew": ({"scaler"}, [
+    "a scaler of its own": ({"scaler"}, [
         ("    losses = []\n", "    losses = []\n    scaler = torch.amp.GradScaler('cpu')\n")]),
     "warm-up counted in epochs": ({"steps", "validation_loss"}, [
         ("        scheduler.step()\n", ""), ("    if not losses:", "    scheduler.step()\n    if not losses:")]),

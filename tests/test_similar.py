@@ -82,7 +82,7 @@ class Renamed(ast.NodeTransformer):
 
 
 def disguised(text):
-    """A copy: renamed, formatted anew, other comments and texts, imports in another order and two more."""
+    """A copy: renamed, formatted again, other comments and texts, imports in another order and two more."""
     tree = ast.parse(text)
     tree = Renamed(tree).visit(tree)
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]

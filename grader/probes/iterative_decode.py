@@ -232,7 +232,7 @@ def judge_temperature(seen, right):
 
 @probe("iterative_decode", 2)
 def sampling_reaches(iterative_decode, draw):
-    """sampling reaches every step, is categorical by default, and hidden tokens are predicted anew at each step."""
+    """sampling reaches every step, is categorical by default, and hidden tokens are predicted again at each step."""
     R, V, found = 2048, draw.integer(5, 8), {}
     logits = draw.normal(2, V + 1, scale=1.2)
     logits[:, V] = -60.0
@@ -263,7 +263,7 @@ def judge_sampling(seen, right):
     (first, hidden), (second, _) = (step(entry, (2048, 4)) for entry in pair(seen["history"], "for total_iter=2"))
     expect((hidden.sum(axis=1) == 2).all(), "as many hidden as the schedule says", "others")
     again = int((first == second)[hidden].sum())
-    expect(stray(again, int(hidden.sum()), 1 / p.shape[1]) < CHANCE, "tokens still hidden drawn anew at the next step",
+    expect(stray(again, int(hidden.sum()), 1 / p.shape[1]) < CHANCE, "tokens still hidden drawn again at the next step",
            "predictions that depend on the last step's", "a step's draws must not be used twice")
 
 

@@ -291,7 +291,7 @@ def likeness(model, seed):
 
     Returns:
         The correlation of the cosines of pairs of codes: 1 for a copy, also one whose channels, heads or neurons are
-        permuted, whose weights are scaled or whose other weights are trained anew. Pairs that the shipped model holds
+        permuted, whose weights are scaled or whose other weights are trained again. Pairs that the shipped model holds
         for very alike or unlike are left out: such pairs every training finds.
     """
     codes = fresh_tokens(COMPARED, seed).flatten().bincount(minlength=CODES).argsort(descending=True)[:FREQUENT]

@@ -36,7 +36,7 @@ FORMULAS = {"cubic": "1 - r^3", "square root": "1 - sqrt(r)", "arccos": "2 / pi 
 
 
 class FormulaError(InputError):
-    """A formula that cannot be used; `place` is where, counted in characters from 0, None where it is no one place."""
+    """A formula that cannot be used. `place`: the character that is wrong, from 0; None where no single one is."""
 
     def __init__(self, text, place=None):
         super().__init__(text)

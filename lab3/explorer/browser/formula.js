@@ -25,7 +25,7 @@ const MODULES = ["np.", "numpy.", "math.", "torch."];
 const NUMBER = /^\.?\d/; // how a word begins that is a number
 const WORD = /(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(np|numpy|math|torch)\.|[A-Za-z_]\w*|\*\*|[^ \t]/gu;
 
-// An error with the place where the formula is wrong, counted in characters from 0; null where it is no one place.
+// An error. Its `place` is the character that is wrong, from 0; null where no single one is.
 const wrong = (text, place = null) => Object.assign(new Error(text), { place });
 
 // A schedule, a function of progress in [0, 1]. Throws what `wrong` gives.
