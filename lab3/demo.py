@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab3.common import plots
 from lab3.common.files import InputError, atomic_path, content_key, read_json, sha256, write_json, write_text
-from lab3.common.machine import best_device, machine_kind, peak_memory
+from lab3.common.machine import best_device, machine_kind, peak_memory, release_memory
 from lab3.common.paths import SHIPPED, SOLUTIONS, SUMMARY, TOKENIZER, WEIGHTS, answer_folders
 from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill, save_pictures
@@ -47,6 +47,7 @@ class Stages:
         begin = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - begin, 1)
+        release_memory()
 
     def say(self, line):
         """Print a line with the time that has passed since the start, in minutes and seconds."""

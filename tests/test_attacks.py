@@ -92,7 +92,7 @@ class Family:
         """Look until it ends."""
         while self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE:
             self.look()
-            time.sleep(0.1)
+            time.sleep(0.5)
 
     def alive(self):
         """What of it runs."""

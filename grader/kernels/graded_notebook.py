@@ -111,6 +111,7 @@ def run_notebooks(notebooks, forkserver, level, limits=None, hidden=()):
         with quiet, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), \
                 contextlib.redirect_stderr(nowhere):
             pytest.main([folder, "-c", os.devnull, "--rootdir", folder, "-p", "nbval.plugin", "-p", "no:cacheprovider",
+                         "-p", "no:unraisableexception",  # it collects garbage among all of PyTorch, half a second
                          "-q", "--color=no"], plugins=[plugin])
     if plugin.broken is not None:
         raise plugin.broken

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lab3.common.files import SaveError
-from lab3.common.machine import autocast
+from lab3.common.machine import autocast, release_memory
 from lab3.common.progress import progress_bar
 from lab3.data.masks import hidden_tokens, paste
 from lab3.decoding.cached import for_decoding
@@ -68,6 +68,7 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, z_in
         tokens.append(z_final.cpu())
         masks.append(torch.stack([hidden] + [next_mask for _, next_mask in history], dim=1).cpu())
         predictions.append(torch.stack([z_predict for z_predict, _ in history], dim=1).cpu())
+        release_memory()
     tokens = torch.cat(tokens)
     decoded = tokenizer.decode(tokens)
     return Filled(decoded, paste(decoded, masked, holes), tokens, torch.cat(masks), torch.cat(predictions))

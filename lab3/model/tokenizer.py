@@ -109,7 +109,7 @@ class Tokenizer(nn.Module):
         return torch.cat([nearest(self.codebook, self.latents(batch)).cpu() for batch in pictures.split(batch_size)])
 
     @torch.no_grad()
-    def decode(self, z_indices, batch_size=128):
+    def decode(self, z_indices, batch_size=32):
         """Pictures from tokens.
 
         Args:
