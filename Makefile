@@ -4,6 +4,7 @@ PRESET ?= cpu
 OUT ?= out/demo
 WORKERS ?= 2
 GRADES ?= grades
+export PYTHONDONTWRITEBYTECODE = # without compiled modules every process compiles all of PyTorch's again
 
 .PHONY: help install lab explore demo grade test test-nightly notebooks docs slides clean
 
