@@ -290,9 +290,12 @@ def kept(path):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation as text."""
-    text = f"{statistics.mean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+    """Mean and standard deviation as text. NaNs, marks of cats where none is valid, do not count; of them alone: empty."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return ""
+    text = f"{statistics.mean(known):.{digits}f}"
+    return f"{text} ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else text
 
 
 def columns(rows, stop=None):

@@ -15,7 +15,6 @@ each case is saved when it is done, by the weights' hash, so that a run goes on 
 """
 
 import argparse
-import math
 import statistics
 import time
 from dataclasses import replace
@@ -91,16 +90,12 @@ def measure(case, seed, n, run, data):
 
 def line(name, marks):
     """A case's line of the table: means over seeds, with their standard deviation."""
-    def each(values, digits=0):
-        known = [value for value in values if not math.isnan(value)]  # without a valid cat, marks of cats are NaN
-        return spread(known, digits) if known else ""
-
     torn = {part: statistics.mean(one["torn"][part] for one in marks) for part in marks[0]["torn"]}
     seen = sum(len(set().union(*(one["seen"][part] for one in marks))) for part in PARTS)
-    return (name, each(100 * one["validity"] for one in marks), each(100 * one["novelty"] for one in marks),
+    return (name, *(spread((100 * one[mark] for one in marks), 0) for mark in ("validity", "novelty")),
             ", ".join(f"{part} {100 * value:.0f}" for part, value in torn.items()),
-            each(one["distance"] for one in marks), each(one["bits"] for one in marks),
-            each([sum(one["entropy"].values()) for one in marks], 1), seen,
+            spread((one["distance"] for one in marks), 0), spread((one["bits"] for one in marks), 0),
+            spread((sum(one["entropy"].values()) for one in marks), 1), seen,
             f"{statistics.mean(one['seconds'] for one in marks):.2f}", len(marks))
 
 

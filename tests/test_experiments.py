@@ -118,3 +118,5 @@ def test_the_learning_rate_by_epochs_begins_at_zero(tmp_path, monkeypatch):
 def test_spread_says_mean_and_deviation():
     assert spread([1.0, 3.0]) == "2.00 ± 1.41"
     assert spread([2.0]) == "2.00"
+    assert spread([float("nan"), 1.0, 3.0], 1) == "2.0 ± 1.4"
+    assert spread([float("nan")]) == ""
