@@ -1,11 +1,14 @@
 """Decoding a test set, both protocols, and its marks."""
 
+import platform
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 
 from lab3.common.files import InputError
+from lab3.common.machine import release_memory
 from lab3.common.paths import ANSWERS, SHIPPED
 from lab3.data.masks import hidden_tokens
 from lab3.decoding.inpaint import fill
@@ -118,3 +121,19 @@ def test_spread_is_mean_and_standard_deviation():
     result = spread([Score(1.0, 2.0, 0.1, 30.0, 20.0), Score(3.0, 2.0, 0.3, 30.0, 22.0)])
     assert result["mean"]["distance"] == 2 and result["sd"]["distance"] == pytest.approx(2**0.5)
     assert result["sd"]["distance_pasted"] == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed")
+def test_freed_tensors_leave_the_process():
+    tensors = [torch.ones(25_000) for _ in range(2000)]  # 200 MB in blocks that glibc keeps
+    kept = tensors[::100]  # neighbours of what is freed
+    del tensors
+    before = psutil.Process().memory_info().rss
+    release_memory()
+    assert before - psutil.Process().memory_info().rss > 100e6
+    assert sum(one.sum() for one in kept) == 500_000
+
+
+def test_without_glibc_memory_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    release_memory()
