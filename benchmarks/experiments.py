@@ -290,7 +290,7 @@ def kept(path):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation as text. NaNs, marks of cats where none is valid, do not count; of them alone: empty."""
+    """Mean and standard deviation as text. NaN, the mark of cats where none is valid, does not count."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return ""
