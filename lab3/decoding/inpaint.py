@@ -71,6 +71,7 @@ def fill(masked, holes, tokenizer, transformer, answers, decoding, seed, *, z_in
         release_memory()
     tokens = torch.cat(tokens)
     decoded = tokenizer.decode(tokens)
+    release_memory()
     return Filled(decoded, paste(decoded, masked, holes), tokens, torch.cat(masks), torch.cat(predictions))
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from lab3.common.files import InputError, read_json, write_json
+from lab3.common.machine import release_memory
 from lab3.common.paths import cache_folder
 from lab3.data.cats import Cats
 from lab3.decoding.inpaint import fill
@@ -108,6 +109,7 @@ def score_seeds(path, key, masked, holes, tokenizer, transformer, answers, decod
             first = filled
         reference = compare()
         kept["scores"][str(seed)] = asdict(score(filled, reference))
+        release_memory()
         kept |= {"distance_floor": reference.distance_floor, "distance_holes": reference.distance_holes}
         write_json(path, kept)
     if held_out is not None and "bits" not in kept:
