@@ -61,8 +61,8 @@ CASES = {
     "mask inverted": ({}, (("n_hidden = mask.sum(dim=1)", "mask = ~mask; n_hidden = mask.sum(dim=1)"),)),
     "mask token's logit kept": ({}, (("[mask][:, :mask_token_id].float()", "[mask].float()"),)),
     "known tokens drawn again": ({}, (("logits[mask][:, :mask_token_id]", "logits.flatten(0, 1)[:, :mask_token_id]"),
-                                     ("z_predict[mask] = chosen", "z_predict = chosen.view_as(z_indices)"),
-                                     ("confidence[mask] = sure", "confidence[mask] = sure.view_as(mask)[mask]"))),
+                                      ("z_predict[mask] = chosen", "z_predict = chosen.view_as(z_indices)"),
+                                      ("confidence[mask] = sure", "confidence[mask] = sure.view_as(mask)[mask]"))),
 }
 
 
