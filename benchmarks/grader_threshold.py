@@ -7,7 +7,7 @@
 Mistakes are those of `benchmarks.threshold`. A decoding whose tokens are refused gets no distance and no points.
 --model measures files of weights instead of decodings. --compare says how similar they and disguised
 copies of the shipped model are to it: likeness, overlap, the share of codes drawn alike, and the loss. --make writes
-`grader/run/right.safetensors` again, with seeds that no run has; all thresholds have to be measured again after that.
+`data/right_decodings.safetensors` again, with seeds that no run has; all thresholds have to be measured again then.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from grader.run import distances
 from lab3.common.files import InputError, save_tensors, write_json
 from lab3.common.paths import SHIPPED, WEIGHTS
 from lab3.exercises.fallbacks import TorchAttention
+from lab3.metrics import decoding_score
 from lab3.model.transformer import load_transformer
 
 MADE_WITH = [-1 - number for number in range(6)]  # seeds of a run are 0 or more
@@ -46,9 +47,9 @@ class Changed:
 def decoding(case, seed):
     """The distance of a case's decoding, or what `check_tokens` says to it."""
     options, changes = CASES[case]
-    scene = distances.scene(seed)
-    filled = distances.decode(Changed(scene, options), _model(), answers_with(changes, distances.tokenizer()))
-    return _or_refusal(distances.decode_score, filled, scene)
+    scene = decoding_score.scene(seed)
+    filled = decoding_score.decode(Changed(scene, options), _model(), answers_with(changes, decoding_score.tokenizer()))
+    return _or_refusal(decoding_score.decode_score, filled, scene)
 
 
 def _or_refusal(score, *given):
@@ -88,7 +89,7 @@ def compare(name, model, seeds):
     """Print how alike a model and the shipped one are by the measures of `grader.run.distances`, for several seeds."""
     found = []
     for seed in seeds:
-        pictures, log_q = distances.fresh_tokens(distances.COMPARED, seed), distances.shipped_model(seed)[1]
+        pictures, log_q = decoding_score.fresh_tokens(distances.COMPARED, seed), distances.shipped_model(seed)[1]
         log_p, targets = distances.predict(model, pictures, seed)
         drawn = [distances.fingerprint(one, seed) for one in (log_p, log_q)]
         found.append((distances.likeness(model, seed), distances.overlap(log_p, log_q),
@@ -101,14 +102,14 @@ def compare(name, model, seeds):
 
 
 def make():
-    """Write `grader/run/right.safetensors`: tokens of whole pictures that the reference decoding made."""
+    """Write `data/right_decodings.safetensors`: tokens of whole pictures that the reference decoding made."""
     batches = {}
-    for scene in map(distances.scene, MADE_WITH):
+    for scene in map(decoding_score.scene, MADE_WITH):
         size = scene.setting.batch_size
-        filled = distances.decode(scene, _model(), distances.reference_answers())
+        filled = decoding_score.decode(scene, _model(), distances.reference_answers())
         for number, (z, measured) in enumerate(zip(filled.split(size), scene.measured.split(size), strict=True)):
             batches.setdefault(f"batch {number}", []).append(z[measured].to(torch.int16))
-    save_tensors(distances.RIGHT, {name: torch.cat(made) for name, made in batches.items()}, {
+    save_tensors(decoding_score.RIGHT, {name: torch.cat(made) for name, made in batches.items()}, {
         "command": "python -m benchmarks.grader_threshold --make",
         "licence": "CC BY 4.0, after David Revoy: see data/cats/LICENSE.md"})
 

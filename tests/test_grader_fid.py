@@ -20,30 +20,32 @@ from lab3.common.paths import ANSWERS, SHIPPED, WEIGHTS
 from lab3.data.cats import choices, compose, fresh
 from lab3.exercises.answers import load_answers
 from lab3.exercises.fallbacks import TorchAttention
+from lab3.metrics import decoding_score
 from lab3.model.tokens import tokens
 from lab3.model.transformer import load_transformer, save_transformer
 from lab3.presets import preset
 from lab3.training.fit import fit
 
-SMALL = replace(distances.DECODING, batch_size=4, whole=2, total_iter=2)
+SMALL = replace(decoding_score.DECODING, batch_size=4, whole=2, total_iter=2)
 FEW = replace(distances.MODEL, batch_size=4, total_iter=1)
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return distances.scene(5, SMALL)
+    return decoding_score.scene(5, SMALL)
 
 
 @pytest.fixture(scope="module")
 def filled(scene):
-    return distances.decode(scene, load_transformer(SHIPPED / WEIGHTS, TorchAttention), distances.reference_answers())
+    transformer = load_transformer(SHIPPED / WEIGHTS, TorchAttention)
+    return decoding_score.decode(scene, transformer, distances.reference_answers())
 
 
 @pytest.fixture(scope="module")
 def few_right(scene, filled):
     """Features of a few pictures a batch, in place of all right decodings."""
-    return [distances.features(pictures, distances.extractor())
-            for pictures in distances.tokenizer().decode(filled[scene.measured]).split(SMALL.whole)]
+    return [decoding_score.features(pictures, decoding_score.extractor())
+            for pictures in decoding_score.tokenizer().decode(filled[scene.measured]).split(SMALL.whole)]
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +54,23 @@ def shipped():
 
 
 def test_a_scene_is_that_of_its_seed_and_hides_what_it_hides():
-    one, same, other = (distances.scene(seed, SMALL) for seed in (5, 5, 6))
+    one, same, other = (decoding_score.scene(seed, SMALL) for seed in (5, 5, 6))
     assert torch.equal(one.mask, same.mask) and not torch.equal(one.mask, other.mask)
     assert not one.z_indices[one.mask].any()
     assert one.measured.tolist() == [False, False, True, True] * 2
     assert [options["sampling"] for *_, options in one.calls()] == ["argmax", "categorical"]
-    assert not distances.scene(2**63 - 1, FEW).measured.any()
+    assert not decoding_score.scene(2**63 - 1, FEW).measured.any()
 
 
 def test_a_right_decoding_is_measured_and_known_pictures_are_near(scene, filled, few_right):
-    assert distances.decode_score(filled, scene, few_right) == pytest.approx(0, abs=1e-3)
-    assert distances.decode_score(filled.where(~scene.mask, 7), scene, few_right) > 100
+    assert decoding_score.decode_score(filled, scene, few_right) == pytest.approx(0, abs=1e-3)
+    assert decoding_score.decode_score(filled.where(~scene.mask, 7), scene, few_right) > 100
 
 
 def test_the_kept_right_decodings_are_whole_pictures():
-    for right in load_tensors(distances.RIGHT)[0].values():
+    for right in load_tensors(decoding_score.RIGHT)[0].values():
         assert right.shape[1] == 256 and len(right) >= 250 and 0 <= right.min() and right.max() < 1024
-    assert distances.RIGHT.stat().st_size < 500_000
+    assert decoding_score.RIGHT.stat().st_size < 500_000
 
 
 @pytest.mark.parametrize("spoil, says", [
@@ -82,7 +84,7 @@ def test_the_kept_right_decodings_are_whole_pictures():
 ])
 def test_tokens_that_are_refused(scene, filled, few_right, spoil, says):
     with pytest.raises(InputError, match=says):
-        distances.decode_score(spoil(filled, scene.mask), scene, few_right)
+        decoding_score.decode_score(spoil(filled, scene.mask), scene, few_right)
 
 
 def test_the_pictures_are_other_ones_for_another_seed():
@@ -96,7 +98,7 @@ def test_the_pictures_are_other_ones_for_another_seed():
 def honest(tmp_path_factory):
     """A model of the smallest preset, trained for two short epochs as notebook 03 trains, and the file it makes."""
     settings = preset("smoke")
-    data = [tokens(one, distances.tokenizer(), progress=False)
+    data = [tokens(one, decoding_score.tokenizer(), progress=False)
             for one in (compose(choices("train")[:256]), compose(choices("val")[:distances.HELD_OUT]))]
     folder = tmp_path_factory.mktemp("run")
     fit(*data, settings, load_answers(ANSWERS), folder, progress=False)
@@ -160,7 +162,7 @@ def test_copies_of_one_model_draw_the_same_codes_and_trainings_do_not(honest):
     models = [disguised("none"), disguised("permuted channels, noise of 0.1"), load_transformer(honest, TorchAttention)]
     prints = []
     for model in models:
-        log_p = distances.predict(model, distances.fresh_tokens(distances.COMPARED, 3), 3)[0]
+        log_p = distances.predict(model, decoding_score.fresh_tokens(distances.COMPARED, 3), 3)[0]
         prints.append(np.frombuffer(distances.fingerprint(log_p, 3).encode(), "S4"))
     same = [(one == prints[0]).mean() for one in prints]
     assert same[1] > SAME_MODEL and same[2] < 0.3
@@ -274,6 +276,7 @@ def test_shares_follow_the_tiers():
 def test_the_rubric_has_tiers_that_fall():
     thresholds = read_rubric(RUBRIC).thresholds
     assert set(thresholds) == {"fid_decoding", "fid_model"}
+    assert decoding_score.THRESHOLD == thresholds["fid_decoding"]["tiers"][0]["at_most"]  # notebook 06 names the former
     for section in thresholds.values():
         limits, shares = zip(*((tier["at_most"], tier["share"]) for tier in section["tiers"]))
         assert shares[0] == 1 and list(limits) == sorted(limits) and list(shares) == sorted(shares, reverse=True)
@@ -284,4 +287,4 @@ def test_the_rubric_has_tiers_that_fall():
 
 def test_numbers_of_another_network_are_not_compared(scene, filled, few_right):
     with pytest.raises(ValueError, match="cannot be compared"):
-        distances.decode_score(filled, scene, [replace(one, key="other") for one in few_right])
+        decoding_score.decode_score(filled, scene, [replace(one, key="other") for one in few_right])

@@ -75,6 +75,16 @@ def test_start_says_what_it_finds(shell, tmp_path, capsys):
     assert lab.preset.name == "smoke" and lab.work.is_dir() and list(lab.missing) == ["multi_head_attention"]
 
 
+def test_start_says_how_long_the_cells_take_where_that_is_long(shell, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lab3.notebook.environment.training_seconds", lambda *_: 100)
+    monkeypatch.setattr("lab3.notebook.environment.decoding_seconds", lambda preset, device, pictures: 20)
+    for notebook, says in [("03", "about 2 min in all, the training 2 min of it."), ("06", "about 20 s in all.")]:
+        lab3.start(notebook, "smoke", tmp_path)
+        assert says in capsys.readouterr().out
+    lab3.start("01", "smoke", tmp_path)
+    assert "Expected here" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments, message", [
     (("08",), "notebook must be one of 00, 01"), (("1",), "notebook"), (("01", "big"), "preset must be one of smoke")])
 def test_start_refuses_what_does_not_exist(shell, tmp_path, arguments, message):

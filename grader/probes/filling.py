@@ -16,7 +16,7 @@ SCENE = "scene.safetensors"
 
 
 def save_scene(scene, folder):
-    """Write a `grader.run.distances.Scene` as the kernel reads it: z_indices, mask and options of each call."""
+    """Write a `lab3.metrics.decoding_score.Scene` as the kernel reads it: z_indices, mask and options of each call."""
     tensors, options = {}, []
     for number, (z_indices, mask, one) in enumerate(scene.calls()):
         tensors |= {f"z_indices {number}": z_indices, f"mask {number}": mask}
@@ -47,7 +47,7 @@ def filled_pictures(iterative_decode, draw):
 
 
 def tokens(seen, right):
-    """The kernel must give long tensors; what is in them is judged by `grader.fid`."""
+    """The kernel must give long tensors; what is in them is judged by `lab3.metrics.decoding_score`."""
     expect(isinstance(seen, list) and len(seen) > 0, "tokens of filled pictures", "something else")
     for one in seen:
         expect(isinstance(one, np.ndarray), "tokens of filled pictures", "something else")

@@ -25,6 +25,7 @@ from grader.run.keys import column_keys
 from lab3.common.paths import SHIPPED, SOLUTIONS, WEIGHTS
 from lab3.exercises.answers import answer_file, link, run_answer
 from lab3.exercises.table import EXERCISES
+from lab3.metrics.decoding_score import scene
 
 SCRATCH = "lab3-run-"
 
@@ -42,7 +43,7 @@ class RunContext:
         rights: (exercise, probe) -> what the reference answer gave.
         keys: column -> the content hash of all that its marks depend on, besides the submission.
         columns: the ids that are graded.
-        scene: the pictures with holes of `fid_decoding`, a `grader.run.distances.Scene`.
+        scene: the pictures with holes of `fid_decoding`, a `lab3.metrics.decoding_score.Scene`.
         given: the files that its kernel gets.
         scratch: a folder for what lasts no longer than the run.
     """
@@ -80,7 +81,7 @@ def run_context(seed, columns, level, hidden=(), rubric=None):
             os.chmod(context.scratch, 0o711)  # kernels that are users of their own find the way to their boxes
             if {"fid_decoding", "fid_model"} & set(columns):
                 distances.prepare(seed, columns)
-                context.scene = distances.scene(seed)
+                context.scene = scene(seed)
                 context.given = (save_scene(context.scene, context.scratch),
                                  shutil.copy(SHIPPED / WEIGHTS, context.scratch))
                 for file in context.given:

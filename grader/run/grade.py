@@ -24,6 +24,7 @@ from grader.submission.submission import opened
 from lab3.common.files import InputError, content_key
 from lab3.exercises import checks
 from lab3.exercises.table import EXERCISES
+from lab3.metrics.decoding_score import decode_score
 
 DECODING_SECONDS = 180
 DECODED = (*EXERCISES["iterative_decode"].builds_on, "iterative_decode")  # the answers of `fid_decoding`
@@ -214,7 +215,7 @@ def _fid_decoding(graded, answer, context):
     if not outcome.passed:
         return _distance_marks("fid_decoding", most, outcome, stopped=outcome.stopped, seconds=seconds)
     try:
-        found = distances.decode_score(torch.from_numpy(np.concatenate(outcome.seen)), context.scene)
+        found = decode_score(torch.from_numpy(np.concatenate(outcome.seen)), context.scene)
     except (InputError, TypeError, ValueError) as error:
         return _distance_marks("fid_decoding", most, Outcome(False, "tokens of filled pictures", str(error)),
                                seconds=seconds)

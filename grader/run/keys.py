@@ -16,9 +16,11 @@ from grader.rubric import read_rubric
 from lab3.common.files import content_key
 from lab3.common.paths import FAST, PACKAGE, SHIPPED, SOLUTIONS
 from lab3.exercises.table import EXERCISES
+from lab3.metrics.decoding_score import RIGHT
 
 PROBES = "grader.probes."  # the package of the files of probes
-DISTANCES = ("run/distances.py", "run/right.safetensors", "probes/filling.py")  # in the grader
+# Code that the two distances alone depend on.
+DISTANCES = ("grader/run/distances.py", "grader/probes/filling.py", "lab3/metrics/decoding_score.py")
 # Code that changes no mark: what reads commands, writes pages and tables, and runs a batch.
 APART = ("grader/cli.py", "grader/__main__.py", "grader/export/", "grader/similar/", "grader/results/",
          "grader/run/batch.py", "grader/run/dask", "grader/run/dry_run.py", "grader/run/keys.py", "grader/run/pool",
@@ -40,9 +42,9 @@ def grader_key(seed):
 def column_keys(seed, rubric):
     """The content hash of all that each column's marks depend on, besides the submission: a dict, column -> key."""
     common = [_common(), repr(rubric.limits).encode(), torch.__version__.encode(), str(seed).encode()]
-    distances = [path.read_bytes() for path in [*(GRADER / name for name in DISTANCES), *sorted(SOLUTIONS.glob("*.py")),
-                                                *sorted(FAST.glob("*.py")), *sorted(SHIPPED.glob("*.safetensors"))]
-                 if path.is_file()]
+    distances = [path.read_bytes() for path in [*(PACKAGE.parent / name for name in DISTANCES), RIGHT,
+                                                *sorted(SOLUTIONS.glob("*.py")), *sorted(FAST.glob("*.py")),
+                                                *sorted(SHIPPED.glob("*.safetensors"))] if path.is_file()]
     keys, probes = {}, probe_code()
     for column, points in rubric.points.items():
         if column in EXERCISES:
@@ -59,7 +61,7 @@ def column_keys(seed, rubric):
 def _common():
     """All code that counts for every column."""
     topics = {Path(topic.__file__) for topic in TOPICS}
-    apart = (*APART, *(f"grader/{name}" for name in DISTANCES))
+    apart = (*APART, *DISTANCES)
     files = [path for package in (GRADER, PACKAGE) for path in sorted(package.rglob("*.py"))
              if path not in topics and not path.relative_to(package.parent).as_posix().startswith(apart)]
     return content_key([path.read_bytes() for path in files]).encode()

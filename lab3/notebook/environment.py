@@ -19,7 +19,8 @@ from lab3.common.progress import in_notebook
 from lab3.presets import TransformerConfig
 from lab3.training.expected_time import as_words, decoding_seconds, training_seconds
 
-FILLED = {"05": 900, "06": 3700}  # how many pictures' worth of decoding a notebook does, in the preset `cpu`
+# What a notebook's cells compute in the preset `cpu`, a training aside: as much as filling so many pictures.
+WORK = {"03": 900, "05": 2100, "06": 7100, "07": 2050}
 COLOURS = {"[OK]": 32, "[FAIL]": 31, "[TODO]": 33}  # ANSI: green, red, yellow
 
 
@@ -53,15 +54,15 @@ def print_environment(notebook, preset, device, work):
 
 
 def print_expected_time(notebook, preset, device, data):
-    """Print how long this notebook's long cells take here, if it has any."""
-    if notebook == "03":
-        seconds = training_seconds(preset, device, len(data.train))
-        print(f"       Expected here: training takes about {as_words(seconds)}.")
-    elif notebook in FILLED:
-        share = len(data.test[:preset.decoding.test_pictures]) / len(data.test)
-        kits = TransformerConfig(**read_json(SHIPPED / SUMMARY)["transformer"])
-        seconds = decoding_seconds(replace(preset, transformer=kits), device, round(share * FILLED[notebook]))
-        print(f"       Expected here: decoding takes about {as_words(seconds)} in all.")
+    """Print how long this notebook's cells take here, if that is long."""
+    if notebook not in WORK:
+        return
+    share = len(data.test[:preset.decoding.test_pictures]) / len(data.test)
+    kits = TransformerConfig(**read_json(SHIPPED / SUMMARY)["transformer"])
+    training = training_seconds(preset, device, len(data.train)) if notebook == "03" else 0
+    seconds = training + decoding_seconds(replace(preset, transformer=kits), device, round(share * WORK[notebook]))
+    print(f"       Expected here: the cells take about {as_words(seconds)} in all"
+          + (f", the training {as_words(training)} of it." if training else "."))
 
 
 def _line(good, text, remedy=""):

@@ -2,7 +2,7 @@
 # # 05 Iterative decoding
 #
 # * **You will be able to** write one step of decoding and the loop around it; say what temperature, number of steps and sweet spot do, and show it; find the three mistakes that public solutions make.
-# * **Time**: about 80 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints how long that takes here.
+# * **Time**: about 80 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints for how long.
 # * **Needs**: your attention (01) and your schedules (04). Without them PyTorch's attention and a straight line are used. The model is the kit's, trained longer than yours.
 
 # %%

@@ -2,7 +2,7 @@
 # # 06 Inpainting and FID
 #
 # * **You will be able to** write a Fréchet distance that also holds with few pictures; fill a test set and score it; tell a real difference between two settings from chance.
-# * **Time**: about 75 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints how long that takes here.
+# * **Time**: about 75 minutes for you, without "Go further". The machine decodes meanwhile; the first cell prints for how long.
 # * **Needs**: all earlier notebooks. Without your model (03) the kit's is used, without your decoding (05) one pass that keeps everything at once.
 
 # %%
@@ -336,21 +336,70 @@ save_pictures(filled[list(models)[-1]].decoded, lab.work / "pictures" / "filled"
 print("python -m lab3 fid work/pictures/filled work/pictures/originals --features inception")
 
 # %% [markdown]
-# ### The threshold
+# ### Two thresholds
 #
 # Is your decoding right? With the kit's model, the preset's setting and all 747 pictures, a correct one stays below a
-# threshold, which is measured, not guessed (`lab3/metrics/score.py` says how). It finds gross mistakes only: the checks find the others.
+# threshold, which is measured, not guessed (`lab3/metrics/score.py` says how). It finds gross mistakes only.
 
 # %%
 from lab3.metrics.score import THRESHOLD
 
-found = scores["kit's model"].distance
-if n_test < 747:
-    print(f"{found:.2f} with {n_test} pictures. "
-          f"The threshold of {THRESHOLD:.1f} holds for 747 only: fewer give higher numbers.")
-else:
-    verdict = "passed" if found < THRESHOLD else "not passed"
-    print(f"{found:.2f}, threshold {THRESHOLD:.1f}: {verdict}")
+
+def verdict(found, threshold, n, all_of_them):
+    """Print a distance beside its threshold, which holds for a certain number of pictures only."""
+    if n < all_of_them:
+        print(f"{found:.2f} with {n} pictures. "
+              f"The threshold of {threshold:.1f} holds for {all_of_them} only: fewer give higher numbers.")
+    else:
+        print(f"{found:.2f}, threshold {threshold:.1f}: {'passed' if found < threshold else 'not passed'}")
+
+
+verdict(scores["kit's model"].distance, THRESHOLD, n_test, 747)
+
+# %% [markdown]
+# The holes hide a third of the tokens, and the rest nearly determines them: even a wrong decoding finds the right ones. So hide
+# everything. Your decoding now draws 96 whole cats in six steps, half of them with the likeliest codes and half with drawn
+# ones, and they are compared with whole cats that a correct decoding drew. What one step does wrong leads all later steps
+# astray, and the distance shows it.
+#
+# **Predict.** Six steps are few for a whole cat. What will be wrong with these cats?
+
+# %%
+from dataclasses import replace
+
+from lab3.metrics import decoding_score
+
+small = lab.preset.name == "smoke"
+setting = replace(decoding_score.DECODING, batch_size=8, whole=6) if small else decoding_score.DECODING
+scene = decoding_score.scene(0, setting)
+z_final = decoding_score.decode(scene, models["kit's model"], lab.answers)
+verdict(decoding_score.decode_score(z_final, scene), decoding_score.THRESHOLD,
+        int(scene.measured.sum()), 96)
+
+whole = lab.tokenizer.decode(z_final[scene.measured])
+likeliest, drawn = whole.chunk(2)
+plots.comparison({"likeliest\ncodes": likeliest[:10], "drawn\ncodes": drawn[:10]},
+                 "Whole cats in six steps, from nothing.")
+
+# %% [markdown]
+# <details><summary>What you should have seen</summary>
+#
+# ⟦^([\d.]+), threshold 155⟧, where a correct decoding stays below ⟦threshold (155)⟧. Most cats are torn: they wear two
+# hats at once, or parts of two furs. The tokens of one step do not see one another, and with six steps many are drawn at
+# once. The likeliest codes give smoother cats, and fewer kinds of them.
+#
+# Now a mistake costs more than chance does: a decoding whose noise grows from step to step stays below the first threshold
+# and is far above this one (`docs/RESULTS.md` has the list). The grader measures the same as `fid_decoding`, on other cats. Notebook 07 draws such cats with more steps.
+#
+# </details>
+#
+# Where Inception's weights are at hand, the same sets give an FID too. No threshold was measured for it:
+
+# %%
+right = torch.cat(decoding_score.right_tokens())[:16 if small else None]
+save_pictures(whole, lab.work / "pictures" / "whole")
+save_pictures(lab.tokenizer.decode(right), lab.work / "pictures" / "whole_right")
+print("python -m lab3 fid work/pictures/whole work/pictures/whole_right --features inception")
 
 # %% [markdown]
 # ## Which setting is best?
@@ -364,12 +413,9 @@ else:
 # **Predict.** Where is the best setting, and how much do the schedules differ?
 
 # %%
-from dataclasses import replace
-
 from lab3.presets import SCHEDULES
 from lab3.common.progress import progress_bar
 
-small = lab.preset.name == "smoke"
 n_study = 8 if small else 64
 study = slice(n_study)
 real_study = first(real, study)

@@ -2,7 +2,7 @@
 # # 07 From nothing
 #
 # * **You will be able to** draw whole cats with the decoding you wrote; say why steps matter, what order and temperature do, and whether the model remembers; ask for the cat you want.
-# * **Time**: about 45 minutes for you; a few minutes for the machine, on two CPU cores. Not graded.
+# * **Time**: about 45 minutes for you. The machine needs a few minutes; the first cell prints how many. Not graded.
 # * **Needs**: your schedules (04) and your decoding (05). Without your decoding, every picture below comes from one pass. The models are the kit's.
 
 # %%
