@@ -28,6 +28,7 @@ from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 
 from lab3.common.files import write_text
+from lab3.common.paths import WEIGHTS
 from lab3.common.plots import is_figure, with_colours
 from lab3.exercises.answers import answer_file, exercise_of
 from lab3.exercises.table import ALL_EXERCISES, EXERCISES
@@ -188,6 +189,22 @@ def text(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
+def earlier_answers(number, texts, work):
+    """Leave in `work` the answers of the notebooks before this one, as a student has them then, and no others.
+
+    Raises:
+        SystemExit: notebook 06 needs the model that 03 trains, and `work` has none.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    for name, answer in texts.items():
+        if ALL_EXERCISES[name].notebook < number:
+            write_text(work / f"{name}.py", answer)
+        else:
+            (work / f"{name}.py").unlink(missing_ok=True)
+    if number == "06" and not (work / WEIGHTS).is_file():
+        raise SystemExit("06 shows the model that 03 trains, and there is none: python solutions/build.py 03 06")
+
+
 def build(again=(), may_run=True):
     """Build everything.
 
@@ -208,6 +225,7 @@ def build(again=(), may_run=True):
             if not may_run:
                 print(f"{path.relative_to(ROOT)}: has to run", flush=True)
                 continue
+            earlier_answers(source.stem[:2], found, SCRATCH)
             notebook = run(notebook, SCRATCH)
             print(f"{path.relative_to(ROOT)}: {notebook.metadata.lab3.seconds} s", flush=True)
         numbered = with_numbers(notebook, notebook)

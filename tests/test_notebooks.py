@@ -56,6 +56,18 @@ def test_solved_notebooks_are_up_to_date(source):
     assert build.cells(kept(source, build.SOLUTIONS)) == build.cells(solved(source)), "run make notebooks"
 
 
+def test_a_notebook_that_is_built_alone_finds_the_answers_of_earlier_ones(tmp_path):
+    texts = {name: name for name in ALL_EXERCISES}
+    (tmp_path / "inpainting.py").write_text("of an earlier build")
+    build.earlier_answers("04", texts, tmp_path)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(
+        name for name, one in ALL_EXERCISES.items() if one.notebook in ("01", "02", "03"))
+    with pytest.raises(SystemExit, match="03 06"):
+        build.earlier_answers("06", texts, tmp_path)
+    (tmp_path / "maskgit.safetensors").touch()
+    build.earlier_answers("06", texts, tmp_path)
+
+
 def test_badges_open_the_notebook_where_the_project_is_on_github(monkeypatch):
     monkeypatch.setattr(build, "REPOSITORY", "https://github.com/a-university/lab3.git")
     for source in SOURCES:
