@@ -386,7 +386,7 @@ plots.comparison({"likeliest\ncodes": likeliest[:10], "drawn\ncodes": drawn[:10]
 #
 # ⟦^([\d.]+), threshold 155⟧, where a correct decoding stays below ⟦threshold (155)⟧. Most cats are torn: they wear two
 # hats at once, or parts of two furs. The tokens of one step do not see one another, and with six steps many are drawn at
-# once. The likeliest codes give smoother cats, and fewer kinds of them.
+# once. The likeliest codes give more whole cats, and fewer kinds of them.
 #
 # Now a mistake costs more than chance does: a decoding whose noise grows from step to step stays below the first threshold
 # and is far above this one (`docs/RESULTS.md` has the list). The grader measures the same as `fid_decoding`, on other cats. Notebook 07 draws such cats with more steps.
@@ -408,7 +408,7 @@ print("python -m lab3 fid work/pictures/whole work/pictures/whole_right --featur
 # model, on a smaller set that is the same for all settings.
 #
 # One decoding with `total_iter = T` holds the results of all sweet spots $s = 1 \dots T$: they are its predictions, step by
-# step. So fifteen decodings give all settings. It takes one to two minutes.
+# step. So fifteen decodings give all settings. It takes one to three minutes.
 #
 # **Predict.** Where is the best setting, and how much do the schedules differ?
 
