@@ -348,10 +348,11 @@ from lab3.metrics.score import THRESHOLD
 def verdict(found, threshold, n, all_of_them):
     """Print a distance beside its threshold, which holds for a certain number of pictures only."""
     if n < all_of_them:
-        print(f"{found:.2f} with {n} pictures. "
-              f"The threshold of {threshold:.1f} holds for {all_of_them} only: fewer give higher numbers.")
+        print(f"{found:.2f} with {n} pictures. The threshold of {threshold:.1f} "
+              f"holds for {all_of_them} only: fewer give higher numbers.")
     else:
-        print(f"{found:.2f}, threshold {threshold:.1f}: {'passed' if found < threshold else 'not passed'}")
+        passed = "passed" if found < threshold else "not passed"
+        print(f"{found:.2f}, threshold {threshold:.1f}: {passed}")
 
 
 verdict(scores["kit's model"].distance, THRESHOLD, n_test, 747)
@@ -370,7 +371,9 @@ from dataclasses import replace
 from lab3.metrics import decoding_score
 
 small = lab.preset.name == "smoke"
-setting = replace(decoding_score.DECODING, batch_size=8, whole=6) if small else decoding_score.DECODING
+setting = decoding_score.DECODING
+if small:
+    setting = replace(setting, batch_size=8, whole=6)
 scene = decoding_score.scene(0, setting)
 z_final = decoding_score.decode(scene, models["kit's model"], lab.answers)
 verdict(decoding_score.decode_score(z_final, scene), decoding_score.THRESHOLD,
