@@ -44,7 +44,9 @@ BY_STEPS = {f"T = {steps}": {"total_iter": steps} for steps in STEPS}
 CASES = BY_STEPS | {f"T = 16, {name}": {"total_iter": 16} | changes for name, changes in {
     "exact": {"exact": True}, "square": {"schedule": "square"}, "argmax": {"sampling": "argmax"},
     **{f"temperature {value:g}": {"choice_temperature": value} for value in (0.0, 1.0, 2.0, 10.0)},
-    **{order: {"order": order} for order in ORDERS if order != CONFIDENCE}}.items()}
+    **{order: {"order": order} for order in ORDERS if order != CONFIDENCE},
+    "code temperature 0.5": {"code_temperature": 0.5}, "code temperature 0.3": {"code_temperature": 0.3},
+    "square, code temperature 0.3": {"schedule": "square", "code_temperature": 0.3}}.items()}
 
 
 class Drawn:
@@ -56,9 +58,10 @@ class Drawn:
         self.tokenizer = load_tokenizer(SHIPPED / TOKENIZER).to(device)
         self.transformer = load_transformer(run / WEIGHTS, self.answers.MultiHeadAttention).to(device)
 
-    def generate(self, n, seed, *, total_iter, **changes):
+    def generate(self, n, seed, *, total_iter, code_temperature=1.0, **changes):
         setting = replace(DecodingConfig(), total_iter=total_iter, sweet_spot=total_iter, **changes)
-        return generate(n, self.tokenizer, self.transformer, self.answers, setting, seed, progress=False)
+        return generate(n, self.tokenizer, self.transformer, self.answers, setting, seed,
+                        code_temperature=code_temperature, progress=False)
 
 
 def save_tokens(seed, run, data, path):

@@ -96,6 +96,8 @@ def make_parser():
     _add_decoding(generate, sampling="categorical", steps="16")
     generate.add_argument("--order", default="confidence",
                           help="which tokens a step keeps: confidence (the most confident; default), random, halton")
+    generate.add_argument("--code-temperature", type=float, default=1.0,
+                          help="what logits are divided by; below 1, unlikely codes are rarely drawn; default: 1")
     generate.add_argument("--labels", metavar="TEXT", help="which cats to draw, such as \"body=blue, eyes=glasses\"")
     generate.add_argument("--guidance", type=float, default=0.0, metavar="SCALE",
                           help="how strongly labels guide, with the answer guided_logits; default: 0")
@@ -326,7 +328,8 @@ def run_generate(options):
         given = labels.to(next(transformer.parameters()).device)
         transformer = (Guided(transformer, given, options.guidance, answers.guided_logits, exact=decoding.exact)
                        if options.guidance else transformer.with_labels(given))
-    made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed)
+    made = generate(options.n, tokenizer, transformer, answers, decoding, options.seed,
+                    code_temperature=options.code_temperature)
     save_generated(made, tokenizer, options.out)
     marks = score_generated(made.decoded, data, labels, read_json(options.run / SUMMARY)["train_pictures"])
     for name, value in marks.items():
@@ -337,6 +340,7 @@ def run_generate(options):
     print(f"bits: {describe_bits(measured, data)}")
     write_json(options.out / "generate.json",
                _told(options, decoding, data) | {"n": options.n, "order": options.order, "labels": options.labels,
+                                                 "code_temperature": options.code_temperature,
                                                  "guidance": options.guidance, "marks": marks | measured})
     print(f"{options.out / 'contact_sheet.png'} shows {options.n} pictures, {options.out / 'film.webp'} their steps.")
 

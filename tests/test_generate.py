@@ -15,6 +15,7 @@ from lab3.decoding.generate import (
     PRECOMPUTED,
     RANDOM,
     STEPS,
+    Tempered,
     contact_sheet,
     first_pictures,
     generate,
@@ -115,6 +116,24 @@ def test_the_first_pictures_are_those_of_the_shipped_weights(tokenizer, cats):
     assert torch.equal(rows["a hole"][0], cats.masked[0]) and rows["a hole"][-1].float().std() > 20
     valid = [identify(rows[f"{steps} steps"]).valid.sum() for steps in (2, 64)]
     assert valid[0] < valid[1], "more steps give more cats"
+
+
+def test_a_code_temperature_below_1_draws_likely_codes(tokenizer):
+    answers = load_answers(ANSWERS)
+    transformer = load_transformer(SHIPPED / "maskgit.safetensors", answers.MultiHeadAttention)
+    nothing = torch.full((1, 256), 1024)
+    torch.testing.assert_close(Tempered(transformer, 0.5, exact=True)(nothing), 2 * transformer(nothing))
+    made = [generate(8, tokenizer, transformer, answers, DECODING, 0, code_temperature=value, progress=False).tokens
+            for value in (1.0, 0.3)]
+    with torch.no_grad():
+        sure = [transformer(tokens).log_softmax(-1).gather(2, tokens[..., None]).mean() for tokens in made]
+    assert sure[0] < sure[1]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_a_code_temperature_that_no_logits_can_have_is_refused(value, tmp_path, capsys):
+    assert cli.main(["generate", "--n", "1", f"--code-temperature={value}", "--out", str(tmp_path / "out")]) == 2
+    assert f"code temperature must be more than 0, not {value}" in capsys.readouterr().err
 
 
 def test_real_cats_get_the_best_marks(cats):

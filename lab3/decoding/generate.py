@@ -4,16 +4,19 @@ In: how many, a tokenizer, a transformer, answers. Out: pictures, a contact shee
 `fill` runs the answers' `iterative_decode`; for another order it calls another `inpainting`.
 """
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from lab3.common.files import InputError, atomic_path, load_tensors
 from lab3.common.paths import ROOT
 from lab3.data.masks import GREY
+from lab3.decoding.cached import for_decoding
 from lab3.decoding.inpaint import fill, save_pictures
 from lab3.presets import TOKENS
 
@@ -24,22 +27,46 @@ GAP = 2  # pixels between the pictures of a contact sheet
 FRAME_MS, LAST_FRAME_MS = 250, 2000  # how long a film shows a step, and the last one
 
 
-def generate(n, tokenizer, transformer, answers, decoding, seed, *, progress=True):
+class Tempered(nn.Module):
+    """Stands in for a transformer: (B, T) -> its logits (B, T, V + 1), float32, divided by a code temperature.
+
+    Args:
+        transformer: in eval mode.
+        code_temperature: more than 0; below 1 likely codes become likelier, and codes that hardly fit are rarely drawn.
+        exact: as in `DecodingConfig`.
+    """
+
+    def __init__(self, transformer, code_temperature, *, exact=False):
+        super().__init__()
+        self.transformer, self.code_temperature = transformer, code_temperature
+        self.logits_of = for_decoding(transformer, exact)
+
+    def forward(self, z_indices):
+        return self.logits_of(z_indices).float() / self.code_temperature
+
+
+def generate(n, tokenizer, transformer, answers, decoding, seed, *, code_temperature=1.0, progress=True):
     """Draw n pictures from nothing: `fill` with a hole over everything.
 
     Args:
         n: how many, at least 1.
         tokenizer, transformer, decoding, seed, progress: as `fill` takes them.
         answers: likewise, or with `inpainting` changed by `in_order`.
+        code_temperature: what logits are divided by, as in `Tempered`; 1 leaves them as they are.
 
     Returns:
         A `Filled`.
 
     Raises:
-        InputError: as `fill`, for n, or for an order that an `iterative_decode` of its own kind does not follow.
+        InputError: as `fill`, for n or the code temperature, or for an order that an `iterative_decode` of its own kind
+            does not follow.
     """
     if n < 1:
         raise InputError(f"n must be at least 1, not {n}.")
+    if not 0 < code_temperature < math.inf:
+        raise InputError(f"code temperature must be more than 0, not {code_temperature:g}.")
+    if code_temperature != 1:
+        transformer = Tempered(transformer, code_temperature, exact=decoding.exact)
     nothing = torch.full((n, 3, 64, 64), GREY, dtype=torch.uint8)
     everything = torch.ones(n, 64, 64, dtype=torch.bool)
     hidden = torch.zeros(n, TOKENS, dtype=torch.long)  # whatever they are, nothing sees them

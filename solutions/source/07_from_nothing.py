@@ -166,6 +166,9 @@ plots.comparison({f"temperature\n{value:g}": pictures[:8]
 # is most confident of come first in every picture, so all pictures begin alike and some values come too often. With much noise the
 # order is nearly random, and decoding keeps tokens that the model hardly believed in.
 #
+# Another temperature divides the logits before codes are drawn, so that codes the model hardly believes in are rare:
+# `python -m lab3 generate --code-temperature 0.3 --out out/cats`. `docs/RESULTS.md` has what it gains and costs.
+#
 # </details>
 #
 # ## In which order?
