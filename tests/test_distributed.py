@@ -118,7 +118,7 @@ def test_the_command_trains_in_two_processes_and_speaks_once(commanded):
     events = [path.name for path in run.glob("events.*")]
     assert len(events) == 1 and len(read_metrics(run)) == 4
     assert sorted(path.name for path in run.iterdir()) == sorted([
-        "checkpoint.safetensors", *events, "maskgit-20.safetensors", "maskgit-50.safetensors", "maskgit.json",
+        ".lock", "checkpoint.safetensors", *events, "maskgit-20.safetensors", "maskgit-50.safetensors", "maskgit.json",
         "maskgit.safetensors", "metrics.jsonl", "tokenizer"])
 
 

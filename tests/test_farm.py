@@ -21,6 +21,7 @@ from grader.results.files import read_result  # noqa: E402
 from grader.rubric import read_rubric  # noqa: E402
 from grader.run import dask_client, dask_worker  # noqa: E402
 from grader.run.keys import grader_key  # noqa: E402
+from lab3.cli import STOPPED  # noqa: E402
 from lab3.common.files import InputError  # noqa: E402
 
 CHEAP = ("gamma_func", "masked_forward")
@@ -113,7 +114,7 @@ def test_an_interrupted_batch_goes_on_and_keeps_what_has_not_changed(one, tmp_pa
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=PATIENCE)
     first = written(out)
-    assert process.returncode == 1 and "the same command continues from there" in said and 0 < len(first) < 4
+    assert process.returncode == STOPPED and "the same command continues from there" in said and 0 < len(first) < 4
     for _ in range(2):
         status, said = grade(students, out, "--scheduler", one.address, only=["gamma_func"])
         assert status == 0, said

@@ -37,6 +37,7 @@ COMMAND = """
 import os, signal, sys
 # These know Windows themselves.
 import torch, torch.distributed, matplotlib.font_manager, IPython, ipykernel.kernelapp, psutil, nbval.plugin
+import filelock
 sys.path.insert(0, "tests")
 from test_other_systems import WITHOUT, WindowsFiles
 from lab3.common import files

@@ -4,9 +4,12 @@ In: `PROBES`, the reference answers. Out: nothing; right and wrong answers are i
 """
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from probing import TEXTS, failures, namespaces, right
 
 from grader.probes import PROBES, inside
@@ -20,6 +23,29 @@ FORGED = (None, True, 3, -1, [], {}, "text", [None] * 7, {"found": 3}, np.zeros(
 
 def probe_of(exercise, name):
     return next(one for one in PROBES[exercise] if one.name == name)
+
+
+def test_with_ready_made_attention_nothing_else_is_taken_away():
+    """A case: `dataclass`, which a module of PyTorch's attention imports, went too: right answers lost 15 points."""
+    done = subprocess.run([sys.executable, "-c", """
+import sys, types, warnings
+import torch.nn.attention.flex_attention
+from grader.probes import inside
+
+warnings.simplefilter("ignore")
+modules = [getattr(module, "__dict__", {}) for module in list(sys.modules.values())]
+known = {one: one.__code__ for names in modules for one in list(names.values()) if isinstance(one, types.FunctionType)}
+inside.take_attention_away()
+print(*{f"{one.__module__}.{one.__qualname__}" for one, code in known.items() if one.__code__ is not code}, sep="\\n")
+try:
+    torch.nn.functional.scaled_dot_product_attention(*torch.ones(3, 1, 2, 4))
+except RuntimeError as error:
+    print(error)
+"""], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    *functions, said = done.stdout.splitlines()
+    assert said == "ready-made attention is not allowed in this exercise" and len(functions) > 50
+    assert not [name for name in functions if not re.match(r"torch\..*attention", name)]
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

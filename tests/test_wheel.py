@@ -123,7 +123,7 @@ def test_an_installed_package_works_in_the_current_folder(installed):
 @pytest.mark.parametrize("read_only", [False, True], ids=["writable", "read-only"])
 def test_a_student_answers_an_exercise_in_the_browser_and_check_finds_it(installed, tmp_path, page, read_only):
     site, folder = installed
-    lock = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", site, site, "--"] if read_only else []
+    lock = ["bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--ro-bind", site, site, "--"] if read_only else []
     if read_only and not shutil.which("bwrap"):
         pytest.skip("no bubblewrap on this machine")
     name = "04_gamma_schedules.ipynb"

@@ -321,9 +321,10 @@ def take_attention_away():
     def gone(*args, **options):
         raise RuntimeError("ready-made attention is not allowed in this exercise")
 
-    modules = [one for name, one in sys.modules.items() if re.match(r"torch\..*attention", name)]
-    functions = [F.multi_head_attention_forward]
-    functions += [one for owner in (nn.MultiheadAttention, *modules) for one in vars(owner).values()]
+    modules = {name: one for name, one in sys.modules.items() if re.match(r"torch\..*attention", name)}
+    functions = [F.multi_head_attention_forward, *vars(nn.MultiheadAttention).values()]
+    functions += [one for module in modules.values() for one in vars(module).values()
+                  if getattr(one, "__module__", None) in modules]  # not what it imports, such as dataclass
     for one in functions:
         if isinstance(one, FunctionType) and not one.__code__.co_freevars:
             code = one.__code__

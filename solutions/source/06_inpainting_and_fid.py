@@ -614,6 +614,9 @@ else:
 
 def judge(label_a, a, label_b, b):
     """Print what `compare` says of two settings."""
+    if np.ptp(a) == np.ptp(b) == 0:
+        print(f"{label_a}, {label_b}: all seeds give the same, so nothing can be compared")
+        return
     difference, error, differ = compare(a, b)
     verdict = "they differ" if differ else "no difference shown"
     print(f"{label_a} less {label_b}: {difference:.2f}, error {error:.2f}: {verdict}")

@@ -167,7 +167,7 @@ plots.comparison({f"temperature\n{value:g}": pictures[:8]
 # order is nearly random, and decoding keeps tokens that the model hardly believed in.
 #
 # Another temperature divides the logits before codes are drawn, so that codes the model hardly believes in are rare:
-# `python -m lab3 generate --code-temperature 0.3 --out out/cats`. `docs/RESULTS.md` has what it gains and costs.
+# `python -m lab3 generate --schedule square --code-temperature 0.3 --out out/cats`. `docs/RESULTS.md` has what it gains.
 #
 # </details>
 #
