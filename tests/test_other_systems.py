@@ -38,6 +38,7 @@ import os, signal, sys
 # These know Windows themselves.
 import torch, torch.distributed, matplotlib.font_manager, IPython, ipykernel.kernelapp, psutil, nbval.plugin
 import filelock
+filelock.FileLock = filelock.SoftFileLock  # this machine's takes fcntl, that of Windows msvcrt
 sys.path.insert(0, "tests")
 from test_other_systems import WITHOUT, WindowsFiles
 from lab3.common import files
