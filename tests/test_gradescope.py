@@ -81,6 +81,9 @@ def container(place, root, command, binds=(), **environment):
             box += ["--perms", "0755", "--dir", path]
         box += ["--ro-bind", python, python]
     box += ["--bind", "/proc", "/proc", "--dev", "/dev", "--bind", place / "tmp", "/tmp", "--bind", root, "/autograder"]
+    for folder in (ROOT, Path(sys.prefix)):
+        if folder.is_relative_to("/tmp"):  # a clone there
+            box += ["--ro-bind", folder, folder]
     for source, target in [(place / "tools", place / "tools"), *binds]:
         box += ["--ro-bind", source, target]
     return subprocess.run([*map(str, box), "--chdir", "/autograder", "--", *command], capture_output=True, text=True,
