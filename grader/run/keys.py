@@ -42,9 +42,10 @@ def grader_key(seed):
 def column_keys(seed, rubric):
     """The content hash of all that each column's marks depend on, besides the submission: a dict, column -> key."""
     common = [_common(), repr(rubric.limits).encode(), torch.__version__.encode(), str(seed).encode()]
-    distances = [path.read_bytes() for path in [*(PACKAGE.parent / name for name in DISTANCES), RIGHT,
+    code = _code()
+    distances = [path.read_bytes() for path in [*(code[name] for name in DISTANCES), RIGHT,
                                                 *sorted(SOLUTIONS.glob("*.py")), *sorted(FAST.glob("*.py")),
-                                                *sorted(SHIPPED.glob("*.safetensors"))] if path.is_file()]
+                                                *sorted(SHIPPED.glob("*.safetensors"))]]
     keys, probes = {}, probe_code()
     for column, points in rubric.points.items():
         if column in EXERCISES:
@@ -57,14 +58,18 @@ def column_keys(seed, rubric):
     return keys
 
 
+def _code():
+    """All files of code of both packages, wherever each is installed: a dict, such as `grader/cli.py` -> its path."""
+    return {path.relative_to(package.parent).as_posix(): path
+            for package in (GRADER, PACKAGE) for path in sorted(package.rglob("*.py"))}
+
+
 @cache
 def _common():
     """All code that counts for every column."""
-    topics = {Path(topic.__file__) for topic in TOPICS}
-    apart = (*APART, *DISTANCES)
-    files = [path for package in (GRADER, PACKAGE) for path in sorted(package.rglob("*.py"))
-             if path not in topics and not path.relative_to(package.parent).as_posix().startswith(apart)]
-    return content_key([path.read_bytes() for path in files]).encode()
+    topics, apart = {Path(topic.__file__) for topic in TOPICS}, (*APART, *DISTANCES)
+    return content_key([path.read_bytes() for name, path in _code().items()
+                        if path not in topics and not name.startswith(apart)]).encode()
 
 
 def probe_code(texts=None):
