@@ -97,9 +97,10 @@ def demo(preset, data, out, progress=True):
                         out)
         stages.say(f"The shipped model has filled {min(SHOWN, len(test))} holes: {out / 'first.png'}.")
 
-    expected = training_seconds(preset, device, len(data.train))
-    with stages.stage("training", f"Training a transformer, preset {preset.name}, {preset.training.epochs} passes over "
-                                  f"the pictures: about {as_words(expected)} in all."):
+    with stages.stage("training"):
+        expected = training_seconds(preset, device, len(data.train))
+        stages.say(f"Training a transformer, preset {preset.name}, {preset.training.epochs} passes over the pictures: "
+                   f"about {as_words(expected)} in all.")
         about = {"data": data.name, "data_key": data.key, "tokenizer_key": tokenizer_key(tokenizer)}
         models = {"trained": fit(
             *training_tokens(data, tokenizer, preset.training, progress=progress), preset, answers, run, resume=True,
